@@ -1,0 +1,91 @@
+"""Every error that privemo's machine-learning side raises on purpose.
+
+::
+
+    PrivemoError
+    ├── SettingsError         a setting is impossible or contradicts another: change the setting
+    ├── DataError             a face table cannot be used as it is: mend or replace the file
+    │   └── NoFacesAdmitted   the consent gate left nothing to work with: look at the refusals
+    ├── PrivacyError          training would break a privacy promise, so it did not happen
+    │   ├── BudgetExhausted   the next release would pass the budget: stop, or start with new people
+    │   ├── BudgetUnreachable no noise level reaches the asked epsilon: ask for less training
+    │   └── TooFewPeople      fewer people than a batch needs: join stores or lower the batch
+    ├── LedgerError           the ledger cannot be trusted or written: restore it, never delete it
+    ├── RunError              a run folder cannot be used as asked
+    │   └── RunInterrupted    stopped by a person; resume it
+    ├── UpdateRejected        a store's update failed validation: the store is left out of the round
+    └── MissingExtra          an optional dependency is not installed: install the named extra
+
+One type for each next action of the caller. Messages name the thing and the remedy. The command
+line turns every one of them into a single sentence and exit code 2, never a traceback.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BudgetExhausted",
+    "BudgetUnreachable",
+    "DataError",
+    "LedgerError",
+    "MissingExtra",
+    "NoFacesAdmitted",
+    "PrivacyError",
+    "PrivemoError",
+    "RunError",
+    "RunInterrupted",
+    "SettingsError",
+    "TooFewPeople",
+    "UpdateRejected",
+]
+
+
+class PrivemoError(Exception):
+    """Base of all errors raised on purpose by `privemo`."""
+
+
+class SettingsError(PrivemoError, ValueError):
+    """A setting is impossible, or contradicts another one."""
+
+
+class DataError(PrivemoError, ValueError):
+    """A face table is unreadable, truncated, of the wrong shape, or wrongly labelled."""
+
+
+class NoFacesAdmitted(DataError):
+    """The consent gate admitted no face for what was asked."""
+
+
+class PrivacyError(PrivemoError):
+    """Going on would break a privacy promise."""
+
+
+class BudgetExhausted(PrivacyError):
+    """The next release would spend more than the privacy budget."""
+
+
+class BudgetUnreachable(PrivacyError, ValueError):
+    """No amount of noise reaches the epsilon that was asked for."""
+
+
+class TooFewPeople(PrivacyError):
+    """A store has fewer people than one training batch needs."""
+
+
+class LedgerError(PrivemoError):
+    """The ledger of privacy spending is broken or cannot be written."""
+
+
+class RunError(PrivemoError):
+    """A run folder is missing, incomplete, or belongs to another run."""
+
+
+class RunInterrupted(RunError):
+    """A run was stopped by a person; everything up to the last whole round is kept."""
+
+
+class UpdateRejected(PrivemoError, ValueError):
+    """An update from a store has the wrong names, shapes, type, or size, or is not finite."""
+
+
+class MissingExtra(PrivemoError, ImportError):
+    """An optional dependency is needed for this and is not installed."""

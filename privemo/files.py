@@ -1,0 +1,69 @@
+"""Writing files so that a reader sees the old content or the new one, never half of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from privemo.errors import RunError
+
+__all__ = ["read_json", "write_bytes", "write_json"]
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`, durable when this returns; on failure the old file stays.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written.
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        temporary = None
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise RunError(
+            f"{path} could not be written ({error.strerror or error}). Free some space or choose "
+            "another folder; what was there before is untouched."
+        ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Replace `path` by readable JSON."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, text.encode() + b"\n")
+
+
+def read_json(path: Path, *, schema: str) -> dict[str, Any]:
+    """Read JSON that carries the given `schema`.
+
+    Raises:
+        RunError: the file is missing, not JSON, or of another schema.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise RunError(f"{path} does not exist; is {path.parent} a run folder?") from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read as JSON ({error}).") from error
+    if not isinstance(content, dict) or content.get("schema") != schema:
+        raise RunError(f"{path} is not of schema {schema}; it was made by something else.")
+    return content

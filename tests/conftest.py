@@ -1,0 +1,42 @@
+"""Shared fixtures. Faces here are noise or people who do not exist; no photograph is ever needed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from privemo.machine import quiet_environment
+
+quiet_environment()
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+def noise_faces(people: int = 40, images: int = 2, *, seed: int = 0) -> dict[str, np.ndarray]:
+    """Columns of a face table whose four classes are told apart by where the picture is bright."""
+    rng = np.random.default_rng(seed)
+    n = people * images
+    label = np.arange(n) % 4
+    pixels = rng.integers(0, 90, (n, 48, 48), dtype=np.uint8)
+    for row, kind in enumerate(label):
+        y, x = 24 * (kind // 2), 24 * (kind % 2)
+        pixels[row, y : y + 24, x : x + 24] += 120
+    return {
+        "images": pixels,
+        "label": label.astype(np.int8),
+        "label_names": np.array(["happy", "sad", "neutral", "surprise"]),
+        "identity": np.array([f"p{i // images:04d}" for i in range(n)]),
+        "age_band": np.array(
+            [("25_34", "35_44", "45_54", "13_15")[(i // images) % 4] for i in range(n)]
+        ),
+    }
+
+
+@pytest.fixture
+def npz(tmp_path: Path) -> Path:
+    """A small readable face table."""
+    path = tmp_path / "faces.npz"
+    np.savez(path, **noise_faces())
+    return path

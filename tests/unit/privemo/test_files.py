@@ -1,0 +1,64 @@
+"""Files are replaced whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+from privemo.errors import RunError
+from privemo.files import read_json, write_bytes, write_json
+
+
+def test_json_round_trips_with_its_schema(tmp_path: Path) -> None:
+    write_json(tmp_path / "a" / "x.json", {"schema": "s/1", "value": 3})
+    assert read_json(tmp_path / "a" / "x.json", schema="s/1")["value"] == 3
+    with pytest.raises(RunError, match="schema s/2"):
+        read_json(tmp_path / "a" / "x.json", schema="s/2")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"schema": 1}'])
+def test_other_content_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(RunError, match=r"x\.json"):
+        read_json(tmp_path / "x.json", schema="s/1")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="does not exist"):
+        read_json(tmp_path / "x.json", schema="s/1")
+
+
+def test_nan_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "x.json", {"x": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_keeps_the_old_file_and_leaves_no_rest(tmp_path: Path) -> None:
+    path = tmp_path / "x.bin"
+    write_bytes(path, b"old")
+
+    def child() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        try:
+            write_bytes(path, b"n" * 5000)
+        except RunError as error:
+            os._exit(17 if "Free some space" in str(error) else 18)
+        os._exit(19)
+
+    pid = os.fork()
+    if pid == 0:
+        child()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 17
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.bin"]
+
+
+def test_an_unwritable_folder_is_named() -> None:
+    with pytest.raises(RunError, match="/proc/nowhere"):
+        write_bytes(Path("/proc/nowhere/x"), b"1")

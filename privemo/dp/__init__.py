@@ -1,0 +1,21 @@
+"""Differential privacy with the person as the unit: the one place that touches Opacus.
+
+* `privemo.dp.accounting`: from (noise, sample rate, steps) to epsilon, and back to the noise;
+* `privemo.dp.engine`: one private step, where all images of a person move the model by at most the
+  clipping norm, together.
+"""
+
+from __future__ import annotations
+
+from privemo.dp.accounting import Mechanism, Spent, calibrate_noise, spent
+from privemo.dp.engine import PersonIndex, PrivateStepper, sample_people
+
+__all__ = [
+    "Mechanism",
+    "PersonIndex",
+    "PrivateStepper",
+    "Spent",
+    "calibrate_noise",
+    "sample_people",
+    "spent",
+]

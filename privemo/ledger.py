@@ -1,0 +1,207 @@
+"""The append-only record of every differentially private release of one store.
+
+One line of JSON for each release, each holding the hash of the line before it, so a changed,
+removed or reordered line is found. A line is on the disk (fsync) before the update it accounts for
+leaves the store: a crash in between can only over-count what was spent, never under-count it
+(the order that google/differential-privacy's accountant calls "record, then commit").
+
+| what happens | what the ledger does |
+|---|---|
+| a write fails half-way (full disk) | the half line is cut off again, `LedgerError`; nothing was released |
+| the process dies inside a write | the torn line was never acknowledged: the next open cuts it off |
+| any other line is damaged | `LedgerError` naming the entry; the store cannot train |
+| two processes append at once | a lock on the file orders them |
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import rfc8785
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from privemo.errors import LedgerError
+
+__all__ = ["GENESIS", "Ledger", "LedgerEntry"]
+
+GENESIS = "0" * 64
+"""What the first entry names as the hash of its predecessor."""
+
+
+class LedgerEntry(BaseModel):
+    """One release: a round's worth of steps of the Poisson-subsampled Gaussian mechanism."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    schema_: str = Field("privemo.ledger/1", alias="schema")
+    seq: int = Field(ge=0)
+    at: str
+    store: str
+    run_id: str
+    round: int = Field(ge=0)
+    mechanism: str = "poisson_subsampled_gaussian"
+    unit: str = "person"
+    noise_multiplier: float = Field(gt=0)
+    sample_rate: float = Field(gt=0, le=1)
+    steps: int = Field(ge=1)
+    max_grad_norm: float = Field(gt=0)
+    normaliser: float = Field(gt=0)
+    delta: float = Field(gt=0, lt=1)
+    epsilon_rdp: float = Field(ge=0)
+    epsilon_prv: float = Field(ge=0)
+    update_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    prev: str = Field(pattern="^[0-9a-f]{64}$")
+    hash: str = Field(pattern="^[0-9a-f]{64}$")
+
+    def computed_hash(self) -> str:
+        """The hash this entry ought to carry: sha256 over its RFC 8785 bytes without `hash`."""
+        body = self.model_dump(by_alias=True)
+        del body["hash"]
+        return hashlib.sha256(rfc8785.dumps(body)).hexdigest()
+
+    @property
+    def mechanism_key(self) -> tuple[float, float]:
+        """(noise multiplier, sample rate): what an accountant distinguishes."""
+        return (self.noise_multiplier, self.sample_rate)
+
+
+class Ledger:
+    """The ledger file of one store.
+
+    Args:
+        path: the file; created with its first entry.
+
+    Raises:
+        LedgerError: an existing file has a damaged entry.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._entries: list[LedgerEntry] = []
+        self._size = 0
+        with self._locked() as descriptor:
+            self._catch_up(descriptor)
+
+    @property
+    def entries(self) -> tuple[LedgerEntry, ...]:
+        """All entries, oldest first."""
+        return tuple(self._entries)
+
+    @property
+    def head(self) -> str:
+        """Hash of the newest entry, or `GENESIS`."""
+        return self._entries[-1].hash if self._entries else GENESIS
+
+    def find(self, *, run_id: str, round_: int, update_sha256: str) -> LedgerEntry | None:
+        """The entry that accounts for this very update, if it was already written."""
+        for entry in self._entries:
+            if (entry.run_id, entry.round, entry.update_sha256) == (run_id, round_, update_sha256):
+                return entry
+        return None
+
+    def history(self) -> list[tuple[float, float, int]]:
+        """What was spent, as accountants take it: (noise multiplier, sample rate, steps)."""
+        return [(e.noise_multiplier, e.sample_rate, e.steps) for e in self._entries]
+
+    def append(self, **fields: object) -> LedgerEntry:
+        """Write one entry and return once it is on the disk.
+
+        Args:
+            fields: those of `LedgerEntry` but `seq`, `at`, `prev` and `hash`, which are set here.
+
+        Raises:
+            LedgerError: the entry is invalid, or the write failed; then the file is as before.
+        """
+        with self._locked() as descriptor:
+            self._catch_up(descriptor)
+            try:
+                draft = LedgerEntry.model_validate(
+                    {
+                        "seq": len(self._entries),
+                        "at": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+                        "prev": self.head,
+                        "hash": GENESIS,
+                        **fields,
+                    }
+                )
+            except ValidationError as error:
+                raise LedgerError(f"Not a ledger entry: {error}") from error
+            entry = draft.model_copy(update={"hash": draft.computed_hash()})
+            self._write(descriptor, rfc8785.dumps(entry.model_dump(by_alias=True)) + b"\n")
+            self._entries.append(entry)
+            return entry
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise LedgerError(f"{self.path} cannot be opened for writing ({error}).") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _catch_up(self, descriptor: int) -> None:
+        """Read what is new in the file; cut off a torn last line, which nobody was promised."""
+        data = os.pread(descriptor, os.fstat(descriptor).st_size - self._size, self._size)
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            os.ftruncate(descriptor, self._size + whole)
+            os.fsync(descriptor)
+        for line in data[:whole].splitlines():
+            self._entries.append(self._checked(line))
+        self._size += whole
+
+    def _checked(self, line: bytes) -> LedgerEntry:
+        seq = len(self._entries)
+        where = f"{self.path.name}, entry {seq}"
+        try:
+            entry = LedgerEntry.model_validate(json.loads(line))
+        except (ValueError, ValidationError) as error:
+            raise LedgerError(
+                f"{where} is unreadable ({str(error).splitlines()[0]}). Restore the file from a "
+                "backup; without its ledger a store cannot know what it has spent."
+            ) from error
+        if entry.seq != seq or entry.prev != self.head or entry.hash != entry.computed_hash():
+            raise LedgerError(
+                f"{where} does not continue the chain: it was changed, removed or reordered. "
+                "Restore the file from a backup."
+            )
+        return entry
+
+    def _write(self, descriptor: int, line: bytes) -> None:
+        try:
+            view = memoryview(line)
+            offset = self._size
+            while view:
+                written = os.pwrite(descriptor, view, offset)
+                offset += written
+                view = view[written:]
+            os.fsync(descriptor)
+            if self._size == 0:
+                self._sync_folder()
+        except OSError as error:
+            os.ftruncate(descriptor, self._size)
+            raise LedgerError(
+                f"{self.path} could not be written ({error.strerror}); nothing was released. "
+                "Free some space and resume the run."
+            ) from error
+        self._size += len(line)
+
+    def _sync_folder(self) -> None:
+        """A new file's name is durable only once its folder is."""
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

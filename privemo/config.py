@@ -1,0 +1,149 @@
+"""Validated, frozen settings of a run. What is written here is public; nothing is learned from faces."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from privemo.errors import SettingsError
+
+__all__ = ["PlainSettings", "PrivacySettings", "RunSettings", "StoreConfig"]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """Build, or raise a `SettingsError` that names each bad setting in one line.
+
+        Raises:
+            SettingsError: a value is missing or out of range.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']} (got {e['input']!r})"
+                if e["loc"]
+                else e["msg"].removeprefix("Value error, ")
+                for e in error.errors()
+            )
+            raise SettingsError(f"Settings refused: {problems}.") from error
+
+
+class PrivacySettings(_Settings):
+    """The promise made to each person, and how it is kept.
+
+    Attributes:
+        epsilon: most that any person may lose over the whole run, all rounds and stores together.
+        delta: probability with which the bound may fail.
+        accountant: which bound is held against `epsilon`; the other is reported beside it.
+        sample_rate: probability with which a person joins a batch (Poisson sampling).
+        max_grad_norm: clipping norm of one person's summed gradient.
+        max_stores_per_person: in how many stores one person may take part; noise is raised for it.
+    """
+
+    epsilon: float = Field(8.0, gt=0)
+    delta: float = Field(1e-5, gt=0, lt=1)
+    accountant: Literal["rdp", "prv"] = "rdp"
+    sample_rate: float = Field(0.25, gt=0, le=1)
+    max_grad_norm: float = Field(1.0, gt=0)
+    max_stores_per_person: int = Field(1, ge=1)
+
+
+class PlainSettings(_Settings):
+    """Training without privacy, for people who do not exist and for comparison."""
+
+    epochs: int = Field(5, ge=1, description="passes over the data in each round")
+    batch: int = Field(64, ge=1)
+    weight_decay: float = Field(5e-4, ge=0)
+
+
+class RunSettings(_Settings):
+    """Everything that defines a run.
+
+    Attributes:
+        stores: number of stores; 1 trains centrally.
+        rounds: rounds of the federation.
+        steps_per_round: private steps that a store takes in a round.
+        declared_people: public, rounded number of people that each store expects to admit for
+            training. The batch normaliser and the averaging weights come from it, never from the true
+            number, which is private. Taken from the size of the table when omitted.
+        seed: fixes split, partition, sampling *and noise*, for a run that can be repeated. Whoever
+            knows the seed can take the noise off, so such a model must not be released. Without a
+            seed, sampling and noise come from the operating system.
+        init: `nobody` (weights trained on people who do not exist), `scratch`, or a safetensors file.
+        consents: how simulated shoppers answer: a realistic mix, or every adult agrees.
+        challenge_age: a person whose *estimated* age is below this is refused.
+    """
+
+    stores: int = Field(3, ge=1, le=10_000)
+    rounds: int = Field(3, ge=1)
+    steps_per_round: int = Field(12, ge=1)
+    privacy: PrivacySettings | None = PrivacySettings()
+    plain: PlainSettings | None = None
+    lr: float = Field(0.1, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    server_lr: float = Field(1.0, gt=0)
+    test_fraction: float = Field(0.2, gt=0, lt=1)
+    declared_people: int | None = Field(None, ge=1)
+    seed: int | None = Field(None, ge=0, lt=2**63)
+    init: str = "nobody"
+    model: str = "emotion-cnn"
+    sensitive: tuple[str, ...] = ()
+    consents: Literal["realistic", "everyone"] = "realistic"
+    challenge_age: float = Field(25.0, ge=18, le=120)
+    jurisdiction: str = Field("IE", pattern="^[A-Z]{2}$")
+    threads: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_kind_of_training(self) -> Self:
+        if (self.privacy is None) == (self.plain is None):
+            raise ValueError("A run is either private or plain: give exactly one of the two")
+        return self
+
+    @property
+    def total_steps(self) -> int:
+        """Private steps of one store over the whole run."""
+        return self.rounds * self.steps_per_round
+
+    def public_people(self, people_in_table: int) -> int:
+        """`declared_people`, or a round number from the size of the table.
+
+        Half of a store's share of the table, to two significant digits: after the held-out part
+        and the refusals that is about what a store admits, and it is not the true number.
+        """
+        if self.declared_people is not None:
+            return self.declared_people
+        share = max(1.0, 0.5 * people_in_table / self.stores)
+        unit = 10 ** max(0, math.floor(math.log10(share)) - 1)
+        return max(1, int(share // unit) * int(unit))
+
+
+class StoreConfig(_Settings):
+    """What one store's own machine knows (`store.json`); the server never sees it.
+
+    The budget stands here and not in the server's messages: a server that asks for less noise than
+    agreed meets the store's own wall.
+    """
+
+    schema_: Literal["privemo.store/1"] = Field("privemo.store/1", alias="schema")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    data: Path
+    digest: str
+    registry_mode: Literal["simulation", "production"]
+    epsilon_budget: float | None
+    delta: float = 1e-5
+    accountant: Literal["rdp", "prv"] = "rdp"
+    max_stores_per_person: int = Field(1, ge=1)
+    declared_people: int = Field(ge=1)
+    challenge_age: float = Field(25.0, ge=18)
+    jurisdiction: str = "IE"
+    sensitive: tuple[str, ...] = ()
+    seed: int | None = None
+    withdrawals: tuple[tuple[str, int, int], ...] = ()
+    """Simulated shoppers who change their mind: (person, round, batch)."""

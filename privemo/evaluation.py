@@ -1,0 +1,106 @@
+"""Accuracy of a finished model on a labelled file, behind the gate like everything else."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from privemo import weights as w
+from privemo.errors import DataError, NoFacesAdmitted
+from privemo.faces import Faces, FaceTable, load_faces
+from privemo.labels import EMOTIONS
+from privemo.simulation import CONTROLLER, EVERYONE
+from privemo.training import predict
+from privemo_consent import (
+    ConsentGate,
+    ConsentRegistry,
+    Context,
+    Purpose,
+    Setting,
+    simulate_consents,
+)
+
+__all__ = ["evaluate_file"]
+
+
+def evaluate_file(
+    weights: Path, data: Path, *, model: str = "emotion-cnn", challenge_age: float = 25.0
+) -> dict[str, Any]:
+    """Accuracy, its 95% interval, and F1 for each emotion.
+
+    People are taken as having agreed (their consents are simulated, and the result says so);
+    minors, suspected minors and unknown ages are refused all the same.
+
+    Raises:
+        RunError: the model cannot be read.
+        DataError: the faces cannot be read, or do not fit the model.
+        NoFacesAdmitted: everyone was refused.
+    """
+    from privemo_audits import evaluate_predictions
+
+    network = w.model_for(model, w.load_weights(weights))
+    table = load_faces(data)
+    if getattr(network, "channels", table.channels) != table.channels:
+        raise DataError(
+            f"{table.name} has {table.channels} channel(s), but {weights.name} reads "
+            f"{getattr(network, 'channels', '?')}."
+        )
+    faces, refused = _admitted(table, challenge_age)
+    probabilities = predict(network, faces.images)
+    result = evaluate_predictions(_frame(faces, probabilities))
+    return {
+        **result,
+        "asked": len(table),
+        "refused": refused,
+        "simulated_consent": True,
+        "model_sha256": w.sha256(w.from_model(network)),
+        "data_digest": table.digest,
+    }
+
+
+def _frame(faces: Faces, probabilities: np.ndarray[Any, np.dtype[np.float32]]) -> Any:
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            "person": faces.person,
+            "label": faces.label,
+            "prediction": probabilities.argmax(1),
+            **{f"p_{name}": probabilities[:, i] for i, name in enumerate(EMOTIONS)},
+        }
+    )
+
+
+def _admitted(table: FaceTable, challenge_age: float) -> tuple[Faces, dict[str, int]]:
+    persons, first, who = np.unique(table.person, return_index=True, return_inverse=True)
+    bands = table.columns.get("age_band")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ConsentRegistry.create(
+            Path(folder) / "consent.sqlite", mode="simulation", controller=CONTROLLER
+        ) as registry,
+    ):
+        simulated = simulate_consents(
+            registry,
+            persons,
+            seed=0,
+            true_age_band=None if bands is None else bands.astype(np.str_)[first],
+            mix=EVERYONE,
+        )
+        admitted = ConsentGate(registry, challenge_age=challenge_age).admit(
+            table.seal(
+                np.arange(len(table), dtype=np.int64),
+                attested_age_band=simulated.attested_age_band[who],
+            ),
+            Purpose.FAIRNESS_AUDIT,
+            Context(setting=Setting.RETAIL, jurisdiction="IE"),
+        )
+    refused = {str(k): v for k, v in sorted(admitted.counts.refused_faces.items())}
+    if not len(admitted.rows):
+        raise NoFacesAdmitted(
+            f"{table.name}: the gate admitted none of {len(table)} faces: {refused}."
+        )
+    return admitted.faces, refused

@@ -1,0 +1,56 @@
+"""Flower ServerApp of the federation: the same for simulation and for deployment.
+
+The server knows the run's public settings, the models and the manifests. It resumes by itself from the
+last whole round that it finds in the run folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from privemo import weights as w
+from privemo.errors import RunError
+from privemo.runs import Run
+from privemo.strategy import StoreAveraging
+
+__all__ = ["app", "listeners"]
+
+app = ServerApp()
+
+listeners: list[Callable[[dict[str, Any]], None]] = []
+"""Called with every event of a run in this process: `round` events carry the round's manifest."""
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run all rounds that are still missing.
+
+    Raises:
+        RunError: the run folder is unknown or broken, or a round brought no update at all.
+    """
+    folder = context.run_config.get("run-dir") or os.environ.get("PRIVEMO_RUN_DIR")
+    if not folder:
+        raise RunError("The server does not know its run: give `run-dir` in the run configuration.")
+    run = Run(Path(str(folder)))
+    done, weights = run.last_whole_round()
+
+    def on_whole_round(number: int, manifest: dict[str, Any], after: w.Weights) -> None:
+        run.keep_round(number, manifest, after)
+        for listener in listeners:
+            listener({"event": "round", "manifest": manifest})
+
+    strategy = StoreAveraging(
+        run.order_for,
+        on_whole_round,
+        first_round=done + 1,
+        server_lr=run.settings.server_lr,
+    )
+    missing = run.settings.rounds - done
+    if missing > 0:
+        strategy.start(grid, w.to_record(weights), num_rounds=missing, timeout=24 * 3600)

@@ -1,0 +1,440 @@
+"""One store: the faces, the consent registry, the ledger and the outbox on its own machine.
+
+Nothing here runs on the server. What leaves is an update (a difference of weights, noised), the
+root of the consent log, and a reason when the store does not take part.
+
+A round goes: lock the store -> already released? send the same bytes again -> would the budget hold? ->
+gate -> enough people? -> train, asking the gate before every batch -> outbox -> ledger -> reply. The
+outbox makes a resend free: the same bytes are one release, however often they travel.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from privemo import weights as w
+from privemo.config import StoreConfig
+from privemo.dp import Mechanism, spent
+from privemo.errors import (
+    BudgetExhausted,
+    DataError,
+    LedgerError,
+    NoFacesAdmitted,
+    RunError,
+    SettingsError,
+    TooFewPeople,
+)
+from privemo.faces import Faces, FaceTable, load_faces
+from privemo.files import read_json, write_bytes
+from privemo.ledger import Ledger
+from privemo.training import (
+    PlainRecipe,
+    PrivateRecipe,
+    Randomness,
+    predict,
+    train_plain,
+    train_private,
+)
+from privemo_consent import (
+    Admitted,
+    ConsentGate,
+    ConsentRegistry,
+    Context,
+    Purpose,
+    Setting,
+)
+
+__all__ = ["RoundOrder", "RoundResult", "Store"]
+
+FLOOR_OF_PEOPLE = 2
+"""Without privacy a store still needs this many people: one person's model is that person's data."""
+
+
+@dataclass(frozen=True)
+class RoundOrder:
+    """What the server asks of a store in a round."""
+
+    run_id: str
+    round: int
+    model: str
+    recipe: PrivateRecipe | PlainRecipe
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """What a store answers: an update, or the reason why there is none."""
+
+    reason: str | None
+    update: w.Weights | None
+    update_sha256: str | None
+    model_in: str
+    consent_log_root: str | None
+
+
+class Store:
+    """The private side of one store.
+
+    Args:
+        folder: holds `store.json`, `rows.npz` and `consent.sqlite`; everything else is written there.
+
+    Raises:
+        RunError: the folder is incomplete.
+        DataError: the face table changed since the run was prepared.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        content = read_json(self.folder / "store.json", schema="privemo.store/1")
+        self.config = StoreConfig.of(**content)
+        data = self.config.data
+        self.table = _table(data if data.is_absolute() else (self.folder / data).resolve())
+        if self.table.digest != self.config.digest:
+            raise DataError(
+                f"{self.table.name} changed since this run was prepared; restore the file or start "
+                "a new run."
+            )
+        self.registry = ConsentRegistry.open(
+            self.folder / "consent.sqlite", mode=self.config.registry_mode
+        )
+        self.gate = ConsentGate(self.registry, challenge_age=self.config.challenge_age)
+        self.context = Context(setting=Setting.RETAIL, jurisdiction=self.config.jurisdiction)
+
+    def close(self) -> None:
+        """Close the registry."""
+        self.registry.close()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The store's ledger, read afresh and verified."""
+        return Ledger(self.folder / "ledger.jsonl")
+
+    # -- one round ---------------------------------------------------------------------------
+
+    def train_round(self, weights: w.Weights, order: RoundOrder) -> RoundResult:
+        """Take part in a round, or say why not. Refusals are answers, not errors.
+
+        Raises:
+            LedgerError: the ledger is damaged or cannot be written; nothing was released.
+        """
+        model_in = w.sha256(weights)
+        with self._alone():
+            released = self._released(order, model_in)
+            if released is not None:
+                return self._result(model_in, released)
+            reason_of = {
+                BudgetExhausted: "budget_exhausted",
+                NoFacesAdmitted: "no_faces",
+                TooFewPeople: "too_few_people",
+                SettingsError: "recipe_refused",
+            }
+            try:
+                update = self._train(weights, order)
+            except (BudgetExhausted, NoFacesAdmitted, TooFewPeople, SettingsError) as refusal:
+                self._note(order, type(refusal).__name__, str(refusal))
+                return RoundResult(
+                    reason_of[type(refusal)], None, None, model_in, self.registry.log_root()
+                )
+            self._release(order, model_in, update)
+            return self._result(model_in, update)
+
+    def _train(self, weights: w.Weights, order: RoundOrder) -> w.Weights:
+        if isinstance(order.recipe, PrivateRecipe):
+            self._check_budget(order.recipe)
+        elif self.config.epsilon_budget is not None:
+            raise SettingsError(
+                f"{self.config.name} only trains with differential privacy; the order was without."
+            )
+        admitted = self._admit("train", Purpose.TRAINING, order.run_id, order.round)
+        people = len(np.unique(admitted.faces.person))
+        self._check_people(people, order.recipe)
+        model = w.model_for(order.model, weights)
+        if order.threads:
+            torch.set_num_threads(order.threads)
+        randomness = self._randomness(order.round)
+
+        def permitted_now(batch: int, drawn: NDArray[np.str_]) -> NDArray[np.bool_]:
+            return self._permitted_now(order, batch, drawn)
+
+        if isinstance(order.recipe, PrivateRecipe):
+            train_private(model, admitted.faces, order.recipe, randomness, permitted_now)
+        else:
+            train_plain(model, admitted.faces, order.recipe, randomness, permitted_now)
+        after = w.from_model(model)
+        return {name: after[name] - weights[name] for name in after}
+
+    def _check_budget(self, recipe: PrivateRecipe) -> None:
+        budget = self.config.epsilon_budget
+        if budget is None:
+            raise BudgetExhausted(f"{self.config.name} has no privacy budget at all.")
+        shares = self.config.max_stores_per_person
+        past = [
+            Mechanism(noise, rate, steps * shares) for noise, rate, steps in self.ledger.history()
+        ]
+        coming = Mechanism(recipe.noise_multiplier, recipe.sample_rate, recipe.steps * shares)
+        after = spent([*past, coming], delta=self.config.delta).by(self.config.accountant)
+        if after > budget:
+            raise BudgetExhausted(
+                f"{self.config.name}: the next round would bring epsilon to {after:.3f}, over the "
+                f"budget of {budget:g}. The people of this store give no more."
+            )
+
+    def _check_people(self, people: int, recipe: PrivateRecipe | PlainRecipe) -> None:
+        needed = FLOOR_OF_PEOPLE
+        if isinstance(recipe, PrivateRecipe):
+            needed = max(needed, int(np.ceil(recipe.normaliser)))
+        if people < needed:
+            raise TooFewPeople(
+                f"{self.config.name} may train on {people} people, and one batch expects "
+                f"{needed}. Join stores, ask more people, or declare fewer people."
+            )
+
+    def _permitted_now(
+        self, order: RoundOrder, batch: int, drawn: NDArray[np.str_]
+    ) -> NDArray[np.bool_]:
+        """Who of `drawn` may be used in this very batch (GDPR 7(3)); the use is logged."""
+        for person, round_, at_batch in self.config.withdrawals:
+            if (round_, at_batch) == (order.round, batch):
+                self._withdraw(person)
+        ok = self.gate.still_permitted(drawn, Purpose.TRAINING, self.context)
+        if ok.any():
+            self.registry.record_use(
+                drawn[ok],
+                Purpose.TRAINING,
+                run=order.run_id,
+                round=order.round,
+                store=self.config.name,
+                batch=batch,
+                log_seq=self.registry.log_seq,
+            )
+        return ok
+
+    def _withdraw(self, person: str) -> None:
+        """A simulated shopper changes their mind; once, also when a round is trained again."""
+        if self.registry.decide(person, Purpose.TRAINING, self.context).permit:
+            self.registry.withdraw(person)
+
+    # -- what leaves -------------------------------------------------------------------------
+
+    def _outbox(self, order: RoundOrder) -> Path:
+        return self.folder / "outbox" / f"{order.run_id}-{order.round:04d}.safetensors"
+
+    def _released(self, order: RoundOrder, model_in: str) -> w.Weights | None:
+        """The update already released for this order and this model, if there is one."""
+        path = self._outbox(order)
+        note = path.with_suffix(".json")
+        if not (path.exists() and note.exists()):
+            return None
+        written = json.loads(note.read_bytes())
+        data = path.read_bytes()
+        if written["model_in"] != model_in or written["sha256"] != sha256(data).hexdigest():
+            return None
+        update = w.from_bytes(data)
+        # The process may have died between outbox and ledger: then the ledger comes first.
+        self._account(order, written["sha256"])
+        return update
+
+    def _release(self, order: RoundOrder, model_in: str, update: w.Weights) -> None:
+        data = w.to_bytes(update)
+        digest = sha256(data).hexdigest()
+        path = self._outbox(order)
+        write_bytes(path, data)
+        note = {"model_in": model_in, "sha256": digest}
+        write_bytes(path.with_suffix(".json"), json.dumps(note).encode())
+        self._account(order, digest)
+
+    def _account(self, order: RoundOrder, digest: str) -> None:
+        recipe = order.recipe
+        if not isinstance(recipe, PrivateRecipe):
+            return
+        ledger = self.ledger
+        if ledger.find(run_id=order.run_id, round_=order.round, update_sha256=digest):
+            return
+        history = [Mechanism(*m) for m in ledger.history()]
+        now = spent(
+            [*history, Mechanism(recipe.noise_multiplier, recipe.sample_rate, recipe.steps)],
+            delta=self.config.delta,
+        )
+        ledger.append(
+            store=self.config.name,
+            run_id=order.run_id,
+            round=order.round,
+            noise_multiplier=recipe.noise_multiplier,
+            sample_rate=recipe.sample_rate,
+            steps=recipe.steps,
+            max_grad_norm=recipe.max_grad_norm,
+            normaliser=recipe.normaliser,
+            delta=self.config.delta,
+            epsilon_rdp=now.rdp,
+            epsilon_prv=now.prv,
+            update_sha256=digest,
+        )
+
+    def _result(self, model_in: str, update: w.Weights) -> RoundResult:
+        return RoundResult(None, update, w.sha256(update), model_in, self.registry.log_root())
+
+    # -- held-out faces ----------------------------------------------------------------------
+
+    def write_predictions(self, weights: w.Weights, *, model: str, run_id: str) -> int:
+        """Read the held-out faces of those who agreed to a fairness audit; returns how many.
+
+        Writes `predictions.csv` in the store's folder (AI Act 10(5): labels of groups have their own
+        purpose and never leave with an update).
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        import pandas as pd
+
+        try:
+            admitted = self._admit("test", Purpose.FAIRNESS_AUDIT, run_id, 0)
+        except NoFacesAdmitted:
+            faces = self._empty_faces()
+        else:
+            faces = admitted.faces
+            self.registry.record_use(
+                np.unique(faces.person),
+                Purpose.FAIRNESS_AUDIT,
+                run=run_id,
+                round=0,
+                store=self.config.name,
+                batch=0,
+                log_seq=admitted.log_seq,
+            )
+        probabilities = predict(w.model_for(model, weights), faces.images)
+        frame = pd.DataFrame(
+            {
+                "store": self.config.name,
+                "person": faces.person,
+                "face": faces.face_id,
+                "label": faces.label,
+                "prediction": probabilities.argmax(1),
+                **{
+                    f"p_{name}": probabilities[:, i].round(5)
+                    for i, name in enumerate(("happy", "sad", "neutral", "surprise"))
+                },
+                **{name: faces.columns[name].astype(np.str_) for name in self.config.sensitive},
+            }
+        )
+        write_bytes(
+            self.folder / "predictions.csv",
+            frame.to_csv(index=False, lineterminator="\n").encode(),
+        )
+        return len(frame)
+
+    def _empty_faces(self) -> Faces:
+        none = np.empty(0, dtype=np.int64)
+        text = np.empty(0, dtype=np.str_)
+        columns = dict.fromkeys(self.config.sensitive, text)
+        return Faces(np.empty((0, 48, 48), np.uint8), none, text, text, columns)
+
+    # -- the gate ----------------------------------------------------------------------------
+
+    def _admit(self, part: str, purpose: Purpose, run_id: str, round_: int) -> Admitted[Faces]:
+        rows, attested = self._rows(part)
+        admitted = self.gate.admit(
+            self.table.seal(rows, attested_age_band=attested), purpose, self.context
+        )
+        self._log_admission(admitted, purpose, run_id, round_)
+        if not len(admitted.rows):
+            raise NoFacesAdmitted(
+                f"{self.config.name}: of {len(rows)} faces the gate admitted none for {purpose.value}; "
+                f"reasons: {_reasons(admitted)}."
+            )
+        return admitted
+
+    def _rows(self, part: str) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
+        with np.load(self.folder / "rows.npz", allow_pickle=False) as rows:
+            return rows[part], rows[f"{part}_attested"]
+
+    def _log_admission(
+        self, admitted: Admitted[Faces], purpose: Purpose, run_id: str, round_: int
+    ) -> None:
+        c = admitted.counts
+        line = {
+            "schema": "privemo.admission/1",
+            "at": _utc(admitted.at),
+            "run_id": run_id,
+            "round": round_,
+            "purpose": purpose.value,
+            "log_seq": admitted.log_seq,
+            "asked": {"faces": c.asked_faces, "persons": c.asked_persons},
+            "admitted": {"faces": c.admitted_faces, "persons": c.admitted_persons},
+            "refused": {
+                "faces": {str(k): v for k, v in sorted(c.refused_faces.items())},
+                "persons": {str(k): v for k, v in sorted(c.refused_persons.items())},
+            },
+        }
+        _append_line(self.folder / "admissions.jsonl", line)
+
+    def _note(self, order: RoundOrder, kind: str, text: str) -> None:
+        _append_line(
+            self.folder / "refusals.jsonl",
+            {"at": _utc(datetime.now(UTC)), "round": order.round, "kind": kind, "text": text},
+        )
+
+    # -- chance ------------------------------------------------------------------------------
+
+    def _randomness(self, round_: int) -> Randomness:
+        """Seeded only where the run asked for it; else from the operating system.
+
+        The draw of people must stay secret as well: the amplification by sampling that the
+        accountants count on holds only against someone who does not know who was drawn.
+        """
+        if self.config.seed is None:
+            entropy = int.from_bytes(os.urandom(16))
+        else:
+            name = int.from_bytes(sha256(self.config.name.encode()).digest()[:8])
+            entropy = (self.config.seed << 80) ^ (name << 16) ^ round_
+        sampling, noise = np.random.SeedSequence(entropy).spawn(2)
+        generator = torch.Generator().manual_seed(int(noise.generate_state(1, np.uint64)[0] >> 1))
+        return Randomness(np.random.default_rng(sampling), generator)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Only one process trains a store: the budget is checked and spent under one lock."""
+        with (self.folder / ".lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise RunError(
+                    f"{self.config.name} is being trained by another process; wait for it to end."
+                ) from error
+            yield
+
+
+@lru_cache(maxsize=2)
+def _table(path: Path) -> FaceTable:
+    """The table of a path, read once in each process: all simulated stores share the array."""
+    return load_faces(path)
+
+
+def _reasons(admitted: Admitted[Any]) -> str:
+    refused: Mapping[Any, int] = admitted.counts.refused_faces
+    return ", ".join(f"{reason} {count}" for reason, count in sorted(refused.items())) or "none"
+
+
+def _utc(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _append_line(path: Path, content: Mapping[str, Any]) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(content) + "\n")
+    except OSError as error:
+        raise LedgerError(f"{path} could not be written ({error.strerror}).") from error

@@ -1,0 +1,229 @@
+"""Aggregation on the server: validates, bounds and averages the stores' updates.
+
+An update is data from outside. Before it counts it must carry the names, shapes and type of the
+model, be finite, and stay within a norm that follows from public numbers alone. One bad store is left
+out of the round and named; the federation goes on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from privemo import protocol
+from privemo import weights as w
+from privemo.errors import RunError, UpdateRejected
+from privemo.store import RoundOrder
+from privemo.training import PrivateRecipe
+
+__all__ = ["StoreAveraging", "check_update", "norm_bound"]
+
+OrderFor = Callable[[int], RoundOrder]
+WholeRound = Callable[[int, dict[str, Any], w.Weights], None]
+
+
+@dataclass
+class _Round:
+    """What is known of the round in progress."""
+
+    number: int
+    started: datetime
+    order: RoundOrder
+    weights: w.Weights
+
+
+class StoreAveraging(Strategy):
+    """Average of updates with public weights: model + server_lr * sum(weight * update) / sum(weight).
+
+    The weights are the sizes that the stores *declared*, not the number of faces they used (Flower's
+    own `FedAvg` weighs by `num-examples`, which tells the server how many people agreed).
+
+    Args:
+        order_for: the order of a round; rounds count from 1 over the whole run, resumed or not.
+        on_whole_round: called with the round's manifest and the new weights once a round is whole.
+        first_round: where to go on after an interruption.
+        server_lr: step of the server; 1 is plain averaging.
+    """
+
+    def __init__(
+        self,
+        order_for: OrderFor,
+        on_whole_round: WholeRound,
+        *,
+        first_round: int = 1,
+        server_lr: float = 1.0,
+    ) -> None:
+        self.order_for = order_for
+        self.on_whole_round = on_whole_round
+        self.first_round = first_round
+        self.server_lr = server_lr
+        self._round: _Round | None = None
+
+    def summary(self) -> None:
+        """Nothing to print: progress is shown by whoever listens."""
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """The same model and the same order for every store."""
+        number = self.first_round + server_round - 1
+        order = self.order_for(number)
+        self._round = _Round(number, datetime.now(UTC), order, w.from_record(arrays))
+        record = protocol.order_record(order)
+        return [
+            Message(
+                RecordDict({protocol.ARRAYS: arrays, protocol.CONFIG: record}),
+                dst_node_id=node,
+                message_type=MessageType.TRAIN,
+                group_id=str(number),
+            )
+            for node in sorted(grid.get_node_ids())
+        ]
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Average what passes; raise when nothing does.
+
+        Raises:
+            RunError: no store delivered a usable update.
+        """
+        if self._round is None:
+            raise RunError("Replies arrived for a round that was never ordered.")
+        now = self._round
+        bound = norm_bound(now.order, sum(a.size for a in now.weights.values()))
+        total: w.Weights = {name: np.zeros_like(a) for name, a in now.weights.items()}
+        weight_sum, stores = 0.0, {}
+        # Sorted by store, so that the floating-point sum does not depend on who answered first.
+        for name, message in sorted(_by_store(replies), key=lambda pair: pair[0]):
+            stores[name], update, weight = _judge(message, now.weights, bound)
+            if update is not None:
+                weight_sum += weight
+                for key, array in update.items():
+                    total[key] += np.float32(weight) * array
+        if weight_sum == 0.0:
+            reasons = "; ".join(f"{name}: {s['reason']}" for name, s in stores.items()) or "silence"
+            raise RunError(f"No store could train in round {now.number} ({reasons}).")
+        step = np.float32(self.server_lr / weight_sum)
+        after = {name: now.weights[name] + step * total[name] for name in now.weights}
+        manifest = {
+            "schema": "privemo.round/1",
+            "run_id": now.order.run_id,
+            "round": now.number,
+            "started": _utc(now.started),
+            "finished": _utc(datetime.now(UTC)),
+            "model_in": w.sha256(now.weights),
+            "model_out": w.sha256(after),
+            "stores": stores,
+        }
+        self.on_whole_round(now.number, manifest, after)
+        return w.to_record(after), None
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Nothing: an accuracy on private faces would be a release that nobody accounted for."""
+        return []
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Nothing was asked, so nothing comes."""
+        return None
+
+
+def check_update(update: w.Weights, model: w.Weights, *, bound: float) -> None:
+    """Let an update pass, or say what is wrong with it.
+
+    Raises:
+        UpdateRejected: other names, shapes or type than the model, not finite, or longer than `bound`.
+    """
+    if set(update) != set(model):
+        odd = sorted(set(update) ^ set(model))[:3]
+        raise UpdateRejected(f"parameters differ: {', '.join(odd)}")
+    for name, array in update.items():
+        if array.shape != model[name].shape or array.dtype != np.float32:
+            raise UpdateRejected(
+                f"{name} is {array.dtype}{list(array.shape)}, "
+                f"expected float32{list(model[name].shape)}"
+            )
+        if not np.isfinite(array).all():
+            raise UpdateRejected(f"{name} holds NaN or infinity")
+    norm = math.sqrt(sum(float(np.vdot(a, a)) for a in update.values()))
+    if norm > bound:
+        raise UpdateRejected(f"its norm {norm:.3g} is over the bound {bound:.3g}")
+
+
+def norm_bound(order: RoundOrder, parameters: int) -> float:
+    """Twice the norm that an honest update can be expected to stay under, from public numbers.
+
+    A private step moves the model by lr * (clipped sum + noise) / normaliser. The clipped sum has at most
+    the norm of 3 normal batches of people, all agreeing; the noise has norm
+    noise_multiplier * max_grad_norm * sqrt(parameters). Momentum adds at most 1 / (1 - momentum).
+    """
+    recipe = order.recipe
+    if not isinstance(recipe, PrivateRecipe):
+        return 1e3
+    signal = 3 * recipe.max_grad_norm
+    noise = (
+        recipe.noise_multiplier * recipe.max_grad_norm * math.sqrt(parameters) / recipe.normaliser
+    )
+    return 2 * recipe.lr * recipe.steps * (signal + noise) / (1 - recipe.momentum)
+
+
+def _by_store(replies: Iterable[Message]) -> Iterable[tuple[str, Message]]:
+    for message in replies:
+        name = f"node-{message.metadata.src_node_id}"
+        if message.has_content():
+            name = protocol.unpack_manifest(message.content).get("store", name)
+        yield name, message
+
+
+def _judge(
+    message: Message, model: w.Weights, bound: float
+) -> tuple[dict[str, Any], w.Weights | None, float]:
+    """What the manifest says of a store, and its update if it counts."""
+    nothing: dict[str, Any] = {
+        "status": "failed",
+        "reason": None,
+        "update_sha256": None,
+        "consent_log_root": None,
+    }
+    if message.has_error():
+        return (
+            {**nothing, "reason": f"error: {message.error.reason or message.error.code}"},
+            None,
+            0,
+        )
+    declared = protocol.unpack_manifest(message.content)
+    seen = {
+        "update_sha256": declared["update-sha256"] or None,
+        "consent_log_root": declared["consent-log-root"] or None,
+    }
+    update = protocol.update_of(message.content)
+    if update is None:
+        return {**seen, "status": "refused", "reason": declared["reason"] or "unstated"}, None, 0.0
+    weight = protocol.weight_of(message.content)
+    try:
+        if not (math.isfinite(weight) and weight > 0):
+            raise UpdateRejected(f"its weight is {weight}")
+        if declared["model-in"] != w.sha256(model):
+            raise UpdateRejected("it starts from another model")
+        check_update(update, model, bound=bound)
+        if w.sha256(update) != declared["update-sha256"]:
+            raise UpdateRejected("it is not the update that its manifest names")
+    except UpdateRejected as rejected:
+        return {**seen, "status": "failed", "reason": f"update rejected: {rejected}"}, None, 0.0
+    return {**seen, "status": "trained", "reason": None}, update, weight
+
+
+def _utc(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,158 @@
+"""Model weights as named arrays: bytes, hashes, files and Flower records of the same thing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as _load
+from safetensors.numpy import save as _save
+from torch import nn
+
+from privemo.errors import RunError, SettingsError
+from privemo.files import write_bytes
+from privemo.models import build_model
+
+__all__ = [
+    "Weights",
+    "from_bytes",
+    "from_model",
+    "from_record",
+    "initial_weights",
+    "load_weights",
+    "model_for",
+    "save_weights",
+    "sha256",
+    "to_bytes",
+    "to_record",
+]
+
+Weights = dict[str, NDArray[np.float32]]
+
+NOBODY = "emotion-cnn-nobody-{kind}.safetensors"
+"""Package data: weights trained on people who do not exist; `kind` is gray or rgb."""
+
+
+def from_model(model: nn.Module) -> Weights:
+    """A copy of the model's parameters, float32."""
+    return {
+        name: np.array(tensor.detach().numpy(), dtype=np.float32, order="C")
+        for name, tensor in model.state_dict().items()
+    }
+
+
+def model_for(name: str, weights: Weights) -> nn.Module:
+    """A model of that name carrying `weights`; gray or RGB is read off their shapes.
+
+    Raises:
+        RunError: the weights are not of that model.
+    """
+    # The convolution with the fewest inputs is the first one: it reads the picture itself.
+    channels = min((int(a.shape[1]) for a in weights.values() if a.ndim == 4), default=1)
+    try:
+        model = build_model(name, channels=channels)
+        model.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in weights.items()})
+    except (RuntimeError, SettingsError) as error:
+        raise RunError(
+            f"These weights do not belong to the model {name!r}: {str(error).splitlines()[0]}"
+        ) from error
+    return model
+
+
+def to_bytes(weights: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """The safetensors encoding, the same bytes for the same weights."""
+    return _save({name: np.ascontiguousarray(weights[name]) for name in sorted(weights)})
+
+
+def from_bytes(data: bytes) -> Weights:
+    """Read what `to_bytes` wrote.
+
+    Raises:
+        RunError: not safetensors, or not float32 throughout, or not finite.
+    """
+    try:
+        weights = _load(data)
+    except (SafetensorError, ValueError) as error:
+        raise RunError(f"Not a whole safetensors file ({error}).") from error
+    for name, array in weights.items():
+        if array.dtype != np.float32 or not np.isfinite(array).all():
+            raise RunError(f"Weight {name!r} is not finite float32.")
+    return dict(weights)
+
+
+def sha256(weights: Mapping[str, NDArray[np.float32]]) -> str:
+    """Hash of `to_bytes`, hex: the name of a model in manifests and ledgers."""
+    return hashlib.sha256(to_bytes(weights)).hexdigest()
+
+
+def save_weights(path: Path, weights: Mapping[str, NDArray[np.float32]]) -> None:
+    """Write a safetensors file whole or not at all."""
+    write_bytes(path, to_bytes(weights))
+
+
+def load_weights(path: Path) -> Weights:
+    """Read a safetensors file.
+
+    Raises:
+        RunError: the file is missing, truncated or not safetensors.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}).") from error
+    try:
+        return from_bytes(data)
+    except RunError as error:
+        raise RunError(f"{path}: {error}") from error
+
+
+def to_record(weights: Mapping[str, NDArray[np.float32]]) -> ArrayRecord:
+    """Flower's record of the weights."""
+    return ArrayRecord({name: Array(array) for name, array in weights.items()})
+
+
+def from_record(record: ArrayRecord) -> Weights:
+    """The weights in a Flower record; values are not yet checked."""
+    return {name: array.numpy() for name, array in record.items()}
+
+
+def initial_weights(init: str, *, model: str, channels: int, seed: int) -> tuple[Weights, str]:
+    """Where training starts, and a sentence that says so for the report.
+
+    Args:
+        init: `nobody`, `scratch`, or the path of a safetensors file.
+        model: name of the architecture.
+        channels: 1 for gray, 3 for RGB.
+        seed: of the random weights, for `scratch`.
+
+    Raises:
+        SettingsError: there are no weights of nobody for that model.
+        RunError: the file cannot be used.
+    """
+    fresh = from_model(build_model(model, channels=channels, seed=seed))
+    if init == "scratch":
+        return fresh, "random initial weights"
+    if init == "nobody":
+        name = NOBODY.format(kind="gray" if channels == 1 else "rgb")
+        file = resources.files("privemo.data").joinpath(name)
+        if model != "emotion-cnn" or not file.is_file():
+            raise SettingsError(
+                f"There are no weights of nobody for {model!r} with {channels} channel(s); "
+                "start with --init scratch or give a safetensors file."
+            )
+        weights, where = from_bytes(file.read_bytes()), "weights trained on people who do not exist"
+    else:
+        path = Path(init)
+        weights, where = load_weights(path), f"weights of {path.name}"
+    if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in fresh.items()}:
+        raise RunError(
+            f"The initial weights ({where}) do not fit {model!r} with {channels} channel(s)."
+        )
+    return weights, where

@@ -1,0 +1,90 @@
+"""Weights as bytes, files and records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from privemo import weights as w
+from privemo.errors import RunError, SettingsError
+from privemo.models import build_model
+
+
+def test_bytes_and_records_round_trip() -> None:
+    weights = w.from_model(build_model(seed=3))
+    for again in (w.from_bytes(w.to_bytes(weights)), w.from_record(w.to_record(weights))):
+        assert {k: v.tobytes() for k, v in again.items()} == {
+            k: v.tobytes() for k, v in weights.items()
+        }
+        assert w.sha256(again) == w.sha256(weights)
+
+
+def test_the_hash_does_not_depend_on_the_order_of_names() -> None:
+    a = {"x": np.zeros(2, np.float32), "y": np.ones(1, np.float32)}
+    assert w.sha256(a) == w.sha256(dict(reversed(a.items())))
+
+
+def test_weights_are_copies() -> None:
+    model = build_model()
+    weights = w.from_model(model)
+    next(iter(weights.values()))[:] = 7
+    assert float(next(iter(model.parameters())).detach().max()) < 7
+
+
+def test_a_model_carries_its_weights_and_finds_its_channels() -> None:
+    weights = w.from_model(build_model(channels=3, seed=1))
+    model = w.model_for("emotion-cnn", weights)
+    assert model.channels == 3
+    assert w.sha256(w.from_model(model)) == w.sha256(weights)
+
+
+def test_foreign_weights_are_refused() -> None:
+    with pytest.raises(RunError, match="do not belong"):
+        w.model_for("emotion-cnn", {"x": np.zeros((4, 1, 3, 3), np.float32)})
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", b"\xff" * 100])
+def test_a_broken_file_is_named(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(RunError, match=r"m\.safetensors"):
+        w.load_weights(path)
+    with pytest.raises(RunError, match="cannot be read"):
+        w.load_weights(tmp_path / "none.safetensors")
+
+
+def test_truncated_weights_are_refused(tmp_path: Path) -> None:
+    data = w.to_bytes(w.from_model(build_model()))
+    for length in (4, 300, len(data) - 1):
+        with pytest.raises(RunError, match="Not a whole"):
+            w.from_bytes(data[:length])
+
+
+@pytest.mark.parametrize("bad", [np.array([np.nan], np.float32), np.array([1.0], np.float64)])
+def test_weights_are_finite_float32(bad: np.ndarray) -> None:
+    with pytest.raises(RunError, match="finite float32"):
+        w.from_bytes(w.to_bytes({"x": bad}))
+
+
+def test_where_training_starts(tmp_path: Path) -> None:
+    scratch, where = w.initial_weights("scratch", model="emotion-cnn", channels=1, seed=4)
+    assert "random" in where
+    assert w.sha256(scratch) == w.sha256(w.from_model(build_model(seed=4)))
+    path = tmp_path / "mine.safetensors"
+    w.save_weights(path, scratch)
+    again, where = w.initial_weights(str(path), model="emotion-cnn", channels=1, seed=0)
+    assert w.sha256(again) == w.sha256(scratch)
+    assert "mine.safetensors" in where
+    with pytest.raises(RunError, match="do not fit"):
+        w.initial_weights(str(path), model="emotion-cnn", channels=3, seed=0)
+    with pytest.raises(SettingsError, match="no model"):
+        w.initial_weights("nobody", model="other", channels=1, seed=0)
+
+
+def test_weights_of_nobody_are_shipped_small_and_start_training() -> None:
+    weights, where = w.initial_weights("nobody", model="emotion-cnn", channels=1, seed=0)
+    assert "people who do not exist" in where
+    assert len(w.to_bytes(weights)) <= 6_000_000
+    assert w.model_for("emotion-cnn", weights) is not None

@@ -1,0 +1,75 @@
+"""privemo: emotion-aware stores without watching anyone who did not agree.
+
+Every public name of the three packages can be imported from here; the module that holds it is loaded
+at its first use, so `import privemo` stays cheap and needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_WHERE: dict[str, str] = {
+    **dict.fromkeys(("EMOTIONS", "IMAGE_SIZE"), "privemo.labels"),
+    **dict.fromkeys(
+        (
+            "BudgetExhausted",
+            "BudgetUnreachable",
+            "DataError",
+            "LedgerError",
+            "MissingExtra",
+            "NoFacesAdmitted",
+            "PrivacyError",
+            "PrivemoError",
+            "RunError",
+            "RunInterrupted",
+            "SettingsError",
+            "TooFewPeople",
+            "UpdateRejected",
+        ),
+        "privemo.errors",
+    ),
+    **dict.fromkeys(("PlainSettings", "PrivacySettings", "RunSettings"), "privemo.config"),
+    **dict.fromkeys(("FaceTable", "Faces", "load_faces"), "privemo.faces"),
+    **dict.fromkeys(("EmotionCNN", "build_model"), "privemo.models"),
+    **dict.fromkeys(("SyntheticPeople", "synthesize"), "privemo.synthetic"),
+    **dict.fromkeys(("Ledger", "LedgerEntry"), "privemo.ledger"),
+    **dict.fromkeys(("Mechanism", "calibrate_noise", "spent"), "privemo.dp"),
+    "Run": "privemo.runs",
+    "Store": "privemo.store",
+    **dict.fromkeys(
+        (
+            "AgeBand",
+            "ConsentError",
+            "ConsentGate",
+            "ConsentRegistry",
+            "ConsentStatus",
+            "Context",
+            "Decision",
+            "Notice",
+            "Party",
+            "Purpose",
+            "Reason",
+            "Role",
+            "Setting",
+        ),
+        "privemo_consent",
+    ),
+    **dict.fromkeys(("AuditError", "Report", "build_report", "write_report"), "privemo_audits"),
+}
+
+__all__ = ["__version__", *sorted(_WHERE)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'privemo' has no attribute {name!r}")
+    value = getattr(import_module(_WHERE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WHERE})

@@ -1,0 +1,79 @@
+"""The `privemo` command.
+
+Exit codes: 0 done; 1 an audit failed or a benchmark missed its goal under `--strict`; 2 the input, the
+settings or the machine do not allow it, said in one sentence.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+import typer
+from click import ClickException
+from click.exceptions import Abort, Exit
+
+from privemo.cli import inspect, make, train
+from privemo.cli.common import complain
+from privemo.errors import PrivemoError, RunInterrupted
+from privemo.machine import quiet_environment
+from privemo_consent import ConsentError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="privemo",
+    help="Emotion-aware stores without watching anyone who did not agree.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.command()(train.demo)
+app.command()(train.simulate)
+app.command()(train.train)
+app.command()(inspect.evaluate)
+app.command()(inspect.audit)
+app.command()(make.synth)
+app.command()(make.bench)
+
+
+def main() -> None:
+    """Run the command line; every expected failure is one sentence and exit code 2."""
+    quiet_environment()
+    try:
+        code = app(standalone_mode=False)
+    except Exit as done:
+        code = done.exit_code
+    except ClickException as usage:
+        usage.show()
+        code = 2
+    except (Abort, KeyboardInterrupt):
+        complain("Stopped before anything was written.")
+        code = 2
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is None:
+            raise
+        complain(sentence)
+        code = 2
+    sys.exit(code or 0)
+
+
+def _sentence(error: Exception) -> str | None:
+    """What to tell a person, or None for a mistake of ours, which keeps its traceback."""
+    if isinstance(error, RunInterrupted | PrivemoError | ConsentError):
+        return str(error)
+    if type(error).__module__.partition(".")[0] == "privemo_audits":
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        extra = {"torch": "train", "flwr": "train", "opacus": "train", "embreex": "synth"}.get(
+            str(error.name), "all"
+        )
+        return f"{error.name} is not installed: pip install 'privemo[{extra}]'"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+        where = f" at {error.filename}" if error.filename else ""
+        return (
+            f"Writing failed{where} ({error.strerror}). Free some space or choose another folder."
+        )
+    return None

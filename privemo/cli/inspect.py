@@ -1,0 +1,72 @@
+"""`privemo evaluate` and `privemo audit`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from privemo.cli.common import out, print_json
+
+__all__ = ["audit", "evaluate"]
+
+
+def evaluate(
+    weights: Annotated[Path, typer.Argument(metavar="MODEL", help="A model.safetensors file.")],
+    data: Annotated[Path, typer.Option(help="Faces: npz, csv or folder.")],
+    model: Annotated[str, typer.Option(help="Name of the architecture.")] = "emotion-cnn",
+    challenge_age: Annotated[
+        float, typer.Option(help="Refuse whoever is estimated to be younger; 18 at least.")
+    ] = 25.0,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Accuracy of a model on labelled faces, with its interval.
+
+    Minors, suspected minors and people of unknown age are refused here as everywhere; all other
+    people in the file are taken as having agreed, which the result says (`simulated_consent`).
+    """
+    from privemo.evaluation import evaluate_file
+
+    result = evaluate_file(weights, data, model=model, challenge_age=challenge_age)
+    if json_:
+        print_json(result)
+        return
+    low, high = result["accuracy_ci"]
+    table = Table(title=f"{weights.name} on {data.name}", title_justify="left", show_header=False)
+    table.add_row("Faces read", f"{result['n']:,} of {result['asked']:,}")
+    table.add_row("Accuracy", f"{result['accuracy']:.1%} (95% {low:.1%} to {high:.1%})")
+    for name, value in result["f1"].items():
+        table.add_row(f"F1 {name}", "no such faces" if value is None else f"{value:.2f}")
+    for reason, count in result["refused"].items():
+        table.add_row(f"Refused: {reason}", f"{count:,}")
+    out.print(table)
+
+
+def audit(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
+    to: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the report; the run folder by default.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Repeat the audit of a run from its files. Exit code 1 when a required check fails."""
+    from privemo.cli.train import summary_table
+    from privemo_audits import build_report, write_report
+
+    report = build_report(run)
+    paths = write_report(report, to or run)
+    content = json.loads(report.to_json())
+    if json_:
+        print_json(content)
+    else:
+        out.print(summary_table(content))
+        for check in content["checks"]:
+            if not check["passed"]:
+                out.print(f"not passed: {check['title']}: {check['evidence']}", markup=False)
+        for path in paths:
+            out.print(str(path), soft_wrap=True)
+    if not content["passed"]:
+        raise typer.Exit(1)

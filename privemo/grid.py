@@ -119,11 +119,9 @@ class InProcessGrid(Grid):
             except Exception as error:
                 # A store that fails answers with an error, as on Flower's own engines. The reply
                 # names its kind alone: the sentence may tell what only the store should know.
-                cause = error.__cause__ or error
-                self.failures.append(cause)
-                reply = Message(
-                    Error(code=_CLIENT_RAISED, reason=type(cause).__name__), reply_to=message
-                )
+                self.failures.append(error)
+                kind = Error(code=_CLIENT_RAISED, reason=type(error).__name__)
+                reply = Message(kind, reply_to=message)
             reply.metadata.__dict__["_message_id"] = str(uuid.uuid4())
             if self._on_reply:
                 self._on_reply(done, len(messages))

@@ -124,9 +124,7 @@ def train_plain(
         nesterov=recipe.momentum > 0,
     )
     batches = max(1, math.ceil(len(faces) / recipe.batch))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=recipe.lr, total_steps=recipe.epochs * batches, pct_start=0.2
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(recipe.epochs * batches))
     model.train()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     step = 0
@@ -141,6 +139,18 @@ def train_plain(
             schedule.step()
             step += 1
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def _warm_cosine(total: int) -> Callable[[int], float]:
+    """A rate that rises over the first tenth of the steps and then falls to zero as a cosine."""
+    warm = max(1, total // 10)
+
+    def factor(step: int) -> float:
+        if step < warm:
+            return (step + 1) / warm
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+
+    return factor
 
 
 def augment(

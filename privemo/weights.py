@@ -36,8 +36,11 @@ __all__ = [
 
 Weights = dict[str, NDArray[np.float32]]
 
-NOBODY = "emotion-cnn-nobody-{kind}.safetensors"
-"""Package data: weights trained on people who do not exist; `kind` is gray or rgb."""
+NOBODY = "emotion-cnn-nobody.safetensors"
+"""Package data: weights trained on gray pictures of people who do not exist."""
+
+LUMA = (0.299, 0.587, 0.114)
+"""Share of red, green and blue in gray (ITU-R BT.601), as the renderer mixes them."""
 
 
 def from_model(model: nn.Module) -> Weights:
@@ -140,14 +143,14 @@ def initial_weights(init: str, *, model: str, channels: int, seed: int) -> tuple
     if init == "scratch":
         return fresh, "random initial weights"
     if init == "nobody":
-        name = NOBODY.format(kind="gray" if channels == 1 else "rgb")
-        file = resources.files("privemo.data").joinpath(name)
-        if model != "emotion-cnn" or not file.is_file():
+        if model != "emotion-cnn":
             raise SettingsError(
-                f"There are no weights of nobody for {model!r} with {channels} channel(s); "
-                "start with --init scratch or give a safetensors file."
+                f"There are no weights of nobody for {model!r}; start with --init scratch or give a "
+                "safetensors file."
             )
-        weights, where = from_bytes(file.read_bytes()), "weights trained on people who do not exist"
+        gray = from_bytes(resources.files("privemo.data").joinpath(NOBODY).read_bytes())
+        weights = gray if channels == 1 else _colour_blind(gray)
+        where = "weights trained on people who do not exist"
     else:
         path = Path(init)
         weights, where = load_weights(path), f"weights of {path.name}"
@@ -156,3 +159,9 @@ def initial_weights(init: str, *, model: str, channels: int, seed: int) -> tuple
             f"The initial weights ({where}) do not fit {model!r} with {channels} channel(s)."
         )
     return weights, where
+
+
+def _colour_blind(gray: Weights) -> Weights:
+    """RGB weights that read a colour picture exactly as `gray` reads its gray version."""
+    luma = np.array(LUMA, dtype=np.float32).reshape(1, 3, 1, 1)
+    return {name: a * luma if a.ndim == 4 and a.shape[1] == 1 else a for name, a in gray.items()}

@@ -350,10 +350,10 @@ def summary_table(report: dict[str, Any]) -> Table:
 def summary_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     """Name and value of each line of the summary."""
     performance, privacy = report["performance"], report["privacy"]
-    exclusions, lineage = report["exclusions"]["training"]["faces"], report["lineage"]
+    exclusions = report["exclusions"]["purposes"]["training"]["faces"]
     low, high = performance["accuracy_ci"] or (None, None)
     rows = [
-        ("Faces asked / admitted", f"{exclusions['asked']:,} / {exclusions['admitted']:,}"),
+        ("Faces asked / admitted for training", f"{exclusions['asked']:,} / {exclusions['admitted']:,}"),
         (
             "Refused, minors among them",
             f"{exclusions['refused']:,}, {exclusions['minors']['total']:,}",
@@ -376,7 +376,7 @@ def summary_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     else:
         rows.append(("Privacy of training", "none: trained without differential privacy"))
     rows += [
-        ("Faces trained without live consent", str(lineage["violations"])),
+        ("Faces trained without live consent", str(report["lineage"]["violations"])),
         ("Audit", "passed" if report["passed"] else "FAILED"),
     ]
     return rows

@@ -20,6 +20,7 @@ from privemo.errors import BudgetUnreachable, SettingsError
 __all__ = ["ACCOUNTANTS", "Mechanism", "Spent", "calibrate_noise", "spent"]
 
 ACCOUNTANTS = ("rdp", "prv")
+_MOST_NOISE = 1e5  # a model under more noise than this has learned nothing
 AccountantName = Literal["rdp", "prv"]
 
 
@@ -115,14 +116,14 @@ def calibrate_noise(
         mechanism = Mechanism(noise, sample_rate, total)
         return _epsilon_of(accountant, mechanism, delta)
 
+    if cost(_MOST_NOISE) > epsilon:
+        raise BudgetUnreachable(
+            f"Epsilon {epsilon:g} at delta {delta:g} cannot be met in {steps} steps at sample rate "
+            f"{sample_rate:g}: train fewer rounds or steps, or allow a larger epsilon."
+        )
     low, high = 0.0, 1.0
     while cost(high) > epsilon:
         low, high = high, high * 2
-        if high > 1e5:
-            raise BudgetUnreachable(
-                f"Epsilon {epsilon:g} at delta {delta:g} cannot be met in {steps} steps at sample "
-                f"rate {sample_rate:g}: train fewer rounds or steps, or allow a larger epsilon."
-            )
     while high - low > 1e-3 * high:
         middle = (low + high) / 2
         # Below about 0.2 Opacus's accountants overflow; no budget in use asks for so little noise.

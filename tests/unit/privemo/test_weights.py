@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from privemo import weights as w
 from privemo.errors import RunError, SettingsError
@@ -88,3 +89,14 @@ def test_weights_of_nobody_are_shipped_small_and_start_training() -> None:
     assert "people who do not exist" in where
     assert len(w.to_bytes(weights)) <= 6_000_000
     assert w.model_for("emotion-cnn", weights) is not None
+
+
+def test_weights_of_nobody_read_a_colour_picture_as_its_gray_version() -> None:
+    gray, colour = (
+        w.model_for("emotion-cnn", w.initial_weights("nobody", model="emotion-cnn", channels=c, seed=0)[0])
+        for c in (1, 3)
+    )
+    picture = torch.rand(3, 3, 48, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    luma = (picture * torch.tensor(w.LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    # Zero padding is neutral to both; luma of [-1, 1] stays in [-1, 1] since the shares add to 1.
+    assert torch.allclose(gray(luma), colour(picture), atol=1e-4)

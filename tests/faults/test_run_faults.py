@@ -1,0 +1,135 @@
+"""Real processes, really stopped: nothing half-written, nothing spent twice, nothing forgotten."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from privemo.ledger import Ledger
+from tests.conftest import noise_faces
+
+ARGUMENTS = [
+    "--stores",
+    "3",
+    "--rounds",
+    "3",
+    "--steps",
+    "4",
+    "--sample-rate",
+    "0.5",
+    "--declared-people",
+    "12",
+    "--init",
+    "scratch",
+    "--seed",
+    "3",
+]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "faces.npz"
+    np.savez(path, **noise_faces(160, 3))
+    return path
+
+
+def start(
+    *arguments: str | Path, before: Callable[[], None] | None = None
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "privemo", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
+        preexec_fn=before,
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end, f"{path} never appeared"
+        time.sleep(0.02)
+
+
+def ledgers(run: Path) -> dict[str, list[tuple[int, float]]]:
+    return {
+        folder.name: [(e.round, e.epsilon_rdp) for e in Ledger(folder / "ledger.jsonl").entries]
+        for folder in sorted((run / "stores").iterdir())
+    }
+
+
+def test_ctrl_c_in_a_round_is_one_sentence_and_the_run_resumes(tmp_path: Path, data: Path) -> None:
+    run = tmp_path / "run"
+    process = start("simulate", "--data", data, "--out", run, *ARGUMENTS)
+    wait_for(run / "rounds" / "0001.json", process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert out == ""
+    assert "Traceback" not in err
+    assert f"privemo simulate --resume {run}" in err.replace("\n", "")
+    spent = ledgers(run)
+    again = start("simulate", "--resume", run, "--json")
+    out, err = again.communicate(timeout=240)
+    assert again.returncode == 0, err
+    assert json.loads(out)["privacy"]["epsilon_max_person"] <= 8
+    for store, entries in ledgers(run).items():
+        assert entries[: len(spent[store])] == spent[store]
+        assert [r for r, _ in entries] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("moment", ["laid out", "first ledger entry", "first round"])
+def test_kill_9_loses_no_spent_epsilon_and_the_run_resumes(
+    tmp_path: Path, data: Path, moment: str
+) -> None:
+    run = tmp_path / "run"
+    process = start("simulate", "--data", data, "--out", run, *ARGUMENTS)
+    wait_for(
+        {
+            "laid out": run / "run.json",
+            "first ledger entry": run / "stores" / "store-02" / "outbox",
+            "first round": run / "rounds" / "0001.json",
+        }[moment],
+        process,
+    )
+    process.kill()
+    process.communicate(timeout=60)
+    before = ledgers(run)
+    again = start("simulate", "--resume", run, "--json")
+    out, err = again.communicate(timeout=240)
+    assert again.returncode == 0, err
+    assert json.loads(out)["privacy"]["epsilon_max_person"] <= 8
+    for store, entries in ledgers(run).items():
+        assert entries[: len(before[store])] == before[store]
+        assert [r for r, _ in entries] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("limit_kib", [8, 200, 3000])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(
+    tmp_path: Path, data: Path, limit_kib: int
+) -> None:
+    def small_files() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_kib * 1024, limit_kib * 1024))
+
+    run = tmp_path / "run"
+    process = start("simulate", "--data", data, "--out", run, *ARGUMENTS, before=small_files)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 2, err
+    assert "Traceback" not in err, err
+    assert out == ""
+    assert not run.exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["faces.npz"]

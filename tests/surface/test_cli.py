@@ -1,0 +1,232 @@
+"""The command as its user meets it: help, output, exit codes, and one sentence for each mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tests.conftest import noise_faces
+
+SMALL = (
+    "--stores 2 --rounds 1 --steps 2 --sample-rate 0.5 --declared-people 10 --init scratch --seed 3"
+).split()
+
+
+def privemo(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command's own `main`, in this process: the imports of torch are paid once."""
+    from privemo.cli import common, main
+
+    stdout, stderr = StringIO(), StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["privemo", *map(str, arguments)])
+        patch.setattr(common, "_err", Console(file=stderr, width=1000))
+        patch.setattr(common.out, "file", stdout)
+        with redirect_stdout(stdout), redirect_stderr(stderr), pytest.raises(SystemExit) as done:
+            main()
+    code = done.value.code
+    assert isinstance(code, int)
+    return subprocess.CompletedProcess(arguments, code, stdout.getvalue(), stderr.getvalue())
+
+
+def test_the_installed_command_and_the_module_are_the_same() -> None:
+    script = Path(sys.executable).with_name("privemo")
+    answers = [
+        subprocess.run(
+            [*command, "bench", "list"], capture_output=True, text=True, timeout=120, check=True
+        ).stdout
+        for command in ([script], [sys.executable, "-m", "privemo"])
+    ]
+    assert answers[0] == answers[1]
+    assert "synth" in answers[0]
+
+
+def refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    """One sentence, exit code 2, no traceback, nothing on standard output."""
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    for word in words:
+        assert word in result.stderr.replace("\n", " "), result.stderr
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One small finished run, made by the command itself."""
+    folder = tmp_path_factory.mktemp("cli")
+    np.savez(folder / "faces.npz", **noise_faces(120))
+    result = privemo(
+        "simulate", "--data", folder / "faces.npz", "--out", folder / "run", "--json",
+        "--sensitive", "age_band", *SMALL,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    (folder / "stdout.json").write_text(result.stdout)
+    return folder
+
+
+def test_help_names_every_command() -> None:
+    result = privemo("--help")
+    assert result.returncode == 0
+    for command in ("demo", "simulate", "train", "evaluate", "audit", "synth", "bench"):
+        assert command in result.stdout
+
+
+@pytest.mark.parametrize("command", ["simulate", "train", "evaluate", "audit", "synth", "bench", "demo"])
+def test_every_command_has_help(command: str) -> None:
+    result = privemo(command, "--help")
+    assert result.returncode == 0
+    assert "--help" in result.stdout
+
+
+def test_no_option_turns_the_gate_off() -> None:
+    for command in ("simulate", "train", "evaluate"):
+        text = privemo(command, "--help").stdout.lower()
+        assert "--no-gate" not in text
+        assert "--no-consent" not in text
+        assert "skip" not in text
+
+
+def test_simulate_prints_one_json_document(finished: Path) -> None:
+    printed = json.loads((finished / "stdout.json").read_text())
+    assert printed["privacy"]["epsilon_max_person"] <= 8
+    assert printed["passed"] is True
+
+
+def test_the_report_is_there_and_holds_what_was_asked_for(finished: Path) -> None:
+    report = json.loads((finished / "run" / "report.json").read_text())
+    assert report["lineage"]["violations"] == 0
+    assert report["privacy"]["epsilon_max_person"] <= 8
+    assert set(report["privacy"]["accountants"]) == {"rdp", "prv"}
+    html = (finished / "run" / "report.html").read_text()
+    assert "<html" in html
+    for outside in ('src="http', "href=\"http", "@import", "url(http"):
+        assert outside not in html
+
+
+def test_evaluate_prints_accuracy_interval_f1_and_n(finished: Path) -> None:
+    result = privemo(
+        "evaluate", finished / "run" / "model.safetensors", "--data", finished / "faces.npz", "--json"
+    )
+    assert result.returncode == 0, result.stderr
+    out = json.loads(result.stdout)
+    low, high = out["accuracy_ci"]
+    assert 0 <= low <= out["accuracy"] <= high <= 1
+    assert set(out["f1"]) == {"happy", "sad", "neutral", "surprise"}
+    # A quarter of the people attest an age under 18: never read, here either.
+    assert out["n"] == out["asked"] - out["refused"]["minor"] == 180
+
+
+def test_an_audit_can_be_repeated_elsewhere(finished: Path, tmp_path: Path) -> None:
+    result = privemo("audit", finished / "run", "--out", tmp_path / "again")
+    assert result.returncode == 0, result.stderr
+    again = json.loads((tmp_path / "again" / "report.json").read_text())
+    assert again == json.loads((finished / "run" / "report.json").read_text())
+
+
+def test_a_failed_audit_is_exit_code_1(finished: Path, tmp_path: Path) -> None:
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(finished / "run", run)
+    ledger = run / "stores" / "store-01" / "ledger.jsonl"
+    ledger.write_text(ledger.read_text().replace('"steps":2', '"steps":1'))
+    result = privemo("audit", run, "--out", tmp_path / "report")
+    assert result.returncode == 1, result.stderr
+    assert "ledger" in result.stdout.lower()
+
+
+def test_a_finished_run_resumes_to_itself(finished: Path) -> None:
+    before = (finished / "run" / "model.safetensors").read_bytes()
+    result = privemo("simulate", "--resume", finished / "run")
+    assert result.returncode == 0, result.stderr
+    assert (finished / "run" / "model.safetensors").read_bytes() == before
+
+
+def test_synth_writes_people_that_simulate_can_read(tmp_path: Path) -> None:
+    out = tmp_path / "people.npz"
+    result = privemo("synth", "--people", "6", "--images", "2", "--seed", "7", "--out", out, "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["faces"] == 12
+    from privemo.faces import load_faces
+
+    table = load_faces(out)
+    assert len(set(table.person)) == 6
+    assert "no person" in table.origin
+
+
+def test_bench_lists_and_prints_json_lines() -> None:
+    assert "synth" in privemo("bench", "list").stdout
+    refused(privemo("bench", "nonsense"), "There is no benchmark", "synth")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("none.npz", None, "does not exist"),
+        ("cut.npz", b"PK\x03\x04 and then nothing", "cannot be read"),
+        ("faces.csv", b"pixels,label\n1 2 3,sad\n", "3 pixels"),
+        ("faces.csv", b"a,b\n1,2\n", "lacks the column"),
+        ("faces.xyz", b"", "neither"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    tmp_path: Path, name: str, content: bytes | None, says: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    out = tmp_path / "run"
+    refused(privemo("simulate", "--data", tmp_path / name, "--out", out), says)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--epsilon", "0"], ["epsilon"]),
+        (["--epsilon", "-3"], ["epsilon"]),
+        (["--epsilon", "1e-9"], ["cannot be met", "fewer rounds"]),
+        (["--stores", "0"], ["stores"]),
+        (["--challenge-age", "5"], ["challenge_age"]),
+        (["--sensitive", "shoe_size"], ["shoe_size", "age_band"]),
+        (["--init", "nowhere.safetensors"], ["nowhere.safetensors"]),
+        (["--declared-people", "9999"], ["too_few_people"]),
+        (["--sample-rate", "1.5"], ["sample_rate"]),
+    ],
+)
+def test_bad_settings_are_one_sentence(npz: Path, options: list[str], words: list[str]) -> None:
+    out = npz.parent / "run"
+    refused(privemo("simulate", "--data", npz, "--out", out, *SMALL, *options), *words)
+
+
+def test_everyone_a_child_is_zero_admitted_faces(tmp_path: Path) -> None:
+    columns = noise_faces(40)
+    columns["age_band"][:] = "13_15"
+    np.savez(tmp_path / "children.npz", **columns)
+    refused(
+        privemo("simulate", "--data", tmp_path / "children.npz", "--out", tmp_path / "r", *SMALL),
+        "No store could train",
+        "no_faces",
+    )
+
+
+def test_missing_options_and_wrong_folders_are_said(tmp_path: Path, npz: Path) -> None:
+    refused(privemo("simulate", "--out", tmp_path / "x"), "--data is missing")
+    refused(privemo("simulate", "--data", npz), "--out is missing")
+    refused(privemo("simulate", "--resume", tmp_path / "nowhere"), "run.json", "does not exist")
+    refused(privemo("audit", tmp_path / "nowhere"), "nowhere")
+    refused(privemo("evaluate", tmp_path / "no.safetensors", "--data", npz), "no.safetensors")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("keep me")
+    refused(privemo("simulate", "--data", npz, "--out", tmp_path / "full", *SMALL), "not empty")
+    assert (tmp_path / "full" / "letter.txt").read_text() == "keep me"
+
+
+def test_a_folder_that_cannot_be_written_is_said(npz: Path) -> None:
+    refused(privemo("simulate", "--data", npz, "--out", "/proc/run", *SMALL), "/proc/run")

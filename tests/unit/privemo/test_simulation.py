@@ -1,0 +1,204 @@
+"""A chain on one machine: prepared whole, run to the end, resumed, repeated."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from privemo_consent import Purpose
+
+from privemo import simulation
+from privemo import weights as w
+from privemo.errors import DataError, RunError, RunInterrupted
+from privemo.faces import load_faces
+from privemo.runs import Run
+from tests.support.small_runs import small_run
+
+
+def model_of(run: Run) -> str:
+    return w.sha256(w.load_weights(run.model_path))
+
+
+def whole(folder: Path, **changes: Any) -> Run:
+    folder.mkdir(exist_ok=True)
+    run = small_run(folder, **changes)
+    simulation.run(run)
+    simulation.finish(run)
+    return run
+
+
+def test_a_run_from_end_to_end(tmp_path: Path) -> None:
+    run = whole(tmp_path)
+    assert [m["round"] for m in run.manifests()] == [1, 2]
+    for manifest in run.manifests():
+        assert {s["status"] for s in manifest["stores"].values()} == {"trained"}
+    assert run.manifests()[0]["model_out"] == run.manifests()[1]["model_in"]
+    assert run.manifests()[1]["model_out"] == model_of(run)
+    for name in run.stores:
+        store = run.store(name)
+        assert [e.round for e in store.ledger.entries] == [1, 2]
+        assert (store.folder / "predictions.csv").exists()
+        store.close()
+
+
+def test_the_manifest_names_the_update_that_the_ledger_paid_for(tmp_path: Path) -> None:
+    run = whole(tmp_path)
+    for manifest in run.manifests():
+        for name, facts in manifest["stores"].items():
+            store = run.store(name)
+            entry = store.ledger.entries[manifest["round"] - 1]
+            assert entry.update_sha256 == facts["update_sha256"]
+            store.close()
+
+
+def test_same_seed_same_model_and_another_seed_another(tmp_path: Path) -> None:
+    a = whole(tmp_path / "a")
+    b = whole(tmp_path / "b")
+    c = whole(tmp_path / "c", seed=6)
+    assert model_of(a) == model_of(b) != model_of(c)
+
+
+def test_without_a_seed_noise_comes_from_the_operating_system(tmp_path: Path) -> None:
+    a = whole(tmp_path / "a", seed=None, rounds=1)
+    b = whole(tmp_path / "b", seed=None, rounds=1)
+    assert a.facts["privacy"]["noise_source"] == "os_entropy"
+    assert model_of(a) != model_of(b)
+
+
+def test_nobody_is_used_without_live_consent_and_nobody_stands_in_two_stores(tmp_path: Path) -> None:
+    run = whole(tmp_path)
+    seen: list[set[str]] = []
+    for name in run.stores:
+        store = run.store(name)
+        used = {p for u in store.registry.uses() if u.purpose == Purpose.TRAINING for p in u.persons}
+        seen.append(used)
+        store.close()
+    assert all(seen)
+    assert not seen[0] & seen[1]
+
+
+class Stop:
+    """A listener that presses Ctrl-C after so many stores."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event["event"] == "store":
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_an_interrupted_run_resumes_to_the_very_same_model_and_spends_nothing_twice(
+    tmp_path: Path, after: int
+) -> None:
+    (tmp_path / "straight").mkdir()
+    straight = whole(tmp_path / "straight")
+    (tmp_path / "stopped").mkdir()
+    run = small_run(tmp_path / "stopped")
+    with pytest.raises(RunInterrupted, match=r"privemo simulate --resume"):
+        simulation.run(run, listener=Stop(after))
+    again = Run(run.folder)
+    simulation.run(again)
+    simulation.finish(again)
+    # Run ids differ, but neither data, sampling nor noise depend on them.
+    assert model_of(again) == model_of(straight)
+    for name in again.stores:
+        store = again.store(name)
+        assert [e.round for e in store.ledger.entries] == [1, 2]
+        assert store.ledger.entries[-1].epsilon_rdp <= 8.0
+        store.close()
+
+
+def test_an_unfinished_run_has_no_model(tmp_path: Path) -> None:
+    run = small_run(tmp_path)
+    with pytest.raises(RunError, match="0 of 2 rounds"):
+        simulation.finish(run)
+    assert not run.model_path.exists()
+
+
+def test_an_altered_checkpoint_is_not_resumed(tmp_path: Path) -> None:
+    run = small_run(tmp_path)
+    weights = w.load_weights(run.folder / "checkpoints" / "round-0000.safetensors")
+    next(iter(weights.values()))[:] += 1
+    run.keep_start(weights)
+    with pytest.raises(RunError, match="was changed"):
+        simulation.run(run)
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
+    run = small_run(tmp_path)
+    before = sorted(p.name for p in run.folder.iterdir())
+    data = tmp_path / "faces.npz"
+    with pytest.raises(RunError, match="not empty"):
+        simulation.prepare(load_faces(data), data, run.folder, run.settings)
+    assert sorted(p.name for p in run.folder.iterdir()) == before
+
+
+def test_a_run_that_cannot_be_prepared_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no column 'shoe_size'"):
+        small_run(tmp_path, sensitive=("shoe_size",))
+    assert [p.name for p in tmp_path.iterdir()] == ["faces.npz"]
+
+
+def test_one_store_too_small_is_left_out_and_the_federation_goes_on(tmp_path: Path) -> None:
+    run = small_run(tmp_path)
+    rows = run.folder / "stores" / "store-02" / "rows.npz"
+    with np.load(rows) as old:
+        kept = {k: v[:6] for k, v in old.items()}
+    np.savez(rows, **kept)
+    simulation.run(run)
+    stores = run.manifests()[0]["stores"]
+    assert stores["store-01"]["status"] == "trained"
+    assert stores["store-02"] | {"consent_log_root": None} == {
+        "status": "refused",
+        "reason": "too_few_people",
+        "update_sha256": None,
+        "consent_log_root": None,
+    }
+
+
+def test_when_no_store_can_train_the_run_stops_with_the_reasons(tmp_path: Path) -> None:
+    run = small_run(tmp_path, declared_people=500)
+    with pytest.raises(RunError, match=r"No store could train.*store-01: too_few_people"):
+        simulation.run(run)
+    assert run.manifests() == []
+
+
+def test_what_went_wrong_in_a_store_is_said_to_whoever_runs_the_simulation(tmp_path: Path) -> None:
+    run = small_run(tmp_path)
+    for name in run.stores:
+        (run.folder / "stores" / name / "ledger.jsonl").write_text("{}\n")
+    with pytest.raises(RunError, match=r"LedgerError.*entry 0 is unreadable.*backup"):
+        simulation.run(run)
+
+
+def test_training_without_privacy_says_so_and_keeps_no_ledger(tmp_path: Path) -> None:
+    run = whole(tmp_path, privacy=None, plain={"epochs": 1}, stores=1, rounds=1)
+    assert run.facts["privacy"]["private"] is False
+    assert not (run.folder / "stores" / "store-01" / "ledger.jsonl").exists()
+    store = run.store("store-01")
+    assert any(u.purpose == Purpose.TRAINING for u in store.registry.uses())
+    store.close()
+
+
+def test_the_run_says_that_its_consents_are_simulated(tmp_path: Path) -> None:
+    run = small_run(tmp_path)
+    assert run.facts["simulated"] is True
+    store = json.loads((run.folder / "stores" / "store-01" / "store.json").read_text())
+    assert store["registry_mode"] == "simulation"
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_model_as_one_process(tmp_path: Path) -> None:
+    a = whole(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    run = small_run(tmp_path / "b")
+    simulation.run(run, engine="ray")
+    simulation.finish(run)
+    assert model_of(run) == model_of(a)

@@ -1,0 +1,241 @@
+"""One store as a threat model: a curious server, a crash, a withdrawal, a second process."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from privemo_consent import AgeBand, Purpose
+
+from privemo import protocol
+from privemo import weights as w
+from privemo.errors import DataError, LedgerError, RunError
+from privemo.runs import Run
+from privemo.store import RoundOrder, Store
+from privemo.training import PlainRecipe
+from tests.support.small_runs import small_run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return small_run(tmp_path)
+
+
+@pytest.fixture
+def store(run: Run):  # type: ignore[no-untyped-def]
+    opened = run.store("store-01")
+    yield opened
+    opened.close()
+
+
+def start(run: Run) -> w.Weights:
+    return run.last_whole_round()[1]
+
+
+def changed(order: RoundOrder, **recipe: float) -> RoundOrder:
+    return dataclasses.replace(order, recipe=dataclasses.replace(order.recipe, **recipe))
+
+
+def used_people(store: Store, purpose: Purpose = Purpose.TRAINING) -> set[str]:
+    return {p for use in store.registry.uses() if use.purpose == purpose for p in use.persons}
+
+
+def test_an_update_is_in_the_ledger_before_it_is_returned(run: Run, store: Store) -> None:
+    result = store.train_round(start(run), run.order_for(1))
+    assert result.reason is None
+    entries = store.ledger.entries
+    assert [e.update_sha256 for e in entries] == [result.update_sha256]
+    assert entries[0].noise_multiplier == run.facts["privacy"]["noise_multiplier"]
+    assert 0 < entries[0].epsilon_prv <= entries[0].epsilon_rdp < 8
+
+
+def test_epsilon_in_the_ledger_grows_over_rounds(run: Run, store: Store) -> None:
+    for number in (1, 2):
+        assert store.train_round(start(run), run.order_for(number)).reason is None
+    first, second = store.ledger.entries
+    assert second.epsilon_rdp > first.epsilon_rdp
+    assert 7.9 < second.epsilon_rdp <= 8.0
+
+
+def test_a_repeated_order_gets_the_same_bytes_and_costs_nothing(run: Run, store: Store) -> None:
+    first = store.train_round(start(run), run.order_for(1))
+    again = store.train_round(start(run), run.order_for(1))
+    assert again.update_sha256 == first.update_sha256
+    assert len(store.ledger.entries) == 1
+
+
+def test_the_same_round_on_another_model_is_a_new_release(run: Run, store: Store) -> None:
+    first = store.train_round(start(run), run.order_for(1))
+    other = {name: a + np.float32(0.01) for name, a in start(run).items()}
+    second = store.train_round(other, run.order_for(1))
+    assert second.update_sha256 != first.update_sha256
+    assert len(store.ledger.entries) == 2
+
+
+def test_a_crash_between_outbox_and_ledger_is_accounted_before_the_resend(
+    run: Run, store: Store
+) -> None:
+    first = store.train_round(start(run), run.order_for(1))
+    (store.folder / "ledger.jsonl").unlink()  # as if the process had died before the entry
+    again = store.train_round(start(run), run.order_for(1))
+    assert again.update_sha256 == first.update_sha256
+    assert [e.update_sha256 for e in store.ledger.entries] == [first.update_sha256]
+
+
+def test_an_altered_outbox_is_not_sent(run: Run, store: Store) -> None:
+    first = store.train_round(start(run), run.order_for(1))
+    (path,) = (store.folder / "outbox").glob("*.safetensors")
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    again = store.train_round(start(run), run.order_for(1))
+    assert again.update_sha256 == first.update_sha256  # trained again; seeded, so the same
+
+
+def test_the_budget_is_a_wall(run: Run, store: Store) -> None:
+    for number in (1, 2):
+        assert store.train_round(start(run), run.order_for(number)).reason is None
+    refused = store.train_round(start(run), run.order_for(3))
+    assert refused.reason == "budget_exhausted"
+    assert refused.update is None
+    assert len(store.ledger.entries) == 2
+
+
+@pytest.mark.parametrize("greed", [{"noise_multiplier": 0.3}, {"steps": 300}, {"sample_rate": 1.0}])
+def test_a_server_that_asks_for_more_than_agreed_meets_the_wall(
+    run: Run, store: Store, greed: dict[str, float]
+) -> None:
+    refused = store.train_round(start(run), changed(run.order_for(1), **greed))
+    assert refused.reason == "budget_exhausted"
+    assert store.ledger.entries == ()
+    assert used_people(store) == set()
+
+
+@pytest.mark.parametrize("nonsense", [{"noise_multiplier": 0.0}, {"noise_multiplier": float("nan")}])
+def test_a_server_that_asks_for_no_noise_is_refused(
+    run: Run, store: Store, nonsense: dict[str, float]
+) -> None:
+    refused = store.train_round(start(run), changed(run.order_for(1), **nonsense))
+    assert refused.reason == "recipe_refused"
+    assert used_people(store) == set()
+
+
+def test_a_private_store_never_trains_without_privacy(run: Run, store: Store) -> None:
+    order = dataclasses.replace(run.order_for(1), recipe=PlainRecipe(1, 8, 0.1, 0.9, 0.0))
+    assert store.train_round(start(run), order).reason == "recipe_refused"
+
+
+def test_fewer_people_than_a_batch_expects_is_a_refusal(run: Run, store: Store) -> None:
+    refused = store.train_round(start(run), changed(run.order_for(1), normaliser=500.0))
+    assert refused.reason == "too_few_people"
+    assert store.ledger.entries == ()
+
+
+def test_minors_are_never_used(run: Run, store: Store) -> None:
+    store.train_round(start(run), run.order_for(1))
+    rows, attested = store._rows("train")
+    minors = {
+        str(p)
+        for p, band in zip(store.table.person[rows], attested, strict=True)
+        if AgeBand(str(band)).is_minor
+    }
+    assert minors
+    assert used_people(store)
+    assert not used_people(store) & minors
+
+
+def test_a_withdrawal_acts_before_the_next_batch(tmp_path: Path) -> None:
+    run = small_run(tmp_path, seed=11, privacy={"epsilon": 8.0, "sample_rate": 1.0})
+    path = run.folder / "stores" / "store-01" / "store.json"
+    store = run.store("store-01")
+    store.train_round(start(run), run.order_for(1))
+    someone = sorted(used_people(store))[0]
+    store.close()
+    content = json.loads(path.read_text())
+    content["withdrawals"] = [[someone, 2, 1]]
+    path.write_text(json.dumps(content))
+    store = run.store("store-01")
+    try:
+        store.train_round(start(run), run.order_for(2))
+        batches = [u.batch for u in store.registry.uses() if u.round == 2 and someone in u.persons]
+        everyone = sorted({u.batch for u in store.registry.uses() if u.round == 2})
+    finally:
+        store.close()
+    assert batches == [0]  # withdrew before batch 1
+    assert everyone == [0, 1, 2]
+
+
+def test_a_withdrawal_from_another_process_is_seen(run: Run, store: Store) -> None:
+    """The kiosk writes to the same registry through its own connection."""
+    store.train_round(start(run), run.order_for(1))
+    someone = sorted(used_people(store))[0]
+    kiosk = run.store("store-01")
+    kiosk.registry.withdraw(someone)
+    kiosk.close()
+    store.train_round(start(run), run.order_for(2))
+    assert not any(someone in u.persons for u in store.registry.uses() if u.round == 2)
+
+
+def test_two_processes_do_not_train_one_store(run: Run, store: Store) -> None:
+    with (store.folder / ".lock").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(RunError, match="another process"):
+            store.train_round(start(run), run.order_for(1))
+
+
+def test_a_damaged_ledger_stops_the_store(run: Run, store: Store) -> None:
+    store.train_round(start(run), run.order_for(1))
+    path = store.folder / "ledger.jsonl"
+    path.write_text(path.read_text().replace('"steps":3', '"steps":1'))
+    with pytest.raises(LedgerError, match="entry 0"):
+        store.train_round(start(run), run.order_for(2))
+
+
+def test_a_replaced_face_table_is_refused(run: Run) -> None:
+    data = run.folder.parent / "faces.npz"
+    with np.load(data) as old:
+        columns = dict(old)
+    columns["images"] = columns["images"][::-1]
+    np.savez(data, **columns)
+    from privemo import store as module
+
+    module._table.cache_clear()
+    with pytest.raises(DataError, match="changed since"):
+        run.store("store-01")
+
+
+def test_what_leaves_a_store_holds_no_pseudonym_count_label_or_picture(
+    run: Run, store: Store
+) -> None:
+    result = store.train_round(start(run), run.order_for(1))
+    content = protocol.pack_result(result, store="store-01", weight=store.config.declared_people)
+    manifest = protocol.unpack_manifest(content)
+    assert set(manifest) == {"store", "reason", "update-sha256", "model-in", "consent-log-root"}
+    assert dict(content[protocol.METRICS]) == {"weight": 10}
+    update = protocol.update_of(content)
+    assert update is not None
+    assert {k: v.shape for k, v in update.items()} == {k: v.shape for k, v in start(run).items()}
+    assert set(content) == {protocol.METRICS, protocol.MANIFEST, protocol.UPDATE}
+
+
+def test_an_order_survives_the_wire(run: Run) -> None:
+    order = run.order_for(2)
+    assert protocol.order_from(protocol.order_record(order)) == order
+    record = protocol.order_record(order)
+    del record["steps"]
+    with pytest.raises(RunError, match="incomplete"):
+        protocol.order_from(record)
+
+
+def test_predictions_are_of_those_who_agreed_to_an_audit(run: Run, store: Store) -> None:
+    n = store.write_predictions(start(run), model="emotion-cnn", run_id=run.run_id)
+    lines = (store.folder / "predictions.csv").read_text().splitlines()
+    assert len(lines) == n + 1
+    assert lines[0].endswith("age_band")
+    people = {line.split(",")[1] for line in lines[1:]}
+    assert people == used_people(store, Purpose.FAIRNESS_AUDIT)
+    assert not any(",13_15" in line for line in lines)

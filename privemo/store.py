@@ -210,7 +210,7 @@ class Store:
         for person, round_, at_batch in self.config.withdrawals:
             if (round_, at_batch) == (order.round, batch):
                 self._withdraw(person)
-        ok = self.gate.still_permitted(drawn, Purpose.TRAINING, self.context)
+        ok, seq = self._consistent_decision(drawn)
         if ok.any():
             self.registry.record_use(
                 drawn[ok],
@@ -219,9 +219,21 @@ class Store:
                 round=order.round,
                 store=self.config.name,
                 batch=batch,
-                log_seq=self.registry.log_seq,
+                log_seq=seq,
             )
         return ok
+
+    def _consistent_decision(self, drawn: NDArray[np.str_]) -> tuple[NDArray[np.bool_], int]:
+        """Who may be used, and the length of the log that said so.
+
+        A kiosk may append between the two reads; then the question is asked again, so that the use
+        is logged against the very state that permitted it.
+        """
+        while True:
+            seq = self.registry.log_seq
+            ok = self.gate.still_permitted(drawn, Purpose.TRAINING, self.context)
+            if self.registry.log_seq == seq:
+                return ok, seq
 
     def _withdraw(self, person: str) -> None:
         """A simulated shopper changes their mind; once, also when a round is trained again."""

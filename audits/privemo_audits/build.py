@@ -1,0 +1,195 @@
+"""Putting a report together from a run's directory, and writing it whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from .checks import make_checks
+from .consent_log import read_consent_logs
+from .errors import MissingExtraError, ReportWriteError
+from .exclusions import measure_exclusions
+from .fairness import measure_groups, measure_performance
+from .groups import MIN_PERSONS, SUPPRESS_BELOW
+from .intervals import DRAWS, SEED
+from .lineage import measure_lineage
+from .predictions import load_predictions
+from .privacy import measure_privacy
+from .report import DataFacts, Evidence, Report, RunFacts
+from .runfiles import Run, load_run
+from .summary import make_limits, make_summary
+
+_TOOLS = ("privemo", "fairlearn", "dp-accounting", "numpy", "pandas", "scipy", "matplotlib")
+
+
+def build_report(run_dir: Path | str) -> Report:
+    """Audit a run from its files and registries alone; nothing is written.
+
+    Args:
+        run_dir: the run's directory (`run.json`, `rounds/`, `stores/`; see `runfiles`).
+
+    Returns:
+        The report; equal runs give equal reports. Defects of the run are failed checks in it.
+
+    Raises:
+        RunFilesError: a file is missing, torn or malformed.
+        PredictionsError: there are no usable predictions.
+        ConsentLogError: a consent registry cannot be read.
+        MissingExtraError: a library of the `audit` extra is not installed.
+    """
+    _need_extra()
+    run = load_run(Path(run_dir))
+    predictions = load_predictions(run)
+    labels = run.info.label_names
+    performance = measure_performance(predictions, labels)
+    groups, gaps, notes = measure_groups(predictions, run.info.sensitive, labels)
+    logs = read_consent_logs(run)
+    exclusions = measure_exclusions(run, [log.turned_away for log in logs.values()])
+    lineage, breaches, shared = measure_lineage(run, logs, predictions)
+    privacy, faults = measure_privacy(run, shared)
+    checks = make_checks(run, exclusions, performance, privacy, lineage, [*breaches, *faults])
+    failed = tuple(c.id for c in checks if c.required and not c.passed)
+    return Report(
+        passed=not failed,
+        verdict="failed" if failed else "passed",
+        failed_checks=failed,
+        summary=tuple(
+            make_summary(run, exclusions, performance, groups, gaps, privacy, lineage, checks)
+        ),
+        run=_run_facts(run),
+        data=DataFacts(**run.info.data.model_dump()),
+        exclusions=exclusions,
+        performance=performance,
+        groups=tuple(groups),
+        gaps=tuple(gaps),
+        group_rules=_rules(),
+        privacy=privacy,
+        lineage=lineage,
+        checks=tuple(checks),
+        limits=tuple(make_limits(run, privacy, lineage, exclusions, notes)),
+        evidence=Evidence(files=dict(sorted(run.files.items())), tools=_tools()),
+    )
+
+
+def write_report(
+    report: Report, out_dir: Path | str, *, run_dir: Path | str | None = None
+) -> tuple[Path, Path]:
+    """Write `report.json` and `report.html`; each appears whole or not at all.
+
+    Both are rendered before either is written, and moved into place only when both are on the
+    disk, so a failure leaves what was there before.
+
+    Args:
+        report: what to write.
+        out_dir: the directory, made if it does not exist.
+        run_dir: the run that was audited, to be named by its last path component in the page.
+
+    Returns:
+        The paths of the JSON and of the HTML file.
+
+    Raises:
+        ReportWriteError: the directory or the disk does not take them.
+        MissingExtraError: a library of the `audit` extra is not installed.
+    """
+    from .render import render_html
+
+    out = Path(out_dir)
+    name = Path(run_dir).resolve().name if run_dir is not None else None
+    targets = {
+        out / "report.json": report.to_json(),
+        out / "report.html": render_html(report, run_name=name).encode(),
+    }
+    parts: list[tuple[Path, Path]] = []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for path, content in targets.items():
+            parts.append((_write_beside(path, content), path))
+        for part, path in parts:
+            os.replace(part, path)
+    except OSError as error:
+        raise ReportWriteError(
+            f"the report cannot be written to {out} ({error.strerror or error})",
+            "Free some space or choose another directory; nothing half-written was left.",
+        ) from error
+    finally:
+        for part, _ in parts:
+            part.unlink(missing_ok=True)
+    return (out / "report.json", out / "report.html")
+
+
+def _write_beside(path: Path, content: bytes) -> Path:
+    """Write to a new file beside `path`, flushed to the disk; remove it on failure."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.chmod(0o666 & ~_umask())
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return part
+
+
+def _umask() -> int:
+    """The process's file mode mask; it can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _need_extra() -> None:
+    """Say what is missing before any work is done."""
+    from importlib.util import find_spec
+
+    needed = ("fairlearn", "pandas", "scipy", "sklearn", "dp_accounting", "matplotlib", "jinja2")
+    if missing := [name for name in needed if find_spec(name) is None]:
+        raise MissingExtraError(
+            f"the audit needs libraries that are not installed: {', '.join(missing)}",
+            "Install them with: pip install 'privemo[audit]'",
+        )
+
+
+def _run_facts(run: Run) -> RunFacts:
+    info = run.info
+    return RunFacts(
+        run_id=info.run_id,
+        created=info.created,
+        engine=info.engine,
+        simulated=info.simulated,
+        stores=info.stores,
+        rounds_planned=info.rounds,
+        rounds_found=len(run.rounds),
+        label_names=info.label_names,
+        sensitive=info.sensitive,
+        setting=info.context.setting,
+        jurisdiction=info.context.jurisdiction,
+        challenge_age=info.challenge_age,
+        model=info.model,
+        versions=info.versions,
+    )
+
+
+def _rules() -> dict[str, Any]:
+    return {
+        "interval": 0.95,
+        "min_persons": MIN_PERSONS,
+        "suppress_below_persons": SUPPRESS_BELOW,
+        "bootstrap_draws": DRAWS,
+        "bootstrap_seed": SEED,
+    }
+
+
+def _tools() -> dict[str, str]:
+    found = {}
+    for name in _TOOLS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

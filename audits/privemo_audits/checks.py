@@ -1,0 +1,281 @@
+"""The checks: each a title, a verdict, its evidence in numbers, and the clause it serves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from .report import Check, Exclusions, Lineage, Performance, Privacy, Violation
+from .runfiles import Run
+from .summary import plain_number
+
+LEDGER_KINDS = ("ledger_chain",)
+CLAIM_KINDS = ("epsilon_underclaimed",)
+COVER_KINDS = ("update_without_ledger_entry", "ledger_entry")
+SET_KINDS = ("undeclared_store_set", "too_many_stores")
+MINOR_REASONS = ("minor", "suspected_minor", "unknown_age", "below_consent_age")
+
+
+def make_checks(
+    run: Run,
+    exclusions: Exclusions,
+    performance: Performance,
+    privacy: Privacy,
+    lineage: Lineage,
+    violations: Sequence[Violation],
+) -> list[Check]:
+    """Judge the run. A required check that fails, fails the audit."""
+    return [
+        *_consent_checks(lineage, violations),
+        _minors(exclusions, violations),
+        *_privacy_checks(run, privacy, violations),
+        *_model_checks(run, performance, violations),
+    ]
+
+
+def _named(violations: Iterable[Violation], kinds: Sequence[str]) -> list[Violation]:
+    return [v for v in violations if v.kind in kinds]
+
+
+def _first(found: Sequence[Violation]) -> str:
+    """Name the first of some violations."""
+    v = found[0]
+    where = v.store + (f", round {v.round}" if v.round is not None else "")
+    who = f", person {v.person}" if v.person else ""
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return f"{where}{who}: {v.detail}{more}"
+
+
+def _judge(name: str, title: str, clause: str, found: Sequence[Violation], fine: str) -> Check:
+    return Check(
+        id=name,
+        title=title,
+        passed=not found,
+        required=True,
+        evidence=_first(found) if found else fine,
+        clause=clause,
+    )
+
+
+def _consent_checks(lineage: Lineage, violations: Sequence[Violation]) -> list[Check]:
+    uses_kinds = (
+        "no_record",
+        "wrong_purpose",
+        "no_live_consent",
+        "expired",
+        "staff",
+        "unknown_log_state",
+        "foreign_use",
+        "read_without_gate",
+    )
+    logs = lineage.consent_logs
+    faults = {store: facts["fault"] for store, facts in logs.items() if facts["fault"]}
+    return [
+        _judge(
+            "lineage.no_violation",
+            "Every face that was used had live consent at that moment",
+            "GDPR 7(1); EU AI Act 10(2)",
+            _named(violations, uses_kinds),
+            f"{lineage.uses:,} uses of {lineage.persons:,} people and "
+            f"{lineage.predictions_checked:,} people read for the audit, each looked up in the "
+            "consent log of its moment",
+        ),
+        Check(
+            id="lineage.withdrawals_honoured",
+            title="Withdrawals acted before the next batch",
+            passed=not lineage.batches_after_withdrawal
+            and not _named(violations, ("used_after_withdrawal",)),
+            required=True,
+            evidence=f"{lineage.withdrawals_honoured} of {lineage.withdrawals} withdrawals acted at "
+            f"once; {lineage.batches_after_withdrawal} batches used someone afterwards",
+            clause="GDPR 7(3)",
+        ),
+        _judge(
+            "lineage.uses_recorded",
+            "Every round that trained recorded whom it used",
+            "GDPR 7(1); EU AI Act 12",
+            _named(violations, ("uses_not_recorded",)),
+            "every trained round of every store has its uses",
+        ),
+        Check(
+            id="consent_log.verifies",
+            title="The consent logs are whole: nothing was changed or removed",
+            passed=not faults and not _named(violations, ("log_root",)),
+            required=True,
+            evidence=(
+                "; ".join(f"{store}: {fault}" for store, fault in sorted(faults.items()))
+                or (_first(logged) if (logged := _named(violations, ("log_root",))) else "")
+                or f"{sum(f['entries'] for f in logs.values()):,} entries in {len(logs)} logs verified"
+            ),
+            clause="GDPR 7(1); RFC 9162",
+        ),
+    ]
+
+
+def _minors(exclusions: Exclusions, violations: Sequence[Violation]) -> Check:
+    """A minor has no record, so a use of one shows as a use without a record."""
+    unknown = _named(violations, ("no_record",))
+    refused = exclusions.minors
+    return _judge(
+        "minors.none_trained",
+        "No minor, and nobody of unknown age, was used",
+        "EU AI Act 9(9); UK AADC 3, 7, 9, 12",
+        unknown,
+        f"{refused.attested} people refused as minors by their own answer, {refused.suspected} for "
+        f"looking younger than the challenge age, {refused.unknown_age} of unknown age; "
+        "only adults have a consent record, and everyone used has one",
+    )
+
+
+def _privacy_checks(run: Run, privacy: Privacy, violations: Sequence[Violation]) -> list[Check]:
+    chain = _judge(
+        "ledger.chain",
+        "The privacy ledgers are whole",
+        "GDPR 5(2)",
+        _named(violations, LEDGER_KINDS),
+        f"{privacy.ledger_chain.entries} entries, each linked to the one before",
+    )
+    if not privacy.private:
+        return [chain]
+    sets = _named(violations, SET_KINDS)
+    return [
+        _within_budget(privacy),
+        _judge(
+            "privacy.recomputed_agrees",
+            "The privacy claimed is confirmed by a second, independent accountant",
+            "GDPR 35(7)",
+            _named(violations, CLAIM_KINDS),
+            _agreement(privacy),
+        ),
+        _judge(
+            "ledger.covers_updates",
+            "Every update that left a store was accounted first",
+            "GDPR 5(2)",
+            _named(violations, COVER_KINDS),
+            f"{_trained(run)} updates arrived, each with its ledger entry",
+        ),
+        _judge(
+            "privacy.store_sets",
+            "Whoever was used in several stores is accounted in all of them",
+            "GDPR 35(7)",
+            sets,
+            f"{len(privacy.store_sets)} sets of stores accounted",
+        ),
+        chain,
+        _noise(privacy),
+    ]
+
+
+def _trained(run: Run) -> int:
+    return sum(did.status == "trained" for r in run.rounds for did in r.stores.values())
+
+
+def _agreement(privacy: Privacy) -> str:
+    claimed, recomputed = privacy.accountants, privacy.recomputed
+    return (
+        f"claimed {_number(claimed['rdp'])} (RDP) and {_number(claimed['prv'])} (PRV); recomputed "
+        f"{_number(recomputed['rdp_quadrature'])} (RDP), {_number(recomputed['pld'])} (PLD, "
+        "dp-accounting)"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:.3f}"
+
+
+def _within_budget(privacy: Privacy) -> Check:
+    spent, budget = privacy.epsilon_max_person, privacy.epsilon_budget
+    passed = spent is not None and budget is not None and spent <= budget
+    says = "unbounded" if spent is None else f"{spent:.4f}"
+    limit = "no budget is stated" if budget is None else f"the budget is {budget:g}"
+    return Check(
+        id="privacy.within_budget",
+        title="Nobody's privacy budget was exceeded",
+        passed=passed,
+        required=True,
+        evidence=f"epsilon of the person most exposed is {says} at delta "
+        f"{plain_number(privacy.delta)}; {limit}",
+        clause="GDPR 35(7)",
+    )
+
+
+def _noise(privacy: Privacy) -> Check:
+    """Noise that can be drawn again from a seed can be subtracted again."""
+    source = privacy.noise_source or "not stated"
+    fine = source == "os_entropy"
+    return Check(
+        id="privacy.noise_unpredictable",
+        title="The noise cannot be reproduced, so the model may be released",
+        passed=fine,
+        required=False,
+        evidence=(
+            "noise drawn from the operating system's entropy"
+            if fine
+            else f"noise source: {source}. Whoever knows the seed can take the noise off again: "
+            "this model must not be released"
+        ),
+        clause="GDPR 32",
+    )
+
+
+def _model_checks(
+    run: Run, performance: Performance, violations: Sequence[Violation]
+) -> list[Check]:
+    low, high = performance.accuracy_ci
+    chain_fault = _model_fault(run)
+    return [
+        _judge(
+            "data.held_out",
+            "Nobody who was trained on was used to measure the model",
+            "EU AI Act 15(3)",
+            _named(violations, ("measured_on_training",)),
+            f"{performance.persons:,} held-out people, none of them trained on",
+        ),
+        Check(
+            id="model.provenance",
+            title="The model is the one that the rounds made",
+            passed=chain_fault is None,
+            required=True,
+            evidence=chain_fault or f"{len(run.rounds)} rounds, each starting from the one before",
+            clause="EU AI Act 12, 15(5)",
+        ),
+        Check(
+            id="run.complete",
+            title="All planned rounds were run",
+            passed=len(run.rounds) >= run.info.rounds,
+            required=False,
+            evidence=f"{len(run.rounds)} of {run.info.rounds} rounds found",
+            clause="EU AI Act 12",
+        ),
+        Check(
+            id="accuracy.above_chance",
+            title="The model does better than guessing",
+            passed=performance.above_chance,
+            required=False,
+            evidence=f"accuracy {performance.accuracy:.1%} ({low:.1%} to {high:.1%}); always "
+            f"answering the commonest emotion would reach {performance.chance:.1%}",
+            clause="EU AI Act 15(3)",
+        ),
+    ]
+
+
+def _model_fault(run: Run) -> str | None:
+    """Each round starts from the model before it, and the last one is the file."""
+    for before, after in zip(run.rounds, run.rounds[1:], strict=False):
+        if before.model_out != after.model_in:
+            return (
+                f"round {after.round} did not start from the model that round {before.round} made"
+            )
+    if not run.rounds:
+        return "no round was finished"
+    have = run.files.get("model.safetensors")
+    if have is None:
+        return "model.safetensors is missing"
+    if have != run.rounds[-1].model_out:
+        return f"model.safetensors is not the model that round {run.rounds[-1].round} made"
+    return None
+
+
+def count_kinds(violations: Iterable[Violation]) -> dict[str, int]:
+    """Violations by kind."""
+    return dict(sorted(Counter(v.kind for v in violations).items()))

@@ -1,0 +1,121 @@
+"""A store's ledger: is its hash chain whole, and does it cover every update that arrived?"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import rfc8785
+
+from .accounting import Release
+from .report import LedgerChain, Violation
+from .runfiles import Line, Run
+
+FIRST = "0" * 64
+MECHANISM = "poisson_subsampled_gaussian"
+
+
+def entry_hash(raw: dict[str, object]) -> str:
+    """SHA-256 hex over the RFC 8785 bytes of a ledger entry without its `hash`."""
+    body = {key: value for key, value in raw.items() if key != "hash"}
+    return hashlib.sha256(rfc8785.dumps(body)).hexdigest()  # type: ignore[arg-type]
+
+
+def chain_breaks(store: str, lines: Sequence[Line]) -> list[Violation]:
+    """Name every entry whose own hash, whose link to the one before, or whose number is wrong."""
+    found: list[Violation] = []
+    previous = FIRST
+    for number, line in enumerate(lines):
+        entry = line.entry
+        faults = []
+        if entry_hash(line.raw) != entry.hash:
+            faults.append(
+                "its content does not match its hash: it was changed after it was written"
+            )
+        if entry.prev != previous:
+            faults.append("it does not follow the entry before it: one was removed, added or moved")
+        if entry.seq != number:
+            faults.append(f"it is numbered {entry.seq}, {number} was due")
+        found += [
+            _violation("ledger_chain", store, entry.round, f"ledger entry {number}: {fault}")
+            for fault in faults
+        ]
+        previous = entry.hash
+    return found
+
+
+def chain_summary(breaks: Sequence[Violation], run: Run) -> LedgerChain:
+    """Summarise the breaks of all stores."""
+    return LedgerChain(
+        intact=not breaks,
+        entries=sum(len(lines) for lines in run.ledgers.values()),
+        breaks=tuple(f"{b.store}: {b.detail}" for b in breaks),
+    )
+
+
+def uncovered_updates(run: Run) -> list[Violation]:
+    """Name every update that reached the server and stands in no ledger: spent, not accounted."""
+    if not run.info.privacy.private:
+        return []
+    found = []
+    for item in run.rounds:
+        for store, did in sorted(item.stores.items()):
+            if did.status != "trained":
+                continue
+            known = {(line.entry.round, line.entry.update_sha256) for line in run.ledgers[store]}
+            if (item.round, did.update_sha256) not in known:
+                found.append(
+                    _violation(
+                        "update_without_ledger_entry",
+                        store,
+                        item.round,
+                        f"update {str(did.update_sha256)[:12]} arrived, but no ledger entry "
+                        "accounts for it",
+                    )
+                )
+    return found
+
+
+def foreign_entries(run: Run) -> list[Violation]:
+    """Name every entry that is not a person-level release of this store under the declared delta."""
+    found = []
+    plan = run.info.privacy
+    for store, lines in run.ledgers.items():
+        for line in lines:
+            entry = line.entry
+            faults = []
+            if entry.store != store:
+                faults.append(f"belongs to store {entry.store!r}")
+            if entry.mechanism != MECHANISM:
+                faults.append(
+                    f"states the mechanism {entry.mechanism!r}, which cannot be recomputed"
+                )
+            if plan.unit is not None and entry.unit != plan.unit:
+                faults.append(f"protects a {entry.unit!r}, the run promises a {plan.unit!r}")
+            if plan.delta is not None and entry.delta > plan.delta * (1 + 1e-9):
+                faults.append(f"has delta {entry.delta:g}, the run promises {plan.delta:g}")
+            found += [
+                _violation("ledger_entry", store, entry.round, f"ledger entry {entry.seq} {fault}")
+                for fault in faults
+            ]
+    return found
+
+
+def arrived(run: Run, store: str, line: Line) -> bool:
+    """Whether the update of a ledger entry reached the server."""
+    entry = line.entry
+    return any(
+        item.round == entry.round
+        and store in item.stores
+        and item.stores[store].update_sha256 == entry.update_sha256
+        for item in run.rounds
+    )
+
+
+def releases(lines: Sequence[Line]) -> list[Release]:
+    """What the entries released, arrived or not: a release counts once it is written."""
+    return [Release(x.entry.noise_multiplier, x.entry.sample_rate, x.entry.steps) for x in lines]
+
+
+def _violation(kind: str, store: str, number: int, detail: str) -> Violation:
+    return Violation(kind=kind, store=store, round=number, person=None, detail=detail)

@@ -1,0 +1,126 @@
+"""The report as one self-contained page: no request leaves it, nothing in it runs.
+
+Everything that comes from data is escaped by Jinja's autoescape; the content security policy allows
+the one style sheet by its hash and images in data URIs, and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from .errors import MissingExtraError
+from .report import Gap, GroupCell, Report
+from .summary import plain_number, reason_words
+
+TEMPLATES = Path(__file__).parent / "templates"
+LISTED_VIOLATIONS = 50
+_NONE = "\N{EN DASH}"
+
+
+def render_html(report: Report, *, run_name: str | None = None) -> str:
+    """Render the page.
+
+    Args:
+        report: what to show.
+        run_name: how the page calls the run besides its id.
+
+    Raises:
+        MissingExtraError: Jinja2 or matplotlib is not installed.
+    """
+    try:
+        import jinja2
+        import markupsafe
+
+        from . import figures
+    except ImportError as error:
+        raise MissingExtraError(
+            f"the page needs a library that is not installed ({error.name})",
+            "Install it with: pip install 'privemo[audit]'",
+        ) from error
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        pct=_percent,
+        ci=_interval,
+        points=_points,
+        eps=_epsilon,
+        count=_count,
+        plain=plain_number,
+        words=reason_words,
+    )
+    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    return environment.get_template("report.html.j2").render(
+        r=report,
+        run_name=run_name,
+        style=markupsafe.Markup(style),  # noqa: S704 - our own file, no data in it
+        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii"),
+        features=_features(report, figures),
+        confusion=_confusion(report),
+        exclusion_figure=figures.exclusion_bars(report.exclusions),
+        epsilon_figure=figures.epsilon_rounds(report.privacy) if report.privacy.private else None,
+        listed=LISTED_VIOLATIONS,
+    )
+
+
+def _features(report: Report, figures: Any) -> list[dict[str, Any]]:
+    """Each feature with its cells, its figure and its gap."""
+    gaps: dict[str, Gap] = {gap.feature: gap for gap in report.gaps}
+    out = []
+    for feature, cells in groupby(report.groups, key=lambda c: c.feature):
+        rows: list[GroupCell] = list(cells)
+        out.append(
+            {
+                "name": feature,
+                "cells": rows,
+                "gap": gaps.get(feature),
+                "figure": figures.group_intervals(rows, report.performance),
+            }
+        )
+    return out
+
+
+def _confusion(report: Report) -> list[dict[str, Any]]:
+    """Rows of the confusion table with a shade (0-9) for each share of its row."""
+    table = report.performance.confusion
+    rows = []
+    for name, counts in zip(table.labels, table.counts, strict=True):
+        total = sum(counts)
+        cells = [
+            {
+                "n": n,
+                "share": n / total if total else None,
+                "shade": min(9, int(10 * n / total)) if total else 0,
+            }
+            for n in counts
+        ]
+        rows.append({"name": name, "cells": cells, "total": total})
+    return rows
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return _NONE if value is None else f"{value:.{digits}%}"
+
+
+def _interval(value: tuple[float, float] | None, digits: int = 1) -> str:
+    return _NONE if value is None else f"{value[0]:.{digits}%} to {value[1]:.{digits}%}"
+
+
+def _points(value: tuple[float, float] | None) -> str:
+    return _NONE if value is None else f"{100 * value[0]:.1f} to {100 * value[1]:.1f} points"
+
+
+def _epsilon(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.3f}"
+
+
+def _count(value: int | None) -> str:
+    return _NONE if value is None else f"{value:,}"

@@ -1,0 +1,357 @@
+"""The report as one frozen object, and its canonical bytes.
+
+Every number that is an estimate stands beside its n and its interval (REQUIREMENTS rows 35-37;
+AI Act 13(3)(b), 15(3)). `None` always means "not stated", and a status or a note says why.
+Equal runs give equal bytes: the report holds no clock time of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Interval = tuple[float, float]
+Status = Literal["ok", "insufficient", "suppressed"]
+
+
+class Frozen(BaseModel):
+    """Base of every part: immutable, closed to unknown keys, finite numbers only."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
+    )
+
+
+class Counted(Frozen):
+    """A count of people and of their faces."""
+
+    persons: int = 0
+    faces: int = 0
+
+
+class RunFacts(Frozen):
+    """What was run, as its own `run.json` states it."""
+
+    run_id: str
+    created: datetime
+    engine: str
+    simulated: bool = Field(description="Consents are simulated: no real person gave them.")
+    stores: tuple[str, ...]
+    rounds_planned: int
+    rounds_found: int
+    label_names: tuple[str, ...]
+    sensitive: tuple[str, ...]
+    setting: str
+    jurisdiction: str
+    challenge_age: float
+    model: dict[str, Any]
+    versions: dict[str, str]
+
+
+class DataFacts(Frozen):
+    """What data it was trained on."""
+
+    name: str
+    digest: str
+    faces: int
+    persons: int
+    origin: str
+
+
+class Minors(Frozen):
+    """Who was refused as a child, in the unit of the block this stands in (people or faces).
+
+    `total` is attested + suspected; people of unknown age, treated as children too (UK AADC 3),
+    are counted apart in `unknown_age`.
+    """
+
+    attested: int
+    suspected: int
+    unknown_age: int
+    total: int
+
+
+class Tally(Frozen):
+    """Asked, admitted and refused by reason, in one unit (people or faces)."""
+
+    asked: int
+    admitted: int
+    refused: int
+    by_reason: dict[str, int]
+    minors: Minors
+
+
+class PurposeExclusions(Frozen):
+    """The first admission of one purpose, over one store or all."""
+
+    persons: Tally
+    faces: Tally
+
+
+class StoreExclusions(Frozen):
+    """One store's exclusions by purpose, and who withdrew after the first admission."""
+
+    store: str
+    purposes: dict[str, PurposeExclusions]
+    withdrew_later: Counted
+
+
+class Exclusions(Frozen):
+    """Who was left out and why (AI Act 9(9); UK AADC 2).
+
+    The counts at the top are people, over all purposes and stores; `faces` has the same in faces.
+    """
+
+    asked: int
+    admitted: int
+    refused: int
+    by_reason: dict[str, int]
+    minors: Minors
+    faces: Tally
+    purposes: dict[str, PurposeExclusions]
+    stores: tuple[StoreExclusions, ...]
+    withdrew_later: Counted
+    turned_away: dict[str, int] = Field(
+        description="People refused a consent record for their age, by rule, as registries count "
+        "them."
+    )
+    notes: tuple[str, ...]
+
+
+class EmotionScore(Frozen):
+    """One emotion, one against the rest: n true faces, and each score with a 95% interval."""
+
+    n: int
+    predicted: int
+    precision: float | None
+    precision_ci: Interval | None
+    recall: float | None
+    recall_ci: Interval | None
+    f1: float | None
+    ci: Interval | None = Field(description="The 95% interval of f1.")
+
+
+class Confusion(Frozen):
+    """Faces by true emotion (rows) and by what the model said (columns)."""
+
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+class Performance(Frozen):
+    """How well the model tells the emotions apart on held-out faces.
+
+    `chance` is what always answering the commonest emotion would reach, and never less than
+    1 / number of emotions.
+    """
+
+    n: int
+    persons: int
+    accuracy: float
+    accuracy_ci: Interval
+    accuracy_ci_method: Literal["clopper_pearson", "person_bootstrap", "clopper_pearson_persons"]
+    balanced_accuracy: float
+    balanced_accuracy_ci: Interval
+    f1: dict[str, float | None]
+    per_emotion: dict[str, EmotionScore]
+    confusion: Confusion
+    chance: float
+    chance_largest_class: float
+    chance_uniform: float
+    above_chance: bool
+
+
+class GroupEmotion(Frozen):
+    """One emotion within one group; a hidden or too small cell carries no number."""
+
+    status: Status
+    n: int | None = None
+    f1: float | None = None
+    ci: Interval | None = None
+
+
+class GroupCell(Frozen):
+    """One group of one sensitive feature.
+
+    `insufficient` (fewer people than `min_persons`) keeps n but states no score; `suppressed` states
+    nothing at all: the cell could single someone out, or would give away one that could.
+    """
+
+    feature: str
+    group: str
+    status: Status
+    n: int | None = None
+    persons: int | None = None
+    accuracy: float | None = None
+    ci: Interval | None = None
+    f1: float | None = Field(default=None, description="Mean F1 over the emotions present.")
+    f1_ci: Interval | None = None
+    per_emotion: dict[str, GroupEmotion] = Field(default_factory=dict)
+
+
+class Gap(Frozen):
+    """The largest difference in accuracy between two groups of one feature.
+
+    The interval is adjusted for having looked at `pairs` pairs (Bonferroni); `real` says that it
+    leaves out zero.
+    """
+
+    feature: str
+    groups_compared: int
+    pairs: int
+    highest: str | None
+    lowest: str | None
+    accuracy_gap: float | None
+    ci: Interval | None
+    real: bool
+
+
+class LedgerRound(Frozen):
+    """Epsilon of one store after one ledger entry: claimed, and recomputed by a second accountant."""
+
+    seq: int
+    round: int
+    steps: int
+    noise_multiplier: float
+    sample_rate: float
+    epsilon_rdp: float | None
+    epsilon_prv: float | None
+    recomputed_rdp: float | None
+    arrived: bool = Field(description="False: spent, but the update never reached the server.")
+
+
+class StorePrivacy(Frozen):
+    """One store's whole privacy spend."""
+
+    store: str
+    epsilon_rdp: float | None
+    epsilon_prv: float | None
+    recomputed_rdp: float | None
+    recomputed_pld: float | None
+    rounds: tuple[LedgerRound, ...]
+
+
+class LedgerChain(Frozen):
+    """Whether every ledger's hash chain holds, and each break by store and entry."""
+
+    intact: bool
+    entries: int
+    breaks: tuple[str, ...]
+
+
+class Privacy(Frozen):
+    """What privacy was spent (GDPR 35(7): unit, epsilon, delta, sampler, accountant, neighbours).
+
+    `epsilon_max_person` holds for the person most exposed: the largest, over every set of stores
+    any one person appears in, of the larger of claimed and recomputed epsilon by the accountant
+    that the budget is written in. It is null when the run is not private, or when epsilon is
+    unbounded (`unbounded`).
+    """
+
+    private: bool
+    unbounded: bool
+    epsilon_max_person: float | None
+    epsilon_budget: float | None
+    delta: float | None
+    unit: str | None
+    sampler: str | None
+    neighbouring: str | None
+    accountant: str | None
+    noise_source: str | None
+    max_grad_norm: float | None
+    normaliser: float | None
+    accountants: dict[str, float | None]
+    recomputed: dict[str, float | None]
+    most_exposed_stores: tuple[str, ...]
+    store_sets: tuple[tuple[str, ...], ...]
+    stores: tuple[StorePrivacy, ...]
+    ledger_chain: LedgerChain
+    released_not_arrived: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+class Violation(Frozen):
+    """One breach, named by where it happened and by the person's pseudonym where there is one."""
+
+    kind: str
+    store: str
+    round: int | None
+    person: str | None
+    detail: str
+
+
+class Lineage(Frozen):
+    """Every recorded use of a face, held against the consent log of its moment (GDPR 7(1))."""
+
+    uses: int
+    persons: int
+    uses_by_purpose: dict[str, int]
+    violations: int
+    violation_list: tuple[Violation, ...] = Field(description="The first 1,000.")
+    violations_by_kind: dict[str, int]
+    withdrawals: int
+    withdrawals_honoured: int
+    batches_after_withdrawal: int
+    batches_after_withdrawal_max: int = Field(description="The worst for any one person.")
+    persons_in_registries: int
+    predictions_checked: int
+    consent_logs: dict[str, dict[str, Any]]
+
+
+class Check(Frozen):
+    """One thing that was checked, with its evidence and the clause it serves."""
+
+    id: str
+    title: str
+    passed: bool
+    required: bool
+    evidence: str
+    clause: str
+
+
+class Evidence(Frozen):
+    """What the report was made from and with, so that someone else can repeat it."""
+
+    files: dict[str, str]
+    tools: dict[str, str]
+
+
+class Report(Frozen):
+    """The whole audit. `to_json` gives its canonical bytes."""
+
+    schema_: Literal["privemo.report/1"] = Field(default="privemo.report/1", alias="schema")
+    passed: bool
+    verdict: Literal["passed", "failed"]
+    failed_checks: tuple[str, ...]
+    summary: tuple[str, ...]
+    run: RunFacts
+    data: DataFacts
+    exclusions: Exclusions
+    performance: Performance
+    groups: tuple[GroupCell, ...]
+    gaps: tuple[Gap, ...]
+    group_rules: dict[str, Any]
+    privacy: Privacy
+    lineage: Lineage
+    checks: tuple[Check, ...]
+    limits: tuple[str, ...]
+    evidence: Evidence
+
+    def to_json(self) -> bytes:
+        """Return the canonical bytes (RFC 8785): UTF-8, sorted keys, no spaces."""
+        import rfc8785
+
+        # Through json, so that datetimes and tuples are the plain values RFC 8785 knows.
+        return rfc8785.dumps(json.loads(self.model_dump_json(by_alias=True)))
+
+    @classmethod
+    def from_json(cls, raw: bytes | str) -> Report:
+        """Read a report back.
+
+        Raises:
+            pydantic.ValidationError: the bytes are no report of this schema.
+        """
+        return cls.model_validate_json(raw)

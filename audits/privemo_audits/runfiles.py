@@ -1,0 +1,320 @@
+"""Reading a run's directory: every file is validated before anything is computed from it.
+
+    RUN/run.json                     what was run
+    RUN/rounds/0001.json             one per finished round
+    RUN/model.safetensors            the last model
+    RUN/stores/STORE/consent.sqlite  that store's consent registry (see `consent_log`)
+    RUN/stores/STORE/ledger.jsonl    one line per private release, hash-chained (see `privacy`)
+    RUN/stores/STORE/admissions.jsonl  one line per time the consent gate was asked
+    RUN/stores/STORE/predictions.csv   held-out faces (see `predictions`)
+
+Nothing here writes. NaN and infinity are refused wherever they stand: JSON has neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import RunFilesError
+
+Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# A store's name becomes a folder: it may not climb out of the run.
+StoreName = Annotated[str, Field(pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,99}$")]
+
+
+class _Part(BaseModel):
+    """Unknown keys are let by: a later version of the run may say more."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class DataInfo(_Part):
+    """`run.json: data`."""
+
+    name: str = "unnamed"
+    digest: str = ""
+    faces: int = Field(ge=0)
+    persons: int = Field(ge=0)
+    origin: str = "not stated"
+
+
+class PrivacyInfo(_Part):
+    """`run.json: privacy`, the plan that the ledger is held against."""
+
+    private: bool
+    unit: str | None = None
+    epsilon_budget: float | None = Field(default=None, gt=0)
+    delta: float | None = Field(default=None, gt=0, lt=1)
+    accountant: Literal["rdp", "prv"] = "rdp"
+    neighbouring: str | None = None
+    sampler: str | None = None
+    noise_multiplier: float | None = None
+    max_grad_norm: float | None = None
+    normaliser: float | None = None
+    noise_source: str | None = None
+    max_stores_per_person: int = Field(default=1, ge=1)
+
+
+class ContextInfo(_Part):
+    """`run.json: context`."""
+
+    setting: str = "retail"
+    jurisdiction: str = "not stated"
+
+
+class RunInfo(_Part):
+    """`run.json`."""
+
+    schema_: Literal["privemo.run/1"] = Field(alias="schema")
+    run_id: str
+    created: datetime
+    engine: str = "not stated"
+    simulated: bool
+    data: DataInfo
+    stores: tuple[StoreName, ...] = Field(min_length=1)
+    rounds: int = Field(ge=0)
+    sensitive: tuple[str, ...] = ()
+    label_names: tuple[str, ...] = Field(min_length=2)
+    privacy: PrivacyInfo
+    store_sets: tuple[tuple[StoreName, ...], ...] = ()
+    challenge_age: float = 25.0
+    context: ContextInfo = ContextInfo()
+    model: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+class StoreRound(_Part):
+    """What one store did in one round."""
+
+    status: str
+    reason: str | None = None
+    update_sha256: str | None = None
+    consent_log_root: str | None = None
+    consent_log_seq: int | None = None
+
+
+class RoundInfo(_Part):
+    """`rounds/NNNN.json`."""
+
+    schema_: Literal["privemo.round/1"] = Field(alias="schema")
+    run_id: str
+    round: int = Field(ge=1)
+    started: datetime | None = None
+    finished: datetime | None = None
+    model_in: str | None = None
+    model_out: str | None = None
+    stores: dict[StoreName, StoreRound]
+
+
+class LedgerEntry(_Part):
+    """One line of `ledger.jsonl`: one release of a noised update."""
+
+    schema_: Literal["privemo.ledger/1"] = Field(alias="schema")
+    seq: int
+    store: str
+    run_id: str
+    round: int
+    mechanism: str
+    unit: str
+    noise_multiplier: float = Field(ge=0)
+    sample_rate: float = Field(gt=0, le=1)
+    steps: int = Field(ge=0)
+    max_grad_norm: float | None = None
+    delta: float = Field(gt=0, lt=1)
+    epsilon_rdp: float | None = None
+    epsilon_prv: float | None = None
+    update_sha256: str | None = None
+    prev: Hex
+    hash: Hex
+
+
+class Counts(_Part):
+    """Faces and persons."""
+
+    faces: int = Field(ge=0)
+    persons: int = Field(ge=0)
+
+
+class Refused(_Part):
+    """Faces and persons by reason."""
+
+    faces: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    persons: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+
+
+class Admission(_Part):
+    """One line of `admissions.jsonl`: one time the gate was asked."""
+
+    schema_: Literal["privemo.admission/1"] = Field(alias="schema")
+    at: datetime
+    run_id: str
+    round: int = Field(ge=0)
+    purpose: str
+    log_seq: int = Field(ge=0)
+    asked: Counts
+    admitted: Counts
+    refused: Refused
+
+    @model_validator(mode="after")
+    def _no_more_than_asked(self) -> Admission:
+        if self.admitted.faces > self.asked.faces or self.admitted.persons > self.asked.persons:
+            raise ValueError("more were admitted than asked")
+        return self
+
+
+@dataclass(frozen=True)
+class Line:
+    """One ledger line: as read (its hash covers every key of it) and as understood."""
+
+    raw: dict[str, Any]
+    entry: LedgerEntry
+
+
+@dataclass(frozen=True)
+class Run:
+    """A whole run, read and validated.
+
+    Attributes:
+        ledgers: store -> lines in file order; empty for a store that released nothing.
+        admissions: store -> lines in file order.
+        files: path relative to the run -> SHA-256 hex of what was read.
+    """
+
+    directory: Path
+    info: RunInfo
+    rounds: tuple[RoundInfo, ...]
+    ledgers: dict[str, tuple[Line, ...]]
+    admissions: dict[str, tuple[Admission, ...]]
+    files: dict[str, str] = field(default_factory=dict)
+
+    def store_file(self, store: str, name: str) -> Path:
+        """Path of one of a store's files."""
+        return self.directory / "stores" / store / name
+
+
+def load_run(run_dir: Path) -> Run:
+    """Read and validate a run's directory, the registries and predictions excepted.
+
+    Raises:
+        RunFilesError: a file is missing, torn, or not what its schema says.
+    """
+    directory = Path(run_dir)
+    if not directory.is_dir():
+        raise RunFilesError(f"{directory} is no directory", "Name the directory of a run.")
+    files: dict[str, str] = {}
+    info = _model(RunInfo, _read(directory, "run.json", files), "run.json")
+    names = sorted(p.name for p in (directory / "rounds").glob("*.json"))
+    rounds = tuple(
+        _model(RoundInfo, _read(directory, f"rounds/{n}", files), f"rounds/{n}") for n in names
+    )
+    _same_run(info, rounds)
+    if (directory / "model.safetensors").is_file():
+        _read(directory, "model.safetensors", files)
+    ledgers = {s: _ledger(directory, s, files, info.privacy.private) for s in info.stores}
+    admissions = {s: _admissions(directory, s, files) for s in info.stores}
+    return Run(directory, info, rounds, ledgers, admissions, files)
+
+
+def _same_run(info: RunInfo, rounds: tuple[RoundInfo, ...]) -> None:
+    """Rounds of another run, or of a store that the run does not name, are no part of this one."""
+    for number, item in enumerate(rounds, start=1):
+        where = f"rounds/{item.round:04d}.json"
+        if item.run_id != info.run_id:
+            raise RunFilesError(
+                f"{where} belongs to run {item.run_id!r}, run.json to {info.run_id!r}",
+                "Move the files of the other run away.",
+            )
+        if item.round != number:
+            raise RunFilesError(
+                f"rounds/{number:04d}.json is missing: the next file states round {item.round}",
+                "Restore the missing round, or the audit would pass over it.",
+            )
+        if unknown := set(item.stores) - set(info.stores):
+            raise RunFilesError(
+                f"{where} names stores that run.json does not: {sorted(unknown)}",
+                "Restore run.json and the round of one and the same run.",
+            )
+
+
+def _ledger(directory: Path, store: str, files: dict[str, str], private: bool) -> tuple[Line, ...]:
+    name = f"stores/{store}/ledger.jsonl"
+    if not (directory / name).is_file():
+        return ()  # whether one was due is decided against the rounds, in `privacy`
+    remedy = (
+        "Resume the run so that the store repairs its ledger, or restore the file; until then "
+        "its privacy spend is unknown and no epsilon can be stated."
+        if private
+        else "Restore the file."
+    )
+    rows = _json_lines(directory, name, files, remedy)
+    return tuple(
+        Line(row, _model(LedgerEntry, row, f"{name} line {i}")) for i, row in enumerate(rows, 1)
+    )
+
+
+def _admissions(directory: Path, store: str, files: dict[str, str]) -> tuple[Admission, ...]:
+    name = f"stores/{store}/admissions.jsonl"
+    rows = _json_lines(
+        directory, name, files, "Restore the file: without it nobody can say who was left out."
+    )
+    return tuple(_model(Admission, row, f"{name} line {i}") for i, row in enumerate(rows, 1))
+
+
+def _json_lines(
+    directory: Path, name: str, files: dict[str, str], remedy: str
+) -> list[dict[str, Any]]:
+    raw = _read(directory, name, files)
+    lines = raw.split(b"\n")
+    if lines[-1]:  # a whole line ends with a newline: what follows the last one was cut off
+        raise RunFilesError(f"{name} line {len(lines)}: the last line is cut off", remedy)
+    return [_json(line, f"{name} line {i}", remedy) for i, line in enumerate(lines[:-1], 1)]
+
+
+def _read(directory: Path, name: str, files: dict[str, str]) -> bytes:
+    try:
+        raw = (directory / name).read_bytes()
+    except FileNotFoundError:
+        raise RunFilesError(
+            f"{name} is missing in {directory}", "Restore it, or name the directory of a whole run."
+        ) from None
+    except OSError as error:
+        raise RunFilesError(
+            f"{name} cannot be read ({error.strerror or error})", "Mend its rights or restore it."
+        ) from error
+    files[name] = hashlib.sha256(raw).hexdigest()
+    return raw
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _json(raw: bytes, where: str, remedy: str) -> dict[str, Any]:
+    try:
+        value = json.loads(raw, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise RunFilesError(f"{where}: not valid JSON ({error})", remedy) from None
+    if not isinstance(value, dict):
+        raise RunFilesError(f"{where}: a JSON object was due, found {type(value).__name__}", remedy)
+    return value
+
+
+M = TypeVar("M", bound=_Part)
+
+
+def _model(kind: type[M], value: bytes | dict[str, Any], where: str) -> M:
+    remedy = "Restore the file as privemo wrote it, or audit with the version that wrote it."
+    row = value if isinstance(value, dict) else _json(value, where, remedy)
+    try:
+        return kind.model_validate(row)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(p) for p in first["loc"]) or "the whole"
+        raise RunFilesError(f"{where}: {place}: {first['msg']}", remedy) from None

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from privemo_audits import Report, build_report
+from privemo_audits.accounting import Release, epsilon_dp_accounting, epsilon_rdp
+from tests.support.audit_runs import RunMaker, epsilons, sha
+
+Rows = list[dict[str, Any]]
+
+
+def check(report: Report, name: str) -> tuple[bool, str]:
+    (found,) = [c for c in report.checks if c.id == name]
+    return found.passed, found.evidence
+
+
+def test_epsilon_is_recomputed_per_store_and_round(truthful: RunMaker) -> None:
+    got = build_report(truthful.directory).privacy
+    done = [Release(2.0, 0.2, 5)] * 2
+    for store in got.stores:
+        assert store.recomputed_rdp == pytest.approx(epsilon_rdp(done, 1e-5))
+        assert store.recomputed_pld == pytest.approx(epsilon_dp_accounting(done, 1e-5, "pld"))
+        assert [r.recomputed_rdp for r in store.rounds] == pytest.approx(
+            [epsilon_rdp(done[:1], 1e-5), epsilon_rdp(done, 1e-5)]
+        )
+        assert all(r.arrived for r in store.rounds)
+    assert got.epsilon_max_person == max(s.epsilon_rdp or 0 for s in got.stores)
+    assert got.accountants["rdp"] == got.epsilon_max_person
+    assert (got.unit, got.delta, got.neighbouring) == ("person", 1e-5, "add_or_remove_one_person")
+
+
+@pytest.mark.parametrize("accountant", ["rdp", "prv"])
+def test_a_claim_below_the_cost_is_named_and_not_believed(run: RunMaker, accountant: str) -> None:
+    def halve(rows: Rows) -> Rows:
+        return [r | {f"epsilon_{accountant}": r[f"epsilon_{accountant}"] / 2} for r in rows]
+
+    run.edit_json("run.json", lambda r: r["privacy"].update(accountant=accountant))
+    run.edit_ledger(0, halve, rechain=True)
+    report = build_report(run.directory)
+    passed, evidence = check(report, "privacy.recomputed_agrees")
+    assert not passed
+    assert "store-01" in evidence
+    done = [Release(2.0, 0.2, 10)]
+    truth = (
+        epsilon_rdp(done, 1e-5) if accountant == "rdp" else epsilon_dp_accounting(done, 1e-5, "pld")
+    )
+    assert report.privacy.epsilon_max_person is not None
+    assert report.privacy.epsilon_max_person >= truth * (1 - 1e-9)
+
+
+def test_noise_stated_too_high_for_the_claim_passes_but_lower_noise_does_not(run: RunMaker) -> None:
+    """Half the noise under the old claim: the classic bug, caught by recomputing."""
+    run.edit_ledger(1, lambda rows: [r | {"noise_multiplier": 1.0} for r in rows], rechain=True)
+    report = build_report(run.directory)
+    assert "privacy.recomputed_agrees" in report.failed_checks
+    assert report.privacy.most_exposed_stores == ("store-02",)
+
+
+def test_a_budget_exceeded_fails(run: RunMaker) -> None:
+    run.edit_json("run.json", lambda r: r["privacy"].update(epsilon_budget=1.0))
+    report = build_report(run.directory)
+    assert report.failed_checks == ("privacy.within_budget",)
+    assert "1.8" in check(report, "privacy.within_budget")[1]
+
+
+def test_a_release_whose_update_never_arrived_still_counts(run: RunMaker) -> None:
+    """A crash after the ledger entry: the noise was drawn, the privacy is spent."""
+    rdp, prv = epsilons(2.0, 0.2, 15, 1e-5)
+
+    def crash(rows: Rows) -> Rows:
+        extra = rows[-1] | {
+            "round": 3,
+            "update_sha256": sha("lost"),
+            "epsilon_rdp": rdp,
+            "epsilon_prv": prv,
+        }
+        return [*rows, extra]
+
+    before = build_report(run.directory).privacy.epsilon_max_person
+    run.edit_ledger(0, crash, rechain=True)
+    report = build_report(run.directory)
+    assert report.passed
+    assert report.privacy.released_not_arrived == ("store-01: ledger entry 2, round 3",)
+    assert before is not None
+    assert report.privacy.epsilon_max_person is not None
+    assert report.privacy.epsilon_max_person > before
+
+
+def test_an_update_without_an_entry_is_named(run: RunMaker) -> None:
+    run.edit_ledger(1, lambda rows: rows[:1], rechain=True)
+    report = build_report(run.directory)
+    passed, evidence = check(report, "ledger.covers_updates")
+    assert not passed
+    assert "store-02, round 2" in evidence
+
+
+def test_a_missing_ledger_of_a_store_that_trained_is_named(run: RunMaker) -> None:
+    run.path(0, "ledger.jsonl").unlink()
+    report = build_report(run.directory)
+    assert "ledger.covers_updates" in report.failed_checks
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"unit": "image"}, "protects a 'image'"),
+        ({"mechanism": "laplace"}, "'laplace', which cannot be recomputed"),
+        ({"delta": 1e-3}, "has delta 0.001"),
+        ({"store": "store-09"}, "belongs to store 'store-09'"),
+    ],
+)
+def test_an_entry_that_is_not_what_was_promised_is_named(
+    run: RunMaker, change: dict[str, Any], words: str
+) -> None:
+    run.edit_ledger(0, lambda rows: [rows[0], rows[1] | change], rechain=True)
+    passed, evidence = check(build_report(run.directory), "ledger.covers_updates")
+    assert not passed
+    assert words in evidence
+
+
+def test_no_noise_is_unbounded(run: RunMaker) -> None:
+    run.edit_ledger(0, lambda rows: [r | {"noise_multiplier": 0.0} for r in rows], rechain=True)
+    report = build_report(run.directory)
+    assert (report.privacy.unbounded, report.privacy.epsilon_max_person) == (True, None)
+    assert {"privacy.within_budget", "privacy.recomputed_agrees"} <= set(report.failed_checks)
+    assert "unbounded" in " ".join(report.summary)
+
+
+def test_without_privacy_the_report_says_so_in_plain_words(
+    make_run: Callable[..., RunMaker],
+) -> None:
+    report = build_report(make_run(private=False, trained=8, held_out=30).directory)
+    assert report.passed
+    assert (report.privacy.private, report.privacy.epsilon_max_person) == (False, None)
+    assert "no privacy guarantee" in " ".join(report.summary)
+    assert not any(c.id.startswith("privacy.") for c in report.checks)
+
+
+def test_seeded_noise_must_not_be_released(run: RunMaker) -> None:
+    run.edit_json("run.json", lambda r: r["privacy"].update(noise_source="seeded"))
+    report = build_report(run.directory)
+    assert report.passed  # a simulation may; it informs
+    assert not check(report, "privacy.noise_unpredictable")[0]
+    assert "must not be released" in " ".join(report.summary)
+
+
+def test_a_store_that_never_trained_spent_nothing(make_run: Callable[..., RunMaker]) -> None:
+    run = make_run(rounds=0, trained=5, held_out=30)
+    report = build_report(run.directory)
+    assert report.privacy.epsilon_max_person == 0.0
+    assert "model.provenance" in report.failed_checks
+
+
+def test_declared_store_sets_are_composed(run: RunMaker) -> None:
+    def declare(r: dict[str, Any]) -> None:
+        r["store_sets"] = [["store-01", "store-02"]]
+        r["privacy"]["max_stores_per_person"] = 2
+
+    run.edit_json("run.json", declare)
+    report = build_report(run.directory)
+    assert report.passed
+    both = epsilon_rdp([Release(2.0, 0.2, 20)], 1e-5)
+    assert report.privacy.epsilon_max_person == pytest.approx(both)
+    assert report.privacy.most_exposed_stores == ("store-01", "store-02")
+    assert math.isclose(report.privacy.accountants["rdp"] or 0, both)
+
+
+def test_more_stores_for_a_person_than_promised_fails(run: RunMaker) -> None:
+    run.edit_json("run.json", lambda r: r.update(store_sets=[["store-01", "store-02"]]))
+    assert "privacy.store_sets" in build_report(run.directory).failed_checks

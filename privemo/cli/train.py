@@ -353,7 +353,10 @@ def summary_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     exclusions = report["exclusions"]["purposes"]["training"]["faces"]
     low, high = performance["accuracy_ci"] or (None, None)
     rows = [
-        ("Faces asked / admitted for training", f"{exclusions['asked']:,} / {exclusions['admitted']:,}"),
+        (
+            "Faces asked / admitted for training",
+            f"{exclusions['asked']:,} / {exclusions['admitted']:,}",
+        ),
         (
             "Refused, minors among them",
             f"{exclusions['refused']:,}, {exclusions['minors']['total']:,}",

@@ -18,28 +18,17 @@ import pytest
 from privemo.ledger import Ledger
 from tests.conftest import noise_faces
 
+ROUNDS = [1, 2]
 ARGUMENTS = [
-    "--stores",
-    "3",
-    "--rounds",
-    "3",
-    "--steps",
-    "4",
-    "--sample-rate",
-    "0.5",
-    "--declared-people",
-    "12",
-    "--init",
-    "scratch",
-    "--seed",
-    "3",
+    *("--stores", "2", "--rounds", "2", "--steps", "3", "--sample-rate", "0.5"),
+    *("--declared-people", "10", "--init", "scratch", "--seed", "3"),
 ]
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     path = tmp_path / "faces.npz"
-    np.savez(path, **noise_faces(160, 3))
+    np.savez(path, **noise_faces(70, 2))
     return path
 
 
@@ -88,7 +77,7 @@ def test_ctrl_c_in_a_round_is_one_sentence_and_the_run_resumes(tmp_path: Path, d
     assert json.loads(out)["privacy"]["epsilon_max_person"] <= 8
     for store, entries in ledgers(run).items():
         assert entries[: len(spent[store])] == spent[store]
-        assert [r for r, _ in entries] == [1, 2, 3]
+        assert [r for r, _ in entries] == ROUNDS
 
 
 @pytest.mark.parametrize("moment", ["laid out", "first ledger entry", "first round"])
@@ -114,7 +103,7 @@ def test_kill_9_loses_no_spent_epsilon_and_the_run_resumes(
     assert json.loads(out)["privacy"]["epsilon_max_person"] <= 8
     for store, entries in ledgers(run).items():
         assert entries[: len(before[store])] == before[store]
-        assert [r for r, _ in entries] == [1, 2, 3]
+        assert [r for r, _ in entries] == ROUNDS
 
 
 @pytest.mark.parametrize("limit_kib", [8, 200, 3000])

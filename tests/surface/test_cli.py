@@ -15,9 +15,10 @@ from rich.console import Console
 
 from tests.conftest import noise_faces
 
-SMALL = (
-    "--stores 2 --rounds 1 --steps 2 --sample-rate 0.5 --declared-people 10 --init scratch --seed 3"
-).split()
+SMALL = [
+    *("--stores", "2", "--rounds", "1", "--steps", "2", "--sample-rate", "0.5"),
+    *("--declared-people", "10", "--init", "scratch", "--seed", "3"),
+]
 
 
 def privemo(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -78,7 +79,9 @@ def test_help_names_every_command() -> None:
         assert command in result.stdout
 
 
-@pytest.mark.parametrize("command", ["simulate", "train", "evaluate", "audit", "synth", "bench", "demo"])
+@pytest.mark.parametrize(
+    "command", ["simulate", "train", "evaluate", "audit", "synth", "bench", "demo"]
+)
 def test_every_command_has_help(command: str) -> None:
     result = privemo(command, "--help")
     assert result.returncode == 0
@@ -106,13 +109,17 @@ def test_the_report_is_there_and_holds_what_was_asked_for(finished: Path) -> Non
     assert set(report["privacy"]["accountants"]) == {"rdp", "prv"}
     html = (finished / "run" / "report.html").read_text()
     assert "<html" in html
-    for outside in ('src="http', "href=\"http", "@import", "url(http"):
+    for outside in ('src="http', 'href="http', "@import", "url(http"):
         assert outside not in html
 
 
 def test_evaluate_prints_accuracy_interval_f1_and_n(finished: Path) -> None:
     result = privemo(
-        "evaluate", finished / "run" / "model.safetensors", "--data", finished / "faces.npz", "--json"
+        "evaluate",
+        finished / "run" / "model.safetensors",
+        "--data",
+        finished / "faces.npz",
+        "--json",
     )
     assert result.returncode == 0, result.stderr
     out = json.loads(result.stdout)
@@ -151,7 +158,9 @@ def test_a_finished_run_resumes_to_itself(finished: Path) -> None:
 
 def test_synth_writes_people_that_simulate_can_read(tmp_path: Path) -> None:
     out = tmp_path / "people.npz"
-    result = privemo("synth", "--people", "6", "--images", "2", "--seed", "7", "--out", out, "--json")
+    result = privemo(
+        "synth", "--people", "6", "--images", "2", "--seed", "7", "--out", out, "--json"
+    )
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["faces"] == 12
     from privemo.faces import load_faces

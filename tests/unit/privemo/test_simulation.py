@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from privemo_consent import Purpose
 
 from privemo import simulation
 from privemo import weights as w
 from privemo.errors import DataError, RunError, RunInterrupted
 from privemo.faces import load_faces
 from privemo.runs import Run
+from privemo_consent import Purpose
 from tests.support.small_runs import small_run
 
 
@@ -68,12 +68,16 @@ def test_without_a_seed_noise_comes_from_the_operating_system(tmp_path: Path) ->
     assert model_of(a) != model_of(b)
 
 
-def test_nobody_is_used_without_live_consent_and_nobody_stands_in_two_stores(tmp_path: Path) -> None:
+def test_nobody_is_used_without_live_consent_and_nobody_stands_in_two_stores(
+    tmp_path: Path,
+) -> None:
     run = whole(tmp_path)
     seen: list[set[str]] = []
     for name in run.stores:
         store = run.store(name)
-        used = {p for u in store.registry.uses() if u.purpose == Purpose.TRAINING for p in u.persons}
+        used = {
+            p for u in store.registry.uses() if u.purpose == Purpose.TRAINING for p in u.persons
+        }
         seen.append(used)
         store.close()
     assert all(seen)

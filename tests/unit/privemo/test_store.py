@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from privemo_consent import AgeBand, Purpose
 
 from privemo import protocol
 from privemo import weights as w
@@ -17,6 +16,7 @@ from privemo.errors import DataError, LedgerError, RunError
 from privemo.runs import Run
 from privemo.store import RoundOrder, Store
 from privemo.training import PlainRecipe
+from privemo_consent import AgeBand, Purpose
 from tests.support.small_runs import small_run
 
 
@@ -115,7 +115,9 @@ def test_a_server_that_asks_for_more_than_agreed_meets_the_wall(
     assert used_people(store) == set()
 
 
-@pytest.mark.parametrize("nonsense", [{"noise_multiplier": 0.0}, {"noise_multiplier": float("nan")}])
+@pytest.mark.parametrize(
+    "nonsense", [{"noise_multiplier": 0.0}, {"noise_multiplier": float("nan")}]
+)
 def test_a_server_that_asks_for_no_noise_is_refused(
     run: Run, store: Store, nonsense: dict[str, float]
 ) -> None:
@@ -153,7 +155,7 @@ def test_a_withdrawal_acts_before_the_next_batch(tmp_path: Path) -> None:
     path = run.folder / "stores" / "store-01" / "store.json"
     store = run.store("store-01")
     store.train_round(start(run), run.order_for(1))
-    someone = sorted(used_people(store))[0]
+    someone = min(used_people(store))
     store.close()
     content = json.loads(path.read_text())
     content["withdrawals"] = [[someone, 2, 1]]
@@ -172,7 +174,7 @@ def test_a_withdrawal_acts_before_the_next_batch(tmp_path: Path) -> None:
 def test_a_withdrawal_from_another_process_is_seen(run: Run, store: Store) -> None:
     """The kiosk writes to the same registry through its own connection."""
     store.train_round(start(run), run.order_for(1))
-    someone = sorted(used_people(store))[0]
+    someone = min(used_people(store))
     kiosk = run.store("store-01")
     kiosk.registry.withdraw(someone)
     kiosk.close()

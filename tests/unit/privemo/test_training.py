@@ -121,7 +121,9 @@ def test_same_randomness_same_model_and_other_randomness_another() -> None:
     assert a == b != c
 
 
-@pytest.mark.parametrize("recipe", [PlainRecipe(0, 8, 0.1, 0.9, 0.0), PlainRecipe(1, 8, 0.0, 0.9, 0.0)])
+@pytest.mark.parametrize(
+    "recipe", [PlainRecipe(0, 8, 0.1, 0.9, 0.0), PlainRecipe(1, 8, 0.0, 0.9, 0.0)]
+)
 def test_an_impossible_recipe_is_refused(recipe: PlainRecipe) -> None:
     with pytest.raises(SettingsError, match="Plain training needs"):
         train_plain(build_model(), faces(4), recipe, randomness(), everyone)

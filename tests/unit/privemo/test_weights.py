@@ -93,7 +93,9 @@ def test_weights_of_nobody_are_shipped_small_and_start_training() -> None:
 
 def test_weights_of_nobody_read_a_colour_picture_as_its_gray_version() -> None:
     gray, colour = (
-        w.model_for("emotion-cnn", w.initial_weights("nobody", model="emotion-cnn", channels=c, seed=0)[0])
+        w.model_for(
+            "emotion-cnn", w.initial_weights("nobody", model="emotion-cnn", channels=c, seed=0)[0]
+        )
         for c in (1, 3)
     )
     picture = torch.rand(3, 3, 48, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1

@@ -1,0 +1,333 @@
+"""The documentation cannot drift: its commands, links, places, tests and tables are held to the code."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import typer
+import yaml
+
+from privemo.cli import app
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+PAGES = sorted(DOCS.rglob("*.md"))
+EVERYTHING = [*TOP, ROOT / "examples/README.md", *PAGES]
+CLAIMS = [
+    DOCS / "explanation/promises.md",
+    DOCS / "explanation/pitfalls.md",
+    DOCS / "requirements.md",
+]
+FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+
+
+def named(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    found = FENCE.findall(page.read_text(encoding="utf-8"))
+    return [body for language, body in found if language in languages]
+
+
+# -- commands ------------------------------------------------------------------------------------
+
+
+def documented_commands() -> list[tuple[str, str]]:
+    """Every `privemo ...` line of a shell block, with the page it stands on."""
+    found = []
+    for page in EVERYTHING:
+        for body in blocks(page, "bash", "console", "sh"):
+            for line in body.replace("\\\n", " ").splitlines():
+                command = line.strip().removeprefix("$ ").split("  #")[0]
+                if command.startswith("privemo "):
+                    found.append((named(page), command))
+    found += [
+        ("SECURITY.md", command)
+        for command in re.findall(r"`(privemo [a-z]+ [^`]+)`", (ROOT / "SECURITY.md").read_text())
+    ]
+    return found
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(documented_commands()) > 20
+
+
+@pytest.mark.parametrize(("page", "command"), documented_commands())
+def test_a_documented_command_is_one(page: str, command: str) -> None:
+    root = typer.main.get_command(app)
+    assert isinstance(root, click.Group)
+    _, name, *arguments = shlex.split(command)
+    with click.Context(root, info_name="privemo") as context:
+        found = root.get_command(context, name)
+        assert found is not None, f"{page}: there is no command {name}"
+        # Parses options, their types and choices, and finds what is missing; runs nothing.
+        found.make_context(name, arguments, parent=context)
+
+
+def test_every_command_and_option_stands_in_the_reference() -> None:
+    text = (DOCS / "reference/commands.md").read_text()
+    root = typer.main.get_command(app)
+    assert isinstance(root, click.Group)
+    for name, command in root.commands.items():
+        assert f"\n## {name}\n" in text, name
+        section = text.split(f"\n## {name}\n")[1].split("\n## ")[0]
+        if name == "train":  # "options as for simulate"
+            section += text.split("\n## simulate\n")[1].split("\n## ")[0]
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and parameter.name != "help":
+                for option in [*parameter.opts, *parameter.secondary_opts]:
+                    assert option in section, f"{name} {option}"
+
+
+def test_no_documented_option_is_invented() -> None:
+    text = (DOCS / "reference/commands.md").read_text()
+    root = typer.main.get_command(app)
+    assert isinstance(root, click.Group)
+    for name, command in root.commands.items():
+        section = text.split(f"\n## {name}\n")[1].split("\n## ")[0]
+        known = {o for p in command.params for o in [*p.opts, *p.secondary_opts]}
+        rows = re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE)
+        assert set(rows) <= known, f"{name}: {sorted(set(rows) - known)}"
+
+
+# -- links and pages -----------------------------------------------------------------------------
+
+
+def links(page: Path) -> list[str]:
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    return [t for t in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"[a-z]+:", t)]
+
+
+def anchors(page: Path) -> set[str]:
+    """Ids of a page's headings, as Python-Markdown makes them."""
+    found = set()
+    for line in FENCE.sub("", page.read_text(encoding="utf-8")).splitlines():
+        if heading := re.match(r"#+ (.*?)(?: \{ #([\w-]+) \})?$", line):
+            plain = re.sub(r"[^\w\s-]", "", heading[1].lower()).strip()
+            found.add(heading[2] or re.sub(r"[-\s]+", "-", plain))
+    return found
+
+
+@pytest.mark.parametrize("page", EVERYTHING, ids=named)
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{named(page)}: {link}"
+        assert target.is_relative_to(ROOT), f"{named(page)}: {link} leads out"
+        if anchor and target.suffix == ".md":
+            assert anchor in anchors(target), f"{named(page)}: {link}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_a_page_of_the_documentation_links_inside_it(page: Path) -> None:
+    """A link out of docs/ works on a forge and breaks on the built site."""
+    for link in links(page):
+        path = link.partition("#")[0]
+        assert (page.parent / path).resolve().is_relative_to(DOCS), f"{named(page)}: {link}"
+
+
+def nav_pages(nav: Any) -> list[str]:
+    if isinstance(nav, str):
+        return [nav]
+    children = nav.values() if isinstance(nav, dict) else nav
+    return [page for child in children for page in nav_pages(child)]
+
+
+def test_the_navigation_lists_every_page_once() -> None:
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+    listed = nav_pages(settings["nav"])
+    assert sorted(listed) == sorted(p.relative_to(DOCS).as_posix() for p in PAGES)
+
+
+def test_every_decision_stands_in_the_index() -> None:
+    index = (DOCS / "adr/index.md").read_text()
+    for record in sorted((DOCS / "adr").glob("[0-9]*.md")):
+        assert f"({record.name})" in index
+        text = record.read_text()
+        title = text.splitlines()[0].removeprefix(f"# {record.name[:4]}: ")
+        assert f"| {title} |" in index, record.name
+        for part in ("**Status:**", "## Context", "## Drivers", "## Decision", "## Consequences"):
+            assert part in text, f"{record.name}: {part}"
+
+
+def test_nothing_is_fetched_from_elsewhere() -> None:
+    for page in EVERYTHING:
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"!\[[^]]*\]\(https?:|<(img|script|iframe|link)\b", text), named(page)
+
+
+# -- claims --------------------------------------------------------------------------------------
+
+
+@cache
+def existing_tests() -> frozenset[str]:
+    """Every test function under tests/, by name."""
+    found = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                found.add(node.name)
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("page", CLAIMS, ids=named)
+def test_named_tests_exist(page: Path) -> None:
+    names = re.findall(r"`(test_\w+)`", page.read_text())
+    assert len(names) > 20
+    missing = sorted(set(names) - existing_tests())
+    assert not missing, missing
+
+
+def defined_names(body: list[ast.stmt], prefix: str = "") -> set[str]:
+    found = set()
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(prefix + node.name)
+            if isinstance(node, ast.ClassDef):
+                found |= defined_names(node.body, f"{prefix}{node.name}.")
+        elif isinstance(node, ast.AnnAssign | ast.Assign):
+            targets = [node.target] if isinstance(node, ast.AnnAssign) else node.targets
+            found |= {prefix + t.id for t in targets if isinstance(t, ast.Name)}
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_named_places_exist(page: Path) -> None:
+    for file, name in re.findall(r"`([\w/]+\.py):([\w.]+)`", page.read_text()):
+        assert (ROOT / file).is_file(), f"{named(page)}: {file}"
+        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+        assert name in defined_names(tree.body), f"{named(page)}: {file}:{name}"
+
+
+def test_every_promise_has_its_place_and_its_tests() -> None:
+    text = (DOCS / "explanation/promises.md").read_text()
+    promises = re.split(r"\n## \d+\. ", text.split("\n## Not promised")[0])[1:]
+    assert len(promises) == 10
+    for promise in promises:
+        title = promise.splitlines()[0]
+        assert re.search(r"\| (Kept|Prepared) at \|", promise), title
+        assert re.search(r"\| Attacked by \| `test_", promise), title
+        assert "| Stands |" in promise, title
+
+
+def test_every_prevented_pitfall_has_a_test() -> None:
+    text = (DOCS / "explanation/pitfalls.md").read_text().split("\n## Not prevented")[0]
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "Severity" not in line]
+    assert len(rows) > 30
+    for row in rows:
+        assert re.search(r"\| (high|medium|low)\b", row), row
+        assert re.search(r"`test_\w+` \|$", row), row
+
+
+def test_every_requirement_is_accounted_for_once() -> None:
+    text = (DOCS / "requirements.md").read_text()
+    numbers = [int(n) for n in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)]
+    assert sorted(numbers) == list(range(1, 38))
+
+
+def test_every_reason_and_check_is_explained() -> None:
+    from privemo_consent import Reason
+
+    reasons = (DOCS / "reference/run-files.md").read_text()
+    for reason in Reason:
+        if reason is not Reason.PERMITTED:
+            assert f"| `{reason.value}` |" in reasons, reason
+    page = (DOCS / "how-to/audit.md").read_text()
+    explained = re.findall(r"^\| `([a-z_]+\.[a-z_]+)` \|", page, re.MULTILINE)
+    assert sorted(explained) == sorted(ids_of_checks())
+
+
+def ids_of_checks() -> set[str]:
+    """Ids of all checks of an audit, read off the calls that make them."""
+    found = set()
+    tree = ast.parse((ROOT / "audits/privemo_audits/checks.py").read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            first = node.args[:1] if node.func.id == "_judge" else []
+            named_id = [k.value for k in node.keywords if k.arg == "id" and node.func.id == "Check"]
+            found |= {c.value for c in (*first, *named_id) if isinstance(c, ast.Constant)}
+    return found
+
+
+# -- the README and the examples of Python ---------------------------------------------------------
+
+
+def test_the_extras_of_the_readme_are_those_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    section = (ROOT / "README.md").read_text().split("\n## Install\n")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(
+        project["optional-dependencies"]
+    )
+
+
+def test_the_readme_keeps_a_place_for_the_demos_output() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert text.count("<!-- demo-output:start -->") == text.count("<!-- demo-output:end -->") == 1
+
+
+def python_blocks() -> list[Any]:
+    found = []
+    for page in EVERYTHING:
+        for number, body in enumerate(blocks(page, "python"), start=1):
+            # A text block right after the code, introduced by "prints", is what it has to print.
+            printed = re.search(
+                re.escape(body) + r"```\n\nprints\n\n```text\n(.*?)```", page.read_text(), re.DOTALL
+            )
+            found.append(pytest.param(body, printed and printed[1], id=f"{named(page)}-{number}"))
+    return found
+
+
+@pytest.mark.parametrize(("code", "printed"), python_blocks())
+def test_documented_python_runs(code: str, printed: str | None, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    if printed is not None:
+        assert done.stdout == printed
+
+
+def test_the_documentation_builds(tmp_path: Path) -> None:
+    # Without --quiet, which would also silence the warnings that --strict counts.
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mkdocs",
+            "build",
+            "--strict",
+            "--site-dir",
+            str(tmp_path),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for page in tmp_path.rglob("*.html"):
+        fetched = re.findall(
+            r'<(?:script|img|link)[^>]+(?:src|href)="(https?:[^"]+)"', page.read_text()
+        )
+        assert not fetched, f"{page.name}: {fetched}"

@@ -1,0 +1,107 @@
+"""The examples run, as their users run them, on people who do not exist."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SMALL = "--stores 2 --rounds 1 --steps 2 --seed 3 --init scratch --declared-people 10"
+HANDED_OVER = ("consent.sqlite", "ledger.jsonl", "admissions.jsonl", "predictions.csv")
+
+
+def python(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def example(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return python(EXAMPLES / name, *arguments, cwd=cwd)
+
+
+def test_a_stores_own_training_loop(tmp_path: Path) -> None:
+    done = example("store_training.py", "store", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "minors away" in done.stdout
+    assert "has just withdrawn" in done.stdout
+    assert "Nobody lost more than epsilon" in done.stdout
+    (line,) = (tmp_path / "store/ledger.jsonl").read_text().splitlines()
+    assert 7.5 < json.loads(line)["epsilon_rdp"] <= 8
+    with closing(sqlite3.connect(tmp_path / "store/consent.sqlite")) as database:
+        assert database.execute("SELECT count(*) FROM uses").fetchone() == (3,)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small finished run, of which only what an auditor needs is left."""
+    folder = tmp_path_factory.mktemp("regulator")
+    for command in (
+        "synth --people 60 --images 3 --seed 1 --out people.npz",
+        f"simulate --data people.npz --out whole --json {SMALL}",
+    ):
+        done = python("-m", "privemo", *command.split(), cwd=folder)
+        assert done.returncode == 0, done.stderr
+    shutil.copytree(folder / "whole/rounds", folder / "run/rounds")
+    for name in ("run.json", "model.safetensors", "report.json"):
+        shutil.copy(folder / "whole" / name, folder / "run")
+    for store in ("store-01", "store-02"):
+        (folder / "run/stores" / store).mkdir(parents=True)
+        for name in HANDED_OVER:
+            shutil.copy(folder / "whole/stores" / store / name, folder / "run/stores" / store)
+    return folder / "run"
+
+
+def test_a_regulator_comes_to_the_same_report_without_torch(run: Path) -> None:
+    code = (
+        "import runpy, sys; sys.argv = ['regulator_audit.py', 'run', 'check']\n"
+        f"try: runpy.run_path({str(EXAMPLES / 'regulator_audit.py')!r}, run_name='__main__')\n"
+        "except SystemExit as done: assert done.code == 0, done.code\n"
+        "print('LOADED', *sorted({m.partition('.')[0] for m in sys.modules}))"
+    )
+    done = python("-c", code, cwd=run.parent)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "byte for byte" in done.stdout
+    assert "The audit passed." in done.stdout
+    made = run.parent / "check"
+    assert (made / "report.json").read_bytes() == (run / "report.json").read_bytes()
+    assert (made / "report.html").exists()
+    loaded = set(done.stdout.rpartition("LOADED")[2].split())
+    assert "privemo_audits" in loaded
+    assert not loaded & {"torch", "opacus", "flwr", "ray"}
+
+
+def test_whatever_was_touched_up_is_found(run: Path, tmp_path: Path) -> None:
+    forged = tmp_path / "run"
+    shutil.copytree(run, forged)
+    report = json.loads((run / "report.json").read_bytes())
+    report["exclusions"]["minors"]["total"] += 1
+    (forged / "report.json").write_text(json.dumps(report))
+    ledger = forged / "stores/store-01/ledger.jsonl"
+    ledger.write_text(ledger.read_text().replace('"steps":2', '"steps":1'))
+    done = example("regulator_audit.py", str(forged), cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "- exclusions.minors.total" in done.stdout
+    assert "FAIL The privacy ledgers are whole" in done.stdout
+    assert "The audit failed." in done.stdout
+
+
+def test_a_folder_that_is_no_run_is_said_in_one_sentence(tmp_path: Path) -> None:
+    done = example("regulator_audit.py", str(tmp_path), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "run.json" in done.stderr

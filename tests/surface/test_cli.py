@@ -151,6 +151,9 @@ def test_a_failed_audit_is_exit_code_1(finished: Path, tmp_path: Path) -> None:
 
 def test_a_finished_run_resumes_to_itself(finished: Path) -> None:
     before = (finished / "run" / "model.safetensors").read_bytes()
+    refused(
+        privemo("simulate", "--resume", finished / "run", "--epsilon", "9"), "leave out --epsilon"
+    )
     result = privemo("simulate", "--resume", finished / "run")
     assert result.returncode == 0, result.stderr
     assert (finished / "run" / "model.safetensors").read_bytes() == before
@@ -205,7 +208,7 @@ def test_bad_input_is_one_sentence(
         (["--challenge-age", "5"], ["challenge_age"]),
         (["--sensitive", "shoe_size"], ["shoe_size", "age_band"]),
         (["--init", "nowhere.safetensors"], ["nowhere.safetensors"]),
-        (["--declared-people", "9999"], ["too_few_people"]),
+        (["--declared-people", "9999"], ["too_few_people", "declare fewer people"]),
         (["--sample-rate", "1.5"], ["sample_rate"]),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,27 @@ from ray._common.usage import usage_lib
 assert usage_lib.usage_stats_enabled() is False
 """
     assert {"flwr", "ray"} <= loaded_after(code, **on)
+
+
+def test_flower_is_quiet_even_when_it_was_imported_before() -> None:
+    code = """
+import flwr.supercore.telemetry as telemetry
+assert telemetry.FLWR_TELEMETRY_ENABLED == "1"
+import privemo.client_app
+assert telemetry.FLWR_TELEMETRY_ENABLED == "0"
+"""
+    loaded_after(code, FLWR_TELEMETRY_ENABLED="1")
+
+
+def test_nothing_but_one_module_imports_flower() -> None:
+    """Whoever imports Flower elsewhere may do so before the switches are set."""
+    pattern = re.compile(r"^\s*(from|import) flwr", re.MULTILINE)
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "privemo").rglob("*.py")
+        if pattern.search(path.read_text())
+    }
+    assert found == {"privemo/flower.py", "privemo/simulation.py"}  # the second, once it needs Ray
 
 
 def test_layers_hold() -> None:

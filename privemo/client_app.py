@@ -9,12 +9,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message
-from flwr.clientapp import ClientApp
-
 from privemo import protocol
 from privemo import weights as w
 from privemo.errors import RunError
+from privemo.flower import ArrayRecord, ClientApp, ConfigRecord, Context, Message
 from privemo.machine import keep_freed_memory
 from privemo.store import Store
 

@@ -10,12 +10,18 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from flwr.app import Context, Error, Message, RecordDict
-from flwr.clientapp import ClientApp
-from flwr.common.constant import ErrorCode
-from flwr.serverapp import Grid, ServerApp
-from flwr.supercore.run import Run as FlowerRun
-from flwr.supercore.task_identity import TaskIdentity
+from privemo.flower import (
+    ClientApp,
+    Context,
+    Error,
+    ErrorCode,
+    FlowerRun,
+    Grid,
+    Message,
+    RecordDict,
+    ServerApp,
+    TaskIdentity,
+)
 
 __all__ = ["InProcessGrid"]
 

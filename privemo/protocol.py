@@ -11,10 +11,9 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
-
 from privemo import weights as w
 from privemo.errors import RunError
+from privemo.flower import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from privemo.store import RoundOrder, RoundResult
 from privemo.training import PlainRecipe, PrivateRecipe
 

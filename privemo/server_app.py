@@ -11,11 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flwr.app import Context
-from flwr.serverapp import Grid, ServerApp
-
 from privemo import weights as w
 from privemo.errors import RunError
+from privemo.flower import Context, Grid, ServerApp
 from privemo.runs import Run
 from privemo.strategy import StoreAveraging
 

@@ -7,6 +7,7 @@ held-out faces and leaves the model. The audit is a matter of `privemo_audits` a
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import secrets
@@ -173,15 +174,22 @@ def _run_in_process(prepared: Run, listener: Listener | None) -> None:
         if listener:
             listener({"event": "store", "done": done, "of": of})
 
-    configs: list[dict[str, str | int]] = [
-        {"store-dir": str(prepared.folder / "stores" / name)} for name in prepared.stores
-    ]
+    folders = [prepared.folder / "stores" / name for name in prepared.stores]
+    configs: list[dict[str, str | int]] = [{"store-dir": str(folder)} for folder in folders]
     grid = InProcessGrid(client_app, configs, on_reply=on_reply)
     try:
         grid.serve(server_app, run_dir=str(prepared.folder))
     except RunError as error:
-        causes = sorted({str(e) for e in grid.failures})
-        raise RunError(" ".join([str(error), *causes])) from error
+        causes = [str(e) for e in grid.failures] or [s for s in map(_last_refusal, folders) if s]
+        raise RunError(" ".join([str(error), *dict.fromkeys(causes[:3])])) from error
+
+
+def _last_refusal(store: Path) -> str | None:
+    """Why a store did not take part, in its own words, which stay on its machine."""
+    try:
+        return str(json.loads((store / "refusals.jsonl").read_text().splitlines()[-1])["text"])
+    except (OSError, ValueError, IndexError, KeyError):
+        return None
 
 
 def _run_on_ray(prepared: Run) -> None:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from privemo import weights as w
 from privemo.config import StoreConfig
-from privemo.dp import Mechanism, spent
+from privemo.dp import GaussianNoise, Mechanism, spent
 from privemo.errors import (
     BudgetExhausted,
     DataError,
@@ -408,13 +408,11 @@ class Store:
         accountants count on holds only against someone who does not know who was drawn.
         """
         if self.config.seed is None:
-            entropy = int.from_bytes(os.urandom(16))
+            keys = [os.urandom(32), os.urandom(32)]
         else:
-            name = int.from_bytes(sha256(self.config.name.encode()).digest()[:8])
-            entropy = (self.config.seed << 80) ^ (name << 16) ^ round_
-        sampling, noise = np.random.SeedSequence(entropy).spawn(2)
-        generator = torch.Generator().manual_seed(int(noise.generate_state(1, np.uint64)[0] >> 1))
-        return Randomness(np.random.default_rng(sampling), generator)
+            named = f"{self.config.seed}/{self.config.name}/{round_}"
+            keys = [sha256(f"{part}/{named}".encode()).digest() for part in ("sampling", "noise")]
+        return Randomness(np.random.default_rng(int.from_bytes(keys[0])), GaussianNoise(keys[1]))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -446,7 +444,8 @@ def _utc(at: datetime) -> str:
 
 def _append_line(path: Path, content: Mapping[str, Any]) -> None:
     try:
-        with path.open("a", encoding="utf-8") as file:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(json.dumps(content) + "\n")
     except OSError as error:
         raise LedgerError(f"{path} could not be written ({error.strerror}).") from error

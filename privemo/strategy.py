@@ -14,13 +14,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
-from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
 
 from privemo import protocol
 from privemo import weights as w
 from privemo.errors import RunError, UpdateRejected
+from privemo.flower import (
+    ArrayRecord,
+    ConfigRecord,
+    Grid,
+    Message,
+    MessageType,
+    MetricRecord,
+    RecordDict,
+    Strategy,
+)
 from privemo.store import RoundOrder
 from privemo.training import PrivateRecipe
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from privemo.dp import PersonIndex, PrivateStepper, sample_people
+from privemo.dp import GaussianNoise, PersonIndex, PrivateStepper, sample_people
 from privemo.errors import SettingsError
 from privemo.faces import Faces
 from privemo.models import to_input
@@ -64,7 +64,7 @@ class Randomness:
     """Two independent sources: who is drawn and how pictures are jittered; and the noise."""
 
     sampling: np.random.Generator
-    noise: torch.Generator
+    noise: GaussianNoise
 
 
 def train_private(

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as _load
@@ -18,6 +17,7 @@ from torch import nn
 
 from privemo.errors import RunError, SettingsError
 from privemo.files import write_bytes
+from privemo.flower import Array, ArrayRecord
 from privemo.models import build_model
 
 __all__ = [

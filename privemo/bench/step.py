@@ -15,7 +15,7 @@ def figures(*, images: int = 256, repeats: int = 5) -> Iterator[Figure]:
     import torch
     from torch.nn import functional as F
 
-    from privemo.dp import PrivateStepper
+    from privemo.dp import GaussianNoise, PrivateStepper
     from privemo.machine import keep_freed_memory
     from privemo.models import build_model
 
@@ -48,7 +48,7 @@ def figures(*, images: int = 256, repeats: int = 5) -> Iterator[Figure]:
             noise_multiplier=1.0,
             max_grad_norm=1.0,
             normaliser=float(len(people)),
-            noise=generator,
+            noise=GaussianNoise(),
         )
         ratio = _median_seconds(lambda s=stepper, p=people: s.step(p), repeats) / base  # type: ignore[misc]
         yield Figure(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from click.core import ParameterSource
 from rich.table import Table
 
 from privemo.cli.common import out, print_json, progress, say
@@ -70,6 +71,7 @@ AgeOption = Annotated[
 
 
 def simulate(
+    ctx: typer.Context,
     data: Annotated[Path | None, typer.Option(help="Faces: npz, csv or folder.")] = None,
     out_: Annotated[Path | None, typer.Option("--out", help="Run folder to make.")] = None,
     resume: ResumeOption = None,
@@ -99,6 +101,7 @@ def simulate(
 ) -> None:
     """Run a chain of stores on this machine, with simulated consents, and audit it."""
     if resume is not None:
+        _refuse_other_options(ctx)
         _go_on(resume, json_)
         return
     from privemo.config import PrivacySettings, RunSettings
@@ -126,6 +129,7 @@ def simulate(
 
 
 def train(
+    ctx: typer.Context,
     data: Annotated[Path | None, typer.Option(help="Faces: npz, csv or folder.")] = None,
     out_: Annotated[Path | None, typer.Option("--out", help="Run folder to make.")] = None,
     resume: ResumeOption = None,
@@ -154,6 +158,7 @@ def train(
 ) -> None:
     """Train in one place (a single store, or a whole data set), with or without privacy."""
     if resume is not None:
+        _refuse_other_options(ctx)
         _go_on(resume, json_)
         return
     from privemo.config import PlainSettings, PrivacySettings, RunSettings
@@ -383,6 +388,20 @@ def summary_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("Audit", "passed" if report["passed"] else "FAILED"),
     ]
     return rows
+
+
+def _refuse_other_options(ctx: typer.Context) -> None:
+    """A resumed run keeps its settings; an option that would be ignored is a misunderstanding."""
+    given = [
+        name.rstrip("_").replace("_", "-")
+        for name in ctx.params
+        if name not in ("resume", "json_")
+        and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise SettingsError(
+            f"--resume goes on with the settings of the run; leave out --{', --'.join(given)}."
+        )
 
 
 def _needed(path: Path | None, option: str) -> Path:

@@ -2,8 +2,8 @@
 
 Opacus computes gradients image by image. Here those of one person are summed *before* the clip, so
 that all images of a person together move the model by at most the clipping norm (group privacy by
-construction, not by multiplying epsilon). Opacus's own `DPOptimizer` then clips, sums and adds the
-noise.
+construction, not by multiplying epsilon). Opacus's own `DPOptimizer` then clips and sums; the noise
+comes from `privemo.dp.noise`.
 
 | edge case | what happens |
 |---|---|
@@ -29,6 +29,7 @@ from opacus.validators import ModuleValidator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from privemo.dp.noise import GaussianNoise
 from privemo.errors import SettingsError
 
 __all__ = ["PersonIndex", "PrivateStepper", "sample_people"]
@@ -100,7 +101,7 @@ class PrivateStepper:
         noise_multiplier: float,
         max_grad_norm: float,
         normaliser: float,
-        noise: torch.Generator,
+        noise: GaussianNoise,
         images_at_once: int = 64,
     ) -> None:
         _check_positive("learning rate", lr)
@@ -120,8 +121,8 @@ class PrivateStepper:
             max_grad_norm=max_grad_norm,
             expected_batch_size=None,
             loss_reduction="sum",
-            generator=noise,
         )
+        self._noise = noise
 
     def step(self, people: list[tuple[Tensor, Tensor]]) -> None:
         """One step on the images and labels of the sampled people, possibly nobody.
@@ -135,11 +136,24 @@ class PrivateStepper:
             p.summed_grad = torch.zeros_like(p)
         for part in _parts(people, self.images_at_once):
             self._accumulate(part)
-        self._optimizer.add_noise()
-        for p in self._optimizer.params:
-            p.grad.div_(self.normaliser)
+        self._release()
         self._optimizer.original_optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
+
+    def _release(self) -> None:
+        """Noise the clipped sum and divide by the public normaliser.
+
+        Opacus's own `add_noise` draws from PyTorch's generator, whose seed has 32 bits, or needs a
+        package that is no longer kept; the standard deviation is the same.
+        """
+        params = self._optimizer.params
+        std = self._optimizer.noise_multiplier * self._optimizer.max_grad_norm
+        # One draw for all parameters: many small ones cost more than the noise itself.
+        draws = torch.split(
+            self._noise.draw(sum(p.numel() for p in params)), [p.numel() for p in params]
+        )
+        for p, noise in zip(params, draws, strict=True):
+            p.grad = p.summed_grad.add(noise.view_as(p), alpha=std).div_(self.normaliser)
 
     def _accumulate(self, people: list[tuple[Tensor, Tensor]]) -> None:
         owner = torch.repeat_interleave(
@@ -154,9 +168,12 @@ class PrivateStepper:
             summed = (
                 grads if summed is None else [a + b for a, b in zip(summed, grads, strict=True)]
             )
-        finite = torch.stack([g.flatten(1).isfinite().all(1) for g in summed or []]).all(0)
+        # A norm is finite only when every entry is; this reads each gradient once and copies nothing.
+        norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in summed or []])
+        broken = ~norms.isfinite().all(0)
         for p, g in zip(self._optimizer.params, summed or [], strict=True):
-            g[~finite] = 0.0
+            if broken.any():
+                g[broken] = 0.0
             p.grad_sample = g
         self._optimizer.clip_and_accumulate()
         for p in self._optimizer.params:
@@ -174,7 +191,11 @@ class PrivateStepper:
             loss.backward()  # type: ignore[no-untyped-call]
         sums = []
         for p in self._optimizer.params:
-            sums.append(torch.zeros((n, *p.shape)).index_add_(0, owner, p.grad_sample))
+            grads = p.grad_sample
+            if len(owner) == n and torch.equal(owner, torch.arange(n)):  # one picture each
+                sums.append(grads)
+            else:
+                sums.append(torch.zeros((n, *p.shape)).index_add_(0, owner, grads))
             p.grad_sample = None
         return sums
 

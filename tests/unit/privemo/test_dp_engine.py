@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from privemo.dp import PersonIndex, PrivateStepper, sample_people
+from privemo.dp import GaussianNoise, PersonIndex, PrivateStepper, sample_people
 from privemo.errors import SettingsError
 from privemo.models import build_model
 
@@ -48,7 +48,7 @@ def stepper(model: nn.Module, **changes: object) -> PrivateStepper:
         "noise_multiplier": 1e-12,
         "max_grad_norm": 1.0,
         "normaliser": 1.0,
-        "noise": torch.Generator().manual_seed(0),
+        "noise": GaussianNoise(bytes(32)),
         **changes,
     }
     return PrivateStepper(model, **arguments)  # type: ignore[arg-type]
@@ -132,10 +132,7 @@ def test_an_empty_batch_is_a_step_of_pure_noise() -> None:
 
 def test_noise_has_the_accounted_size_and_a_fresh_draw_each_step() -> None:
     model = build_model()
-    generator = torch.Generator().manual_seed(3)
-    private = stepper(
-        model, noise_multiplier=1.5, max_grad_norm=2.0, normaliser=10.0, noise=generator
-    )
+    private = stepper(model, noise_multiplier=1.5, max_grad_norm=2.0, normaliser=10.0)
     steps = []
     for _ in range(2):
         before = torch.cat([p.flatten() for p in parameters(model)])

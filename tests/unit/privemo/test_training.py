@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from privemo import weights as w
+from privemo.dp import GaussianNoise
 from privemo.errors import SettingsError
 from privemo.faces import Faces
 from privemo.models import build_model
@@ -44,7 +45,7 @@ def faces(people: int = 20, images: int = 2) -> Faces:
 
 
 def randomness(seed: int = 0) -> Randomness:
-    return Randomness(np.random.default_rng(seed), torch.Generator().manual_seed(seed))
+    return Randomness(np.random.default_rng(seed), GaussianNoise(seed.to_bytes(32)))
 
 
 def everyone(batch: int, drawn: NDArray[np.str_]) -> NDArray[np.bool_]:

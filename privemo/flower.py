@@ -1,0 +1,52 @@
+"""The one place that imports Flower, so that it never phones home.
+
+Flower reads its telemetry switch when it is imported. The switches are set first; and where a user's own
+code imported Flower before, the value that it read is put right.
+"""
+
+from __future__ import annotations
+
+from privemo.machine import quiet_environment
+
+quiet_environment()
+
+# ruff: noqa: E402  (the switches come first)
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Error,
+    Message,
+    MessageType,
+    MetricRecord,
+    RecordDict,
+)
+from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
+from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import Strategy
+from flwr.supercore import telemetry
+from flwr.supercore.run import Run as FlowerRun
+from flwr.supercore.task_identity import TaskIdentity
+
+telemetry.FLWR_TELEMETRY_ENABLED = "0"
+
+__all__ = [
+    "Array",
+    "ArrayRecord",
+    "ClientApp",
+    "ConfigRecord",
+    "Context",
+    "Error",
+    "ErrorCode",
+    "FlowerRun",
+    "Grid",
+    "Message",
+    "MessageType",
+    "MetricRecord",
+    "RecordDict",
+    "ServerApp",
+    "Strategy",
+    "TaskIdentity",
+]

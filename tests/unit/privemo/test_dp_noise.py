@@ -1,0 +1,64 @@
+"""Noise: normal, reproducible by its key alone, and never the 32 bits of PyTorch's generator."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from privemo.dp import GaussianNoise
+from privemo.errors import SettingsError
+
+
+def test_draws_are_standard_normal() -> None:
+    draws = GaussianNoise(b"k" * 32).draw(400_000).numpy()
+    assert draws.dtype == np.float32
+    # A fixed key: the test either always passes or never does.
+    assert stats.kstest(draws, "norm").pvalue > 0.01
+    assert abs(stats.skew(draws)) < 0.02
+    assert abs(stats.kurtosis(draws)) < 0.04
+    assert np.isfinite(draws).all()
+    assert np.abs(draws).max() > 4.2
+
+
+def test_neighbouring_draws_and_both_halves_are_independent() -> None:
+    draws = GaussianNoise(b"k" * 32).draw(200_000).numpy()
+    for a, b in ((draws[:-1], draws[1:]), (draws[:100_000], draws[100_000:])):
+        assert abs(np.corrcoef(a, b)[0, 1]) < 0.01
+        assert abs(np.corrcoef(a**2, b**2)[0, 1]) < 0.01
+
+
+def test_the_stream_goes_on_and_never_repeats() -> None:
+    noise = GaussianNoise(b"k" * 32)
+    first, second = noise.draw(1000), noise.draw(1000)
+    assert not torch.equal(first, second)
+    assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 0.15
+
+
+def test_same_key_same_noise_and_one_bit_changes_all_of_it() -> None:
+    a, b = GaussianNoise(bytes(32)).draw(99), GaussianNoise(bytes(32)).draw(99)
+    c = GaussianNoise(bytes(31) + b"\x01").draw(99)
+    assert torch.equal(a, b)
+    assert not (a == c).any()
+
+
+def test_every_bit_of_the_key_counts() -> None:
+    """PyTorch's CPU generator ignores all but 32 bits of its seed: an attacker tries them all."""
+    first = {float(GaussianNoise((1 << bit).to_bytes(32)).draw(1)) for bit in range(256)}
+    assert len(first) == 256
+
+
+def test_without_a_key_no_two_streams_are_equal() -> None:
+    assert not torch.equal(GaussianNoise().draw(8), GaussianNoise().draw(8))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+def test_any_number_of_draws(count: int) -> None:
+    assert GaussianNoise().draw(count).shape == (count,)
+
+
+def test_the_key_is_checked_and_never_shown() -> None:
+    with pytest.raises(SettingsError, match="32 bytes, not 5"):
+        GaussianNoise(b"short")
+    assert repr(GaussianNoise(b"k" * 32)) == "GaussianNoise()"

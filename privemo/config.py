@@ -73,6 +73,7 @@ class RunSettings(_Settings):
         declared_people: public, rounded number of people that each store expects to admit for
             training. The batch normaliser and the averaging weights come from it, never from the true
             number, which is private. Taken from the size of the table when omitted.
+        lr: learning rate of a store; by default the one that `privemo.recipes` derives.
         seed: fixes split, partition, sampling *and noise*, for a run that can be repeated. Whoever
             knows the seed can take the noise off, so such a model must not be released. Without a
             seed, sampling and noise come from the operating system.
@@ -83,10 +84,10 @@ class RunSettings(_Settings):
 
     stores: int = Field(3, ge=1, le=10_000)
     rounds: int = Field(3, ge=1)
-    steps_per_round: int = Field(12, ge=1)
+    steps_per_round: int = Field(6, ge=1)
     privacy: PrivacySettings | None = PrivacySettings()
     plain: PlainSettings | None = None
-    lr: float = Field(0.1, gt=0)
+    lr: float | None = Field(None, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     server_lr: float = Field(1.0, gt=0)
     test_fraction: float = Field(0.2, gt=0, lt=1)

@@ -62,14 +62,14 @@ class Run:
                 steps=s.steps_per_round,
                 max_grad_norm=s.privacy.max_grad_norm,
                 normaliser=facts["normaliser"],
-                lr=s.lr,
+                lr=self.facts["lr"],
                 momentum=s.momentum,
             )
         elif s.plain is not None:
             recipe = PlainRecipe(
                 epochs=s.plain.epochs,
                 batch=s.plain.batch,
-                lr=s.lr,
+                lr=self.facts["lr"],
                 momentum=s.momentum,
                 weight_decay=s.plain.weight_decay,
             )

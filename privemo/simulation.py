@@ -28,6 +28,7 @@ from privemo.errors import PrivemoError, RunError, RunInterrupted
 from privemo.faces import FaceTable
 from privemo.files import write_bytes, write_json
 from privemo.models import build_model, count_parameters
+from privemo.recipes import default_lr
 from privemo.runs import Run
 from privemo_consent import ConsentMix, ConsentRegistry, Party, simulate_consents
 
@@ -383,7 +384,7 @@ def _facts(
 ) -> dict[str, Any]:
     from privemo.labels import EMOTIONS
 
-    model = build_model(settings.model, channels=table.channels)
+    parameters = count_parameters(build_model(settings.model, channels=table.channels))
     return {
         "schema": "privemo.run/1",
         "run_id": secrets.token_hex(8),
@@ -403,13 +404,19 @@ def _facts(
         "sensitive": list(settings.sensitive),
         "label_names": list(EMOTIONS),
         "privacy": privacy,
+        "lr": default_lr(
+            settings,
+            noise_multiplier=privacy.get("noise_multiplier", 0.0),
+            normaliser=privacy.get("normaliser", 1.0),
+            parameters=parameters,
+        ),
         # Everything of a person goes to one store, so nobody is in two.
         "store_sets": [[name] for name in names],
         "challenge_age": settings.challenge_age,
         "context": {"setting": "retail", "jurisdiction": settings.jurisdiction},
         "model": {
             "name": settings.model,
-            "parameters": count_parameters(model),
+            "parameters": parameters,
             "channels": table.channels,
             "initial": w.sha256(weights),
             "initial_origin": origin,

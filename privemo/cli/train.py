@@ -77,14 +77,14 @@ def simulate(
     resume: ResumeOption = None,
     stores: Annotated[int, typer.Option(help="Number of stores.")] = 3,
     rounds: Annotated[int, typer.Option(help="Rounds of the federation.")] = 3,
-    steps: Annotated[int, typer.Option(help="Private steps of a store in a round.")] = 12,
+    steps: Annotated[int, typer.Option(help="Private steps of a store in a round.")] = 6,
     epsilon: EpsilonOption = 8.0,
     delta: DeltaOption = 1e-5,
     accountant: Annotated[AccountantName, typer.Option(help="Bound held against the budget.")] = (
         AccountantName.rdp
     ),
     sample_rate: Annotated[float, typer.Option(help="Chance of a person to join a batch.")] = 0.25,
-    lr: Annotated[float, typer.Option(help="Learning rate of a store.")] = 0.1,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; derived by default.")] = None,
     clip: Annotated[float, typer.Option(help="Clipping norm of a person's gradient.")] = 1.0,
     declared_people: Annotated[
         int | None, typer.Option(help="Public size of a store; see the how-to on budgets.")
@@ -142,7 +142,7 @@ def train(
     steps: Annotated[int, typer.Option(help="Private steps between checkpoints.")] = 12,
     sample_rate: Annotated[float, typer.Option(help="Chance of a person to join a batch.")] = 0.25,
     clip: Annotated[float, typer.Option(help="Clipping norm of a person's gradient.")] = 1.0,
-    lr: Annotated[float | None, typer.Option(help="Learning rate; 0.1 private, 0.05 not.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; derived by default.")] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the data, without privacy.")] = 12,
     batch: Annotated[int, typer.Option(help="Faces in a batch, without privacy.")] = 64,
     sensitive: SensitiveOption = None,
@@ -171,7 +171,6 @@ def train(
             ),
             "rounds": rounds,
             "steps_per_round": steps,
-            "lr": lr or 0.1,
             "init": init or "nobody",
         }
     else:
@@ -179,11 +178,11 @@ def train(
             "privacy": None,
             "plain": PlainSettings.of(epochs=epochs, batch=batch),
             "rounds": 1,
-            "lr": lr or 0.05,
             "init": init or "scratch",
         }
     settings = RunSettings.of(
         stores=1,
+        lr=lr,
         declared_people=declared_people,
         test_fraction=test_fraction,
         seed=seed,

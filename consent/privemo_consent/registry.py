@@ -1,0 +1,340 @@
+"""ConsentRegistry: who agreed to what, as an append-only log with a tree over it.
+
+Every change appends one leaf; nothing is overwritten (GDPR 7(1)). Withdrawing takes one call, as
+granting does, and is on the disk before it returns (GDPR 7(3)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from . import leaves
+from .bulk import BulkOutcome, Intake, check_person
+from .errors import (
+    MinorRefused,
+    NoticeRefused,
+    StaffRefused,
+    UnknownAgeRefused,
+    UnknownPersonError,
+)
+from .leaves import PURPOSES, STATUSES
+from .policy import check_validity
+from .reader import RegistryReader
+from .records import ConsentEvent, Grant, Notice
+from .terms import AgeBand, ConsentStatus, Purpose, Reason, Role
+
+__all__ = ["DEFAULT_VALIDITY", "Bulk", "ConsentRegistry"]
+
+#: A year, when the caller names no term.
+DEFAULT_VALIDITY = timedelta(days=365)
+_LIVE = frozenset(STATUSES.index(s) for s in (ConsentStatus.GIVEN, ConsentStatus.RENEWED))
+_ONCE_GIVEN = _LIVE | {STATUSES.index(ConsentStatus.EXPIRED)}
+_ANY = frozenset(range(len(STATUSES)))
+
+
+@dataclass(slots=True)
+class Bulk:
+    """An open bulk transaction: what to write, and afterwards how many events were written."""
+
+    intake: Intake
+    written: int = 0
+
+
+class ConsentRegistry(RegistryReader):
+    """One registry file. Safe for threads and for several processes on one file.
+
+    Open it once per process; it is a context manager. After a fork the child goes on with
+    connections of its own.
+    """
+
+    # -- notices -------------------------------------------------------------------------------
+
+    def notice(self, notice: Notice) -> str:
+        """Bring a notice into force and return its hash; twice is as good as once.
+
+        A higher version of the same ``notice_id`` supersedes the lower ones at once: consent given
+        to them refuses as ``notice_changed`` until renewed (ISO/IEC 29184 5.5).
+
+        Raises:
+            TransitionRefused: a later version is in force already.
+
+        """
+        self._journal.register(notice)
+        return notice.hash
+
+    # -- answers people give -------------------------------------------------------------------
+
+    def grant(
+        self,
+        person: str,
+        purposes: Sequence[Purpose],
+        *,
+        age_band: AgeBand,
+        jurisdiction: str,
+        notice: Notice | str,
+        valid_for: timedelta = DEFAULT_VALIDITY,
+        role: Role = Role.SHOPPER,
+        at: datetime | None = None,
+    ) -> tuple[ConsentEvent, ...]:
+        """Record a person's explicit yes; one event for each purpose (GDPR 4(11)).
+
+        Args:
+            person: pseudonymous id, 1 to 200 printable characters; never a name or a faceprint.
+            purposes: each at most once; all named in the notice.
+            age_band: what the person stated; not kept beyond "adult".
+            jurisdiction: ISO 3166, as ``IE`` or ``US-IL``.
+            notice: the notice shown, or its hash; registered with `notice`.
+            valid_for: the term; at most `policy.MAX_VALIDITY` (DPV guide 8.5.4).
+            role: anything but a shopper is recorded as invalidated and refused.
+            at: when the person agreed, now by default; dated back in simulations only.
+
+        Raises:
+            MinorRefused, UnknownAgeRefused: nothing was kept but a count.
+            StaffRefused: an invalidated record was kept (EU AI Act 5(1)(f)).
+            NoticeRefused, ValidityRefused, TransitionRefused, BackdatedRefused: nothing changed.
+            MalformedError: an argument is not what it should be; nothing changed.
+            ClockBackwardsError, RegistryError: nothing was acknowledged.
+
+        """
+        row = Grant(
+            person=person,
+            purposes=tuple(purposes),
+            age_band=age_band,
+            jurisdiction=jurisdiction,
+            notice=notice,
+            valid_for=valid_for,
+            role=role,
+            at=at,
+        )
+        with self._journal.lock:
+            intake = self._intake()
+            reason = intake.grant(row)
+            written = self._write(intake)
+        _raise_refusal(reason)
+        return written
+
+    def grant_many(self, rows: Iterable[Grant]) -> BulkOutcome:
+        """Record many answers in one durable transaction: all of them, or none if one is wrong.
+
+        Minors, unknown ages and staff are no error here: they are counted in the outcome.
+
+        Raises:
+            As `grant`, but for MinorRefused, UnknownAgeRefused and StaffRefused.
+
+        """
+        with self._bulk() as bulk:
+            bulk.intake.grant_all(rows)
+        return bulk.intake.outcome(bulk.written)
+
+    def renew(
+        self,
+        person: str,
+        purposes: Sequence[Purpose] | None = None,
+        *,
+        notice: Notice | str | None = None,
+        valid_for: timedelta = DEFAULT_VALIDITY,
+        at: datetime | None = None,
+    ) -> tuple[ConsentEvent, ...]:
+        """Record that a person agrees again, to the notice in force.
+
+        Args:
+            person: someone with a record.
+            purposes: by default all that were given, expired or not.
+            notice: the notice shown; may be left out while the one on record is in force.
+            valid_for: the new term, from ``at``.
+            at: as in `grant`.
+
+        Raises:
+            UnknownPersonError, StaffRefused, NoticeRefused, ValidityRefused, TransitionRefused
+
+        """
+        check_validity(valid_for)
+        with self._journal.lock:
+            intake = self._intake()
+            state, pid = self._journal.state, self._pid(person)
+            if leaves.ROLES[state.role(pid)] is not Role.SHOPPER:
+                raise StaffRefused("staff and students are never read (EU AI Act 5(1)(f))")
+            for purpose in self._recorded(pid, purposes, _ONCE_GIVEN):
+                old = state.last(pid, PURPOSES.index(purpose))[2]
+                shown = state.notices[old].hash if notice is None and old >= 0 else notice
+                if shown is None:
+                    raise NoticeRefused(f"{purpose.value} was never given: use grant")
+                nid = intake.notice(shown, (purpose,))
+                intake.write(
+                    person, (purpose,), ConsentStatus.RENEWED, nid=nid, at=at, valid_for=valid_for
+                )
+            return self._write(intake)
+
+    def refuse(
+        self,
+        person: str,
+        purposes: Sequence[Purpose] | None = None,
+        *,
+        age_band: AgeBand | None = None,
+        jurisdiction: str | None = None,
+        notice: Notice | str | None = None,
+        role: Role | None = None,
+        at: datetime | None = None,
+    ) -> tuple[ConsentEvent, ...]:
+        """Record a person's no; where consent was live, it is withdrawn.
+
+        Args:
+            person: pseudonymous id.
+            purposes: by default all that have a record, or all when ``notice`` is given.
+            age_band: what the person stated; needed for someone without a record.
+            jurisdiction: ISO 3166; needed with ``age_band``.
+            notice: the notice shown; needed for someone without a record.
+            role: as in `grant`; unchanged by default.
+            at: as in `grant`.
+
+        Raises:
+            MinorRefused, UnknownAgeRefused: nothing was kept but a count.
+            UnknownPersonError: no record yet, and age, jurisdiction or notice missing.
+
+        """
+        with self._journal.lock:
+            intake = self._intake()
+            known = check_person(person) in self._journal.state.index
+            if not known and (age_band is None or jurisdiction is None or notice is None):
+                raise UnknownPersonError(
+                    "no record under this id: a first record needs age_band, jurisdiction, notice"
+                )
+            reason = Reason.PERMITTED
+            if age_band is not None:
+                reason = intake.screen_age(person, age_band, jurisdiction or "")
+            if reason is Reason.PERMITTED:
+                everything = tuple(Purpose) if notice is not None else None
+                wanted = everything if purposes is None else tuple(purposes)
+                if wanted is None:
+                    wanted = tuple(self._recorded(self._pid(person), None, _ANY))
+                nid = None if notice is None else intake.notice(notice, ())
+                intake.write(
+                    person,
+                    wanted,
+                    ConsentStatus.REFUSED,
+                    role=role,
+                    jurisdiction=jurisdiction,
+                    nid=nid,
+                    at=at,
+                )
+            written = self._write(intake)
+        _raise_refusal(reason)
+        return written
+
+    def withdraw(
+        self,
+        person: str,
+        purposes: Sequence[Purpose] | None = None,
+        *,
+        at: datetime | None = None,
+    ) -> tuple[ConsentEvent, ...]:
+        """Withdraw; on the disk when this returns, and no later decision permits (GDPR 7(3)).
+
+        Args:
+            person: someone with a record.
+            purposes: by default all.
+            at: as in `grant`.
+
+        Returns:
+            One event for each purpose that was given; none for what was not given any more.
+
+        Raises:
+            UnknownPersonError: no record under this id. Silence here would let a person with a
+                mistyped id believe they had withdrawn.
+
+        """
+        with self._journal.lock:
+            intake = self._intake()
+            self._end(intake, person, purposes, ConsentStatus.WITHDRAWN, at, "data_subject")
+            return self._write(intake)
+
+    def withdraw_many(
+        self, persons: Iterable[str], purposes: Sequence[Purpose] | None = None
+    ) -> int:
+        """Withdraw for many people in one durable transaction; return the number of events.
+
+        Raises:
+            UnknownPersonError: one of them has no record; nothing changed.
+
+        """
+        with self._bulk() as bulk:
+            for person in persons:
+                self._end(
+                    bulk.intake, person, purposes, ConsentStatus.WITHDRAWN, None, "data_subject"
+                )
+        return bulk.written
+
+    def revoke(
+        self, person: str, purposes: Sequence[Purpose] | None = None
+    ) -> tuple[ConsentEvent, ...]:
+        """End consent from the controller's side, for good cause; acts as a withdrawal does.
+
+        Raises:
+            UnknownPersonError: no record under this id.
+            TransitionRefused: a purpose named was not given.
+
+        """
+        with self._journal.lock:
+            intake = self._intake()
+            self._end(intake, person, purposes, ConsentStatus.REVOKED, None, "registry")
+            return self._write(intake)
+
+    def _end(
+        self,
+        intake: Intake,
+        person: str,
+        purposes: Sequence[Purpose] | None,
+        status: ConsentStatus,
+        at: datetime | None,
+        entity: str,
+    ) -> None:
+        found = self._recorded(self._pid(person), purposes, _ONCE_GIVEN)
+        intake.write(person, tuple(found), status, at=at, entity=entity)
+
+    def _recorded(
+        self, pid: int, purposes: Sequence[Purpose] | None, states: Iterable[int]
+    ) -> list[Purpose]:
+        if purposes is not None:
+            return [Purpose(purpose) for purpose in purposes]
+        state, wanted = self._journal.state, frozenset(states)
+        return [p for i, p in enumerate(PURPOSES) if state.last(pid, i)[0] in wanted]
+
+    def _pid(self, person: str) -> int:
+        pid = self._journal.state.index.get(check_person(person))
+        if pid is None:
+            raise UnknownPersonError("no record under this person id: check the id")
+        return pid
+
+    def _intake(self) -> Intake:
+        self._journal.refresh()
+        return Intake(self._journal, self._book)
+
+    @contextmanager
+    def _bulk(self) -> Iterator[Bulk]:
+        with self._journal.lock:
+            bulk = Bulk(self._intake())
+            yield bulk
+            rows = self._journal.append(bulk.intake.drafts, bulk.intake.refusals)
+            bulk.written = sum(row["pid"] is not None for row in rows)
+
+    def _write(self, intake: Intake) -> tuple[ConsentEvent, ...]:
+        rows = self._journal.append(intake.drafts, intake.refusals)
+        return tuple(
+            leaves.event_of(row["leaf"], person=row["person"], seq=row["seq"])
+            for row in rows
+            if row["pid"] is not None
+        )
+
+
+def _raise_refusal(reason: Reason) -> None:
+    if reason is Reason.MINOR:
+        raise MinorRefused("minors are never read; nothing was kept but a count")
+    if reason is Reason.UNKNOWN_AGE:
+        raise UnknownAgeRefused(
+            "an unknown age is treated as a child's (AADC 3); nothing was kept but a count"
+        )
+    if reason is Reason.STAFF:
+        raise StaffRefused("staff and students are never read (EU AI Act 5(1)(f))")

@@ -36,7 +36,7 @@ _WHERE: dict[str, str] = {
     **dict.fromkeys(("EmotionCNN", "build_model"), "privemo.models"),
     **dict.fromkeys(("SyntheticPeople", "synthesize"), "privemo.synthetic"),
     **dict.fromkeys(("Ledger", "LedgerEntry"), "privemo.ledger"),
-    **dict.fromkeys(("Mechanism", "calibrate_noise", "spent"), "privemo.dp"),
+    **dict.fromkeys(("GaussianNoise", "Mechanism", "calibrate_noise", "spent"), "privemo.dp"),
     "Run": "privemo.runs",
     "Store": "privemo.store",
     **dict.fromkeys(

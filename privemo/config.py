@@ -60,7 +60,7 @@ class PlainSettings(_Settings):
 
     epochs: int = Field(5, ge=1, description="passes over the data in each round")
     batch: int = Field(64, ge=1)
-    weight_decay: float = Field(5e-4, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
 
 
 class RunSettings(_Settings):

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from privemo.errors import SettingsError
 from privemo.labels import EMOTIONS, IMAGE_SIZE
 
-__all__ = ["MODELS", "EmotionCNN", "build_model", "count_parameters", "to_input"]
+__all__ = ["LUMA", "MODELS", "EmotionCNN", "build_model", "count_parameters", "to_input"]
 
 
 class EmotionCNN(nn.Module):
     """Five 3x3 convolutions (32-64-128-256-256), one hidden layer, four emotions.
 
-    Input: float32 of shape (n, channels, 48, 48), values in [-1, 1] (see `to_input`).
+    Input: float32 of shape (n, channels, 48, 48), as `to_input` makes it.
     Output: logits of shape (n, 4) in the order of `privemo.EMOTIONS`.
     Trainable parameters: 1,404,252 for gray and 1,404,828 for RGB.
 
@@ -66,6 +66,9 @@ class EmotionCNN(nn.Module):
         return logits
 
 
+LUMA = (0.299, 0.587, 0.114)
+"""Share of red, green and blue in gray (ITU-R BT.601), as the renderer mixes them."""
+
 MODELS: Mapping[str, Callable[[int], nn.Module]] = {"emotion-cnn": EmotionCNN}
 
 
@@ -88,14 +91,21 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def to_input(images: Tensor) -> Tensor:
-    """Turn uint8 pixels into what the models read.
+    """Turn uint8 pixels into what the models read: each picture standardised by itself.
+
+    Brightness and contrast are the light's and the skin's, not the expression's. Each picture uses its
+    own mean and deviation alone; those of the data would be a release of private faces.
 
     Args:
         images: uint8, (n, 48, 48) for gray or (n, 48, 48, 3) for RGB.
 
     Returns:
-        float32, (n, channels, 48, 48), values in [-1, 1]. A fixed map: statistics of the data are
-        never used, since a mean over private faces would be a release of its own.
+        float32, (n, channels, 48, 48); the luma of each picture has mean 0 and deviation about 1.
     """
-    x = images.to(torch.float32).div_(127.5).sub_(1.0)
-    return x.unsqueeze(1) if x.ndim == 3 else x.permute(0, 3, 1, 2)
+    x = images.to(torch.float32)
+    x = x.unsqueeze(1) if x.ndim == 3 else x.permute(0, 3, 1, 2)
+    luma = x if x.shape[1] == 1 else (x * x.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    mean = luma.mean((2, 3), keepdim=True)
+    # Eight gray levels keep a picture of one single gray from being blown up into noise.
+    deviation = luma.std((2, 3), keepdim=True) + 8.0
+    return (x - mean) / deviation

@@ -20,7 +20,9 @@ NOISE_TRAVEL = 2.0
 Chosen on people who do not exist, for weights of norm about 30; see the how-to on budgets.
 """
 
-PLAIN_LR = 0.05
+PLAIN_LR = 2e-3
+"""For AdamW, without privacy."""
+
 _LARGEST_LR = 0.5
 
 

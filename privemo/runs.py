@@ -70,7 +70,6 @@ class Run:
                 epochs=s.plain.epochs,
                 batch=s.plain.batch,
                 lr=self.facts["lr"],
-                momentum=s.momentum,
                 weight_decay=s.plain.weight_decay,
             )
         else:  # RunSettings allows no third kind

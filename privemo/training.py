@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from privemo.dp import GaussianNoise, PersonIndex, PrivateStepper, sample_people
 from privemo.errors import SettingsError
 from privemo.faces import Faces
+from privemo.machine import keep_freed_memory
 from privemo.models import to_input
 
 __all__ = [
@@ -55,7 +56,6 @@ class PlainRecipe:
     epochs: int
     batch: int
     lr: float
-    momentum: float
     weight_decay: float
 
 
@@ -111,17 +111,13 @@ def train_plain(
     randomness: Randomness,
     permitted_now: PermittedNow,
 ) -> None:
-    """Train in place without privacy: shuffled batches, flips and small affine jitter, cosine rate."""
+    """Train in place without privacy: AdamW, shuffled batches, flips and small affine jitter."""
     if recipe.epochs < 1 or recipe.batch < 1 or not recipe.lr > 0:
         raise SettingsError("Plain training needs epochs >= 1, batch >= 1 and a learning rate > 0.")
     images, labels = torch.from_numpy(faces.images), torch.from_numpy(faces.label)
     jitter = torch.Generator().manual_seed(int(randomness.sampling.integers(2**62)))
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.momentum > 0,
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay
     )
     batches = max(1, math.ceil(len(faces) / recipe.batch))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(recipe.epochs * batches))
@@ -196,6 +192,7 @@ def predict(
     model: nn.Module, images: NDArray[np.uint8], *, batch: int = 256
 ) -> NDArray[np.float32]:
     """Probabilities (n, 4) of uint8 images (n, 48, 48) or (n, 48, 48, 3)."""
+    keep_freed_memory()
     model.eval()
     parts = [
         model(to_input(torch.from_numpy(images[i : i + batch]))).softmax(1)

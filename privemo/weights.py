@@ -18,7 +18,7 @@ from torch import nn
 from privemo.errors import RunError, SettingsError
 from privemo.files import write_bytes
 from privemo.flower import Array, ArrayRecord
-from privemo.models import build_model
+from privemo.models import LUMA, build_model
 
 __all__ = [
     "Weights",
@@ -38,9 +38,6 @@ Weights = dict[str, NDArray[np.float32]]
 
 NOBODY = "emotion-cnn-nobody.safetensors"
 """Package data: weights trained on gray pictures of people who do not exist."""
-
-LUMA = (0.299, 0.587, 0.114)
-"""Share of red, green and blue in gray (ITU-R BT.601), as the renderer mixes them."""
 
 
 def from_model(model: nn.Module) -> Weights:

@@ -7,7 +7,7 @@ import torch
 from opacus.validators import ModuleValidator
 
 from privemo.errors import SettingsError
-from privemo.models import build_model, count_parameters, to_input
+from privemo.models import LUMA, build_model, count_parameters, to_input
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -46,8 +46,23 @@ def test_unknown_model_or_channels_are_refused() -> None:
         build_model(channels=2)
 
 
-def test_pixels_map_to_a_fixed_range_whatever_the_batch() -> None:
-    gray = to_input(torch.tensor([[[0, 255]]], dtype=torch.uint8))
-    assert gray.tolist() == [[[[-1.0, 1.0]]]]
-    rgb = to_input(torch.zeros(2, 4, 5, 3, dtype=torch.uint8))
-    assert rgb.shape == (2, 3, 4, 5)
+def test_a_picture_is_standardised_by_itself_whatever_the_batch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randint(0, 256, (5, 48, 48), generator=generator, dtype=torch.uint8)
+    ready = to_input(pictures)
+    assert ready.shape == (5, 1, 48, 48)
+    assert torch.equal(ready[2:3], to_input(pictures[2:3]))
+    assert torch.allclose(ready.mean((1, 2, 3)), torch.zeros(5), atol=1e-4)
+
+
+def test_brightness_is_taken_out_and_colour_is_kept() -> None:
+    generator = torch.Generator().manual_seed(0)
+    dark = torch.randint(0, 120, (1, 48, 48, 3), generator=generator, dtype=torch.uint8)
+    assert torch.allclose(to_input(dark), to_input(dark + 100), atol=1e-4)
+    gray = (dark.float() * torch.tensor(LUMA)).sum(-1).round().to(torch.uint8)
+    luma = (to_input(dark) * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    assert torch.allclose(luma, to_input(gray), atol=0.05)
+
+
+def test_a_picture_of_one_gray_is_zero_and_not_infinite() -> None:
+    assert to_input(torch.full((1, 48, 48), 7, dtype=torch.uint8)).abs().max() == 0

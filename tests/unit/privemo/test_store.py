@@ -127,7 +127,7 @@ def test_a_server_that_asks_for_no_noise_is_refused(
 
 
 def test_a_private_store_never_trains_without_privacy(run: Run, store: Store) -> None:
-    order = dataclasses.replace(run.order_for(1), recipe=PlainRecipe(1, 8, 0.1, 0.9, 0.0))
+    order = dataclasses.replace(run.order_for(1), recipe=PlainRecipe(1, 8, 0.1, 0.0))
     assert store.train_round(start(run), order).reason == "recipe_refused"
 
 

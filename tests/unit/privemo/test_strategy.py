@@ -77,5 +77,5 @@ def test_the_bound_follows_public_numbers_alone() -> None:
     order = RoundOrder("r", 1, "emotion-cnn", RECIPE)
     signal_and_noise = 3.0 + 1.0 * math.sqrt(10_000) / 25.0
     assert norm_bound(order, 10_000) == pytest.approx(2 * 0.1 * 10 * signal_and_noise / 0.1)
-    plain = RoundOrder("r", 1, "emotion-cnn", PlainRecipe(1, 8, 0.1, 0.9, 0.0))
+    plain = RoundOrder("r", 1, "emotion-cnn", PlainRecipe(1, 8, 0.1, 0.0))
     assert math.isfinite(norm_bound(plain, 10_000))

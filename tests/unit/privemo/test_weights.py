@@ -10,7 +10,7 @@ import torch
 
 from privemo import weights as w
 from privemo.errors import RunError, SettingsError
-from privemo.models import build_model
+from privemo.models import LUMA, build_model
 
 
 def test_bytes_and_records_round_trip() -> None:
@@ -98,7 +98,6 @@ def test_weights_of_nobody_read_a_colour_picture_as_its_gray_version() -> None:
         )
         for c in (1, 3)
     )
-    picture = torch.rand(3, 3, 48, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    luma = (picture * torch.tensor(w.LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    # Zero padding is neutral to both; luma of [-1, 1] stays in [-1, 1] since the shares add to 1.
+    picture = torch.randn(3, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    luma = (picture * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
     assert torch.allclose(gray(luma), colour(picture), atol=1e-4)

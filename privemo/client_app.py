@@ -12,7 +12,7 @@ from pathlib import Path
 from privemo import protocol
 from privemo import weights as w
 from privemo.errors import RunError
-from privemo.flower import ArrayRecord, ClientApp, ConfigRecord, Context, Message
+from privemo.flower import ArrayRecord, ClientApp, ConfigRecord, Context, Message, RecordDict
 from privemo.machine import keep_freed_memory
 from privemo.store import Store
 
@@ -28,15 +28,22 @@ def train(message: Message, context: Context) -> Message:
     arrays, config = message.content[protocol.ARRAYS], message.content[protocol.CONFIG]
     if not (isinstance(arrays, ArrayRecord) and isinstance(config, ConfigRecord)):
         raise RunError("A training order holds a model and a configuration.")
+    try:
+        content = _answer(w.from_record(arrays), config, context)
+    except Exception as error:
+        # Flower sends the text of an exception to the server, and ours may name paths, counts or
+        # pseudonyms: only its kind leaves. The cause stays in this process's log.
+        raise RunError(type(error).__name__) from error
+    return Message(content, reply_to=message)
+
+
+def _answer(weights: w.Weights, config: ConfigRecord, context: Context) -> RecordDict:
     store = Store(store_folder(context))
     try:
-        result = store.train_round(w.from_record(arrays), protocol.order_from(config))
-        content = protocol.pack_result(
-            result, store=store.config.name, weight=store.config.declared_people
-        )
+        result = store.train_round(weights, protocol.order_from(config))
+        return protocol.pack_result(result, store=store.config.name)
     finally:
         store.close()
-    return Message(content, reply_to=message)
 
 
 def store_folder(context: Context) -> Path:

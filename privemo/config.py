@@ -136,6 +136,8 @@ class StoreConfig(_Settings):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     data: Path
     digest: str
+    run_id: str
+    rows_sha256: str
     registry_mode: Literal["simulation", "production"]
     epsilon_budget: float | None
     delta: float = 1e-5
@@ -148,3 +150,14 @@ class StoreConfig(_Settings):
     seed: int | None = None
     withdrawals: tuple[tuple[str, int, int], ...] = ()
     """Simulated shoppers who change their mind: (person, round, batch)."""
+
+    @model_validator(mode="after")
+    def _real_people_are_protected(self) -> Self:
+        if self.registry_mode == "production":
+            if self.epsilon_budget is None:
+                raise ValueError("A store of real people has a privacy budget: set epsilon_budget")
+            if self.seed is not None:
+                raise ValueError("A store of real people draws its noise unseeded: leave out seed")
+            if self.withdrawals:
+                raise ValueError("Withdrawals are simulated in a simulation only")
+        return self

@@ -31,8 +31,9 @@ def evaluate_file(
 ) -> dict[str, Any]:
     """Accuracy, its 95% interval, and F1 for each emotion.
 
-    People are taken as having agreed (their consents are simulated, and the result says so);
-    minors, suspected minors and unknown ages are refused all the same.
+    People are taken as adults who agreed, unless the table says otherwise (their consents are simulated,
+    and the result says so): whoever it calls a minor or of unknown age, or whose estimated age is under
+    the challenge age, is refused all the same.
 
     Raises:
         RunError: the model cannot be read.
@@ -75,8 +76,8 @@ def _frame(faces: Faces, probabilities: np.ndarray[Any, np.dtype[np.float32]]) -
 
 
 def _admitted(table: FaceTable, challenge_age: float) -> tuple[Faces, dict[str, int]]:
-    persons, first, who = np.unique(table.person, return_index=True, return_inverse=True)
-    bands = table.columns.get("age_band")
+    rows = np.arange(len(table), dtype=np.int64)
+    persons, who = np.unique(table.person, return_inverse=True)
     with (
         tempfile.TemporaryDirectory() as folder,
         ConsentRegistry.create(
@@ -87,14 +88,11 @@ def _admitted(table: FaceTable, challenge_age: float) -> tuple[Faces, dict[str, 
             registry,
             persons,
             seed=0,
-            true_age_band=None if bands is None else bands.astype(np.str_)[first],
+            true_age_band=table.band_of_people(rows),
             mix=EVERYONE,
         )
         admitted = ConsentGate(registry, challenge_age=challenge_age).admit(
-            table.seal(
-                np.arange(len(table), dtype=np.int64),
-                attested_age_band=simulated.attested_age_band[who],
-            ),
+            table.seal(rows, attested_age_band=simulated.attested_age_band[who]),
             Purpose.FAIRNESS_AUDIT,
             Context(setting=Setting.RETAIL, jurisdiction="IE"),
         )

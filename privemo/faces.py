@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from privemo.errors import DataError, SettingsError
 from privemo.labels import EMOTIONS, IMAGE_SIZE
-from privemo_consent import SealedFaces
+from privemo_consent import AgeBand, SealedFaces
 
 __all__ = ["FaceTable", "Faces", "load_faces"]
 
@@ -113,8 +113,13 @@ class FaceTable:
             attested_age_band: (len(rows),) what each person said of their age in the session;
                 the table's own `age_band` column when omitted.
         """
-        if attested_age_band is None and "age_band" in self.columns:
-            attested_age_band = self.columns["age_band"].astype(np.str_)[rows]
+        if "age_band" in self.columns:
+            own = self.columns["age_band"].astype(np.str_)[rows]
+            if attested_age_band is None:
+                attested_age_band = own
+            else:  # whichever protects more: a session cannot make an adult of a child in the table
+                stricter = _protection(own) > _protection(attested_age_band)
+                attested_age_band = np.where(stricter, own, attested_age_band)
         age = self.columns.get("est_age")
         return SealedFaces(
             person=self.person[rows],
@@ -123,6 +128,21 @@ class FaceTable:
             estimated_age=None if age is None else age.astype(np.float64)[rows],
             attested_age_band=attested_age_band,
         )
+
+    def band_of_people(self, rows: IntArray) -> StrArray | None:
+        """The age band of each person in `rows`, in the order of their sorted ids.
+
+        Where a person's faces disagree, the band that protects most: a minor's, then unknown, then an
+        adult's. None for a table without the column.
+        """
+        if "age_band" not in self.columns:
+            return None
+        bands = self.columns["age_band"].astype(np.str_)[rows]
+        bands = np.where(np.isin(bands, [b.value for b in AgeBand]), bands, AgeBand.UNKNOWN.value)
+        _, who = np.unique(self.person[rows], return_inverse=True)
+        strictest_first = np.lexsort((-_protection(bands), who))
+        _, first = np.unique(who[strictest_first], return_index=True)
+        return np.asarray(bands[strictest_first][first], dtype=np.str_)
 
     def _take(self, rows: IntArray) -> Faces:
         return Faces(
@@ -159,6 +179,13 @@ class FaceTable:
         return np.random.default_rng(seed).random(int(self.split_group.max()) + 1)[self.split_group]
 
 
+def _protection(bands: StrArray) -> IntArray:
+    """How far an age band protects: 2 a minor's, 1 unknown or unreadable, 0 an adult's."""
+    minor = np.isin(bands, [b.value for b in AgeBand if b.is_minor])
+    adult = np.isin(bands, [b.value for b in AgeBand if b.is_adult])
+    return np.where(minor, 2, np.where(adult, 0, 1)).astype(np.int64)
+
+
 def load_faces(path: str | Path) -> FaceTable:
     """Read a face table from an npz file, a csv file or a folder.
 
@@ -191,7 +218,7 @@ def _table(path: Path, raw: dict[str, NDArray[np.generic]]) -> FaceTable:
     for name, column in raw.items():
         if name == "origin":
             origin = str(column)
-        elif column.ndim >= 1 and name in ("identity", "dup_group", "est_age", "age_band"):
+        elif name in ("identity", "dup_group", "est_age", "age_band"):
             if column.shape != (n,):
                 raise DataError(
                     f"{path.name}: column {name!r} has shape {column.shape}, but there are {n} "

@@ -123,10 +123,9 @@ class InProcessGrid(Grid):
             try:
                 reply = self._client_app(message, context)
             except Exception as error:
-                # A store that fails answers with an error, as on Flower's own engines. The reply
-                # names its kind alone: the sentence may tell what only the store should know.
-                self.failures.append(error)
-                kind = Error(code=_CLIENT_RAISED, reason=type(error).__name__)
+                # A store that fails answers with the error's text, as on Flower's own engines.
+                self.failures.append(error.__cause__ or error)
+                kind = Error(code=_CLIENT_RAISED, reason=str(error))
                 reply = Message(kind, reply_to=message)
             reply.metadata.__dict__["_message_id"] = str(uuid.uuid4())
             if self._on_reply:

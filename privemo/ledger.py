@@ -8,7 +8,9 @@ leaves the store: a crash in between can only over-count what was spent, never u
 | what happens | what the ledger does |
 |---|---|
 | a write fails half-way (full disk) | the half line is cut off again, `LedgerError`; nothing was released |
-| the process dies inside a write | the torn line was never acknowledged: the next open cuts it off |
+| the process dies inside a write | a torn line was never acknowledged: the next open cuts it off |
+| a whole entry lacks its line end | it is kept; a damaged line end is named, never cut off |
+| entries vanish from the end, or the file | `LedgerError`: the head file beside it knows how far it went |
 | any other line is damaged | `LedgerError` naming the entry; the store cannot train |
 | two processes append at once | a lock on the file orders them |
 """
@@ -27,7 +29,8 @@ from pathlib import Path
 import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from privemo.errors import LedgerError
+from privemo.errors import LedgerError, RunError
+from privemo.files import write_bytes
 
 __all__ = ["GENESIS", "Ledger", "LedgerEntry"]
 
@@ -136,7 +139,16 @@ class Ledger:
             entry = draft.model_copy(update={"hash": draft.computed_hash()})
             self._write(descriptor, rfc8785.dumps(entry.model_dump(by_alias=True)) + b"\n")
             self._entries.append(entry)
+            self._write_head(entry)
             return entry
+
+    def _write_head(self, entry: LedgerEntry) -> None:
+        """Note how far the ledger goes; if that fails, the entry stays and the release does not happen."""
+        head = {"entries": entry.seq + 1, "hash": entry.hash}
+        try:
+            write_bytes(self._head_path, json.dumps(head).encode())
+        except RunError as error:
+            raise LedgerError(f"{error} Nothing was released.") from error
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
@@ -155,12 +167,47 @@ class Ledger:
         """Read what is new in the file; cut off a torn last line, which nobody was promised."""
         data = os.pread(descriptor, os.fstat(descriptor).st_size - self._size, self._size)
         whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            os.ftruncate(descriptor, self._size + whole)
-            os.fsync(descriptor)
         for line in data[:whole].splitlines():
             self._entries.append(self._checked(line))
         self._size += whole
+        if data[whole:]:
+            self._mend_tail(descriptor, data[whole:])
+        self._check_head()
+
+    def _mend_tail(self, descriptor: int, tail: bytes) -> None:
+        """Deal with bytes after the last line end: a torn write, or a damaged line end."""
+        if _is_json(
+            tail
+        ):  # whole but for its line end: it may have been acknowledged, so it counts
+            self._entries.append(self._checked(tail))
+            self._write(descriptor, tail + b"\n")
+        elif _is_json(tail[:-1]):
+            raise LedgerError(
+                f"{self.path.name}, entry {len(self._entries)} ends in a damaged byte. Restore the "
+                "file from a backup."
+            )
+        else:
+            os.ftruncate(descriptor, self._size)
+            os.fsync(descriptor)
+
+    @property
+    def _head_path(self) -> Path:
+        return self.path.with_suffix(".head")
+
+    def _check_head(self) -> None:
+        """A ledger may be longer than its head file says (a crash in between), never shorter."""
+        try:
+            head = json.loads(self._head_path.read_bytes())
+            entries, last = int(head["entries"]), str(head["hash"])
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LedgerError(f"{self._head_path} cannot be read ({error}); restore it.") from error
+        if len(self._entries) < entries or self._entries[entries - 1].hash != last:
+            raise LedgerError(
+                f"{self.path.name} ends before entry {entries - 1}, which was written: entries are "
+                "missing. Restore the file from a backup; what was spent stays spent."
+            )
 
     def _checked(self, line: bytes) -> LedgerEntry:
         seq = len(self._entries)
@@ -205,3 +252,11 @@ class Ledger:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True

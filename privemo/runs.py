@@ -13,8 +13,8 @@ from privemo import weights as w
 from privemo.config import RunSettings
 from privemo.errors import RunError
 from privemo.files import read_json, write_json
-from privemo.store import RoundOrder, Store
-from privemo.training import PlainRecipe, PrivateRecipe
+from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder
+from privemo.store import Store
 
 __all__ = ["Run"]
 
@@ -38,6 +38,9 @@ class Run:
             self.settings = RunSettings.of(**self.facts["settings"])
             self.run_id: str = self.facts["run_id"]
             self.stores: list[str] = list(self.facts["stores"])
+            self.sizes: dict[str, float] = dict.fromkeys(
+                self.stores, float(self.facts["declared_people"])
+            )
         except KeyError as error:
             raise RunError(f"{self.folder / 'run.json'} lacks {error}.") from error
 

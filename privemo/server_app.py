@@ -46,6 +46,7 @@ def main(grid: Grid, context: Context) -> None:
     strategy = StoreAveraging(
         run.order_for,
         on_whole_round,
+        run.sizes,
         first_round=done + 1,
         server_lr=run.settings.server_lr,
     )

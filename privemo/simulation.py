@@ -7,12 +7,15 @@ held-out faces and leaves the model. The audit is a matter of `privemo_audits` a
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import logging
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -103,8 +106,10 @@ def prepare(
     draft = out.parent / f".{out.name}.preparing-{os.getpid()}"
     try:
         draft.mkdir(parents=True)
-        names = _lay_out_stores(table, data, draft, settings, people, listener)
-        facts = _facts(table, settings, engine, names, people, privacy, weights, origin)
+        run_id = _run_id(table, settings)
+        names = _lay_out_stores(table, data, draft, settings, people, run_id, listener)
+        facts = _facts(table, settings, engine, names, run_id, privacy, weights, origin)
+        facts["declared_people"] = people
         write_json(draft / "run.json", facts)
         Run(draft).keep_start(weights)
         if out.exists():
@@ -135,10 +140,11 @@ def run(
     if listener:
         server_app.listeners.append(listener)
     try:
-        if engine == "ray":
-            _run_on_ray(prepared)
-        else:
-            _run_in_process(prepared, listener)
+        with _alone(prepared.folder):
+            if engine == "ray":
+                _run_on_ray(prepared)
+            else:
+                _run_in_process(prepared, listener)
     except KeyboardInterrupt as stop:
         done = len(prepared.manifests())
         raise RunInterrupted(
@@ -148,6 +154,19 @@ def run(
     finally:
         if listener:
             server_app.listeners.remove(listener)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process drives a run: two would overwrite each other's rounds."""
+    with (folder / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(
+                f"{folder} is being run by another process; wait for it to end."
+            ) from error
+        yield
 
 
 def finish(prepared: Run, *, listener: Listener | None = None) -> None:
@@ -237,6 +256,7 @@ def _lay_out_stores(
     folder: Path,
     settings: RunSettings,
     people: int,
+    run_id: str,
     listener: Listener | None,
 ) -> list[str]:
     seed = secrets.randbits(32) if settings.seed is None else settings.seed
@@ -252,6 +272,8 @@ def _lay_out_stores(
                 name=name,
                 data=data.resolve(),
                 digest=table.digest,
+                run_id=run_id,
+                rows_sha256="",
                 registry_mode="simulation",
                 epsilon_budget=settings.privacy.epsilon if settings.privacy else None,
                 delta=settings.privacy.delta if settings.privacy else 1e-5,
@@ -287,8 +309,7 @@ def _lay_out_store(
 ) -> None:
     folder.mkdir(parents=True)
     rows = np.concatenate([train, test])
-    persons, first, who = np.unique(table.person[rows], return_index=True, return_inverse=True)
-    bands = table.columns.get("age_band")
+    persons, who = np.unique(table.person[rows], return_inverse=True)
     with ConsentRegistry.create(
         folder / "consent.sqlite", mode="simulation", controller=CONTROLLER
     ) as registry:
@@ -296,19 +317,20 @@ def _lay_out_store(
             registry,
             persons,
             seed=consent_seed,
-            true_age_band=None if bands is None else bands.astype(np.str_)[rows[first]],
+            true_age_band=table.band_of_people(rows),
             mix=MIXES[settings.consents],
         )
     attested = simulated.attested_age_band[who]
     withdrawals = _schedule(simulated.will_withdraw, settings, consent_seed)
-    config = config.model_copy(update={"withdrawals": withdrawals})
+    digest = _write_rows(folder / "rows.npz", train, test, attested)
+    config = config.model_copy(update={"withdrawals": withdrawals, "rows_sha256": digest})
     write_json(folder / "store.json", config.model_dump(mode="json", by_alias=True))
-    _write_rows(folder / "rows.npz", train, test, attested)
 
 
 def _write_rows(
     path: Path, train: NDArray[np.int64], test: NDArray[np.int64], attested: NDArray[np.str_]
-) -> None:
+) -> str:
+    """Write which rows are the store's, and what people said of their age; returns its sha256."""
     from io import BytesIO
 
     buffer = BytesIO()
@@ -320,6 +342,7 @@ def _write_rows(
         test_attested=attested[len(train) :],
     )
     write_bytes(path, buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
 def _schedule(
@@ -372,12 +395,20 @@ def _privacy_facts(settings: RunSettings, people: int) -> dict[str, Any]:
     }
 
 
+def _run_id(table: FaceTable, settings: RunSettings) -> str:
+    """A name for the run; of a seeded run it follows from data and settings, as everything does."""
+    if settings.seed is None:
+        return secrets.token_hex(8)
+    named = f"{table.digest}/{settings.model_dump_json()}"
+    return hashlib.sha256(named.encode()).hexdigest()[:16]
+
+
 def _facts(
     table: FaceTable,
     settings: RunSettings,
     engine: Engine,
     names: list[str],
-    people: int,
+    run_id: str,
     privacy: dict[str, Any],
     weights: w.Weights,
     origin: str,
@@ -387,7 +418,7 @@ def _facts(
     parameters = count_parameters(build_model(settings.model, channels=table.channels))
     return {
         "schema": "privemo.run/1",
-        "run_id": secrets.token_hex(8),
+        "run_id": run_id,
         "created": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         "engine": engine,
         "simulated": True,

@@ -3,15 +3,17 @@
 Nothing here runs on the server. What leaves is an update (a difference of weights, noised), the
 root of the consent log, and a reason when the store does not take part.
 
-A round goes: lock the store -> already released? send the same bytes again -> would the budget hold? ->
-gate -> enough people? -> train, asking the gate before every batch -> outbox -> ledger -> reply. The
-outbox makes a resend free: the same bytes are one release, however often they travel.
+A round goes: lock the store -> is the order sane? -> already released? send the same bytes again -> would
+the budget hold? -> gate -> enough people? -> train, asking the gate before every batch -> outbox -> ledger
+-> reply. The outbox makes a resend free: the same bytes are one release, however often they travel. What
+stands in the outbox but not in the ledger never left, and is trained anew with today's consents.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,7 +30,7 @@ from numpy.typing import NDArray
 
 from privemo import weights as w
 from privemo.config import StoreConfig
-from privemo.dp import GaussianNoise, Mechanism, spent
+from privemo.dp import GaussianNoise, Mechanism, composed, spent
 from privemo.errors import (
     BudgetExhausted,
     DataError,
@@ -41,14 +43,8 @@ from privemo.errors import (
 from privemo.faces import Faces, FaceTable, load_faces
 from privemo.files import read_json, write_bytes
 from privemo.ledger import Ledger
-from privemo.training import (
-    PlainRecipe,
-    PrivateRecipe,
-    Randomness,
-    predict,
-    train_plain,
-    train_private,
-)
+from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder, check_order, order_digest
+from privemo.training import Randomness, predict, train_plain, train_private
 from privemo_consent import (
     Admitted,
     ConsentGate,
@@ -58,21 +54,10 @@ from privemo_consent import (
     Setting,
 )
 
-__all__ = ["RoundOrder", "RoundResult", "Store"]
+__all__ = ["RoundResult", "Store"]
 
 FLOOR_OF_PEOPLE = 2
 """Without privacy a store still needs this many people: one person's model is that person's data."""
-
-
-@dataclass(frozen=True)
-class RoundOrder:
-    """What the server asks of a store in a round."""
-
-    run_id: str
-    round: int
-    model: str
-    recipe: PrivateRecipe | PlainRecipe
-    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -102,11 +87,16 @@ class Store:
         content = read_json(self.folder / "store.json", schema="privemo.store/1")
         self.config = StoreConfig.of(**content)
         data = self.config.data
-        self.table = _table(data if data.is_absolute() else (self.folder / data).resolve())
+        self.table = _read_table(data if data.is_absolute() else (self.folder / data).resolve())
         if self.table.digest != self.config.digest:
             raise DataError(
                 f"{self.table.name} changed since this run was prepared; restore the file or start "
                 "a new run."
+            )
+        if _sha256_of(self.folder / "rows.npz") != self.config.rows_sha256:
+            raise DataError(
+                f"{self.folder / 'rows.npz'} changed since this run was prepared: who said what of "
+                "their age stands in it. Restore the file or start a new run."
             )
         self.registry = ConsentRegistry.open(
             self.folder / "consent.sqlite", mode=self.config.registry_mode
@@ -133,9 +123,6 @@ class Store:
         """
         model_in = w.sha256(weights)
         with self._alone():
-            released = self._released(order, model_in)
-            if released is not None:
-                return self._result(model_in, released)
             reason_of = {
                 BudgetExhausted: "budget_exhausted",
                 NoFacesAdmitted: "no_faces",
@@ -143,7 +130,11 @@ class Store:
                 SettingsError: "recipe_refused",
             }
             try:
-                update = self._train(weights, order)
+                self._check_order(order)
+                released = self._released(order, model_in)
+                if released is not None:
+                    return self._result(model_in, released)
+                update = self._train(weights, order, model_in)
             except (BudgetExhausted, NoFacesAdmitted, TooFewPeople, SettingsError) as refusal:
                 self._note(order, type(refusal).__name__, str(refusal))
                 return RoundResult(
@@ -152,20 +143,36 @@ class Store:
             self._release(order, model_in, update)
             return self._result(model_in, update)
 
-    def _train(self, weights: w.Weights, order: RoundOrder) -> w.Weights:
+    def _check_order(self, order: RoundOrder) -> None:
+        """Hold an order against what this store agreed to, before anything is read or written."""
+        check_order(order)
+        if self.config.run_id != order.run_id:
+            raise SettingsError(
+                f"{self.config.name} takes part in another run than {order.run_id}."
+            )
+        if isinstance(order.recipe, PlainRecipe):
+            if self.config.epsilon_budget is not None:
+                raise SettingsError(
+                    f"{self.config.name} only trains with differential privacy; the order was without."
+                )
+        elif not math.isclose(
+            order.recipe.normaliser, order.recipe.sample_rate * self.config.declared_people
+        ):
+            # A free choice of the server here would let it search for the private number of people.
+            raise SettingsError(
+                f"{self.config.name}: the normaliser is not sample rate x declared people."
+            )
+
+    def _train(self, weights: w.Weights, order: RoundOrder, model_in: str) -> w.Weights:
         if isinstance(order.recipe, PrivateRecipe):
             self._check_budget(order.recipe)
-        elif self.config.epsilon_budget is not None:
-            raise SettingsError(
-                f"{self.config.name} only trains with differential privacy; the order was without."
-            )
         admitted = self._admit("train", Purpose.TRAINING, order.run_id, order.round)
         people = len(np.unique(admitted.faces.person))
         self._check_people(people, order.recipe)
         model = w.model_for(order.model, weights)
         if order.threads:
-            torch.set_num_threads(order.threads)
-        randomness = self._randomness(order.round)
+            torch.set_num_threads(min(order.threads, os.cpu_count() or 1))
+        randomness = self._randomness(order_digest(order, model_in))
 
         def permitted_now(batch: int, drawn: NDArray[np.str_]) -> NDArray[np.bool_]:
             return self._permitted_now(order, batch, drawn)
@@ -175,7 +182,10 @@ class Store:
         else:
             train_plain(model, admitted.faces, order.recipe, randomness, permitted_now)
         after = w.from_model(model)
-        return {name: after[name] - weights[name] for name in after}
+        update = {name: after[name] - weights[name] for name in after}
+        if not all(np.isfinite(array).all() for array in update.values()):
+            raise SettingsError(f"{self.config.name}: this order drives the weights to infinity.")
+        return update
 
     def _check_budget(self, recipe: PrivateRecipe) -> None:
         budget = self.config.epsilon_budget
@@ -186,8 +196,10 @@ class Store:
             Mechanism(noise, rate, steps * shares) for noise, rate, steps in self.ledger.history()
         ]
         coming = Mechanism(recipe.noise_multiplier, recipe.sample_rate, recipe.steps * shares)
-        after = spent([*past, coming], delta=self.config.delta).by(self.config.accountant)
-        if after > budget:
+        after = composed(
+            [*past, coming], delta=self.config.delta, accountant=self.config.accountant
+        )
+        if not after <= budget:
             raise BudgetExhausted(
                 f"{self.config.name}: the next round would bring epsilon to {after:.3f}, over the "
                 f"budget of {budget:g}. The people of this store give no more."
@@ -196,7 +208,8 @@ class Store:
     def _check_people(self, people: int, recipe: PrivateRecipe | PlainRecipe) -> None:
         needed = FLOOR_OF_PEOPLE
         if isinstance(recipe, PrivateRecipe):
-            needed = max(needed, int(np.ceil(recipe.normaliser)))
+            expected = recipe.sample_rate * self.config.declared_people
+            needed = max(needed, math.ceil(expected))
         if people < needed:
             raise TooFewPeople(
                 f"{self.config.name} may train on {people} people, and one batch expects "
@@ -242,32 +255,27 @@ class Store:
 
     # -- what leaves -------------------------------------------------------------------------
 
-    def _outbox(self, order: RoundOrder) -> Path:
-        return self.folder / "outbox" / f"{order.run_id}-{order.round:04d}.safetensors"
+    def _outbox(self, order: RoundOrder, model_in: str) -> Path:
+        name = f"{order.round:04d}-{order_digest(order, model_in)[:32]}.safetensors"
+        return self.folder / "outbox" / name
 
     def _released(self, order: RoundOrder, model_in: str) -> w.Weights | None:
-        """The update already released for this order and this model, if there is one."""
-        path = self._outbox(order)
-        note = path.with_suffix(".json")
-        if not (path.exists() and note.exists()):
+        """The update already released for this very order on this very model, if there is one."""
+        path = self._outbox(order, model_in)
+        if not path.exists():
             return None
-        written = json.loads(note.read_bytes())
         data = path.read_bytes()
-        if written["model_in"] != model_in or written["sha256"] != sha256(data).hexdigest():
+        digest = sha256(data).hexdigest()
+        if isinstance(order.recipe, PrivateRecipe) and not self.ledger.find(
+            run_id=order.run_id, round_=order.round, update_sha256=digest
+        ):
             return None
-        update = w.from_bytes(data)
-        # The process may have died between outbox and ledger: then the ledger comes first.
-        self._account(order, written["sha256"])
-        return update
+        return w.from_bytes(data)
 
     def _release(self, order: RoundOrder, model_in: str, update: w.Weights) -> None:
         data = w.to_bytes(update)
-        digest = sha256(data).hexdigest()
-        path = self._outbox(order)
-        write_bytes(path, data)
-        note = {"model_in": model_in, "sha256": digest}
-        write_bytes(path.with_suffix(".json"), json.dumps(note).encode())
-        self._account(order, digest)
+        write_bytes(self._outbox(order, model_in), data)
+        self._account(order, sha256(data).hexdigest())
 
     def _account(self, order: RoundOrder, digest: str) -> None:
         recipe = order.recipe
@@ -401,16 +409,17 @@ class Store:
 
     # -- chance ------------------------------------------------------------------------------
 
-    def _randomness(self, round_: int) -> Randomness:
+    def _randomness(self, order: str) -> Randomness:
         """Seeded only where the run asked for it; else from the operating system.
 
         The draw of people must stay secret as well: the amplification by sampling that the
-        accountants count on holds only against someone who does not know who was drawn.
+        accountants count on holds only against someone who does not know who was drawn. Seeded noise
+        hangs on the whole order and the model: equal noise under two orders would cancel out.
         """
         if self.config.seed is None:
             keys = [os.urandom(32), os.urandom(32)]
         else:
-            named = f"{self.config.seed}/{self.config.name}/{round_}"
+            named = f"{self.config.seed}/{self.config.name}/{order}"
             keys = [sha256(f"{part}/{named}".encode()).digest() for part in ("sampling", "noise")]
         return Randomness(np.random.default_rng(int.from_bytes(keys[0])), GaussianNoise(keys[1]))
 
@@ -427,10 +436,25 @@ class Store:
             yield
 
 
-@lru_cache(maxsize=2)
-def _table(path: Path) -> FaceTable:
+def _read_table(path: Path) -> FaceTable:
     """The table of a path, read once in each process: all simulated stores share the array."""
+    try:
+        facts = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
+    return _table(path, facts.st_mtime_ns, facts.st_size)
+
+
+@lru_cache(maxsize=1)
+def _table(path: Path, changed: int, size: int) -> FaceTable:
     return load_faces(path)
+
+
+def _sha256_of(path: Path) -> str:
+    try:
+        return sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}).") from error
 
 
 def _reasons(admitted: Admitted[Any]) -> str:
@@ -443,9 +467,15 @@ def _utc(at: datetime) -> str:
 
 
 def _append_line(path: Path, content: Mapping[str, Any]) -> None:
+    """Append one line, durable; a torn line of an earlier crash is cut off first."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(json.dumps(content) + "\n")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            whole = os.pread(descriptor, os.fstat(descriptor).st_size, 0).rfind(b"\n") + 1
+            os.ftruncate(descriptor, whole)
+            os.pwrite(descriptor, json.dumps(content).encode() + b"\n", whole)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise LedgerError(f"{path} could not be written ({error.strerror}).") from error

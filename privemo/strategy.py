@@ -8,7 +8,7 @@ out of the round and named; the federation goes on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -28,8 +28,7 @@ from privemo.flower import (
     RecordDict,
     Strategy,
 )
-from privemo.store import RoundOrder
-from privemo.training import PrivateRecipe
+from privemo.orders import PrivateRecipe, RoundOrder
 
 __all__ = ["StoreAveraging", "check_update", "norm_bound"]
 
@@ -50,11 +49,13 @@ class _Round:
 class StoreAveraging(Strategy):
     """Average of updates with public weights: model + server_lr * sum(weight * update) / sum(weight).
 
-    The weights are the sizes that the stores *declared*, not the number of faces they used (Flower's
-    own `FedAvg` weighs by `num-examples`, which tells the server how many people agreed).
+    The weights are the public sizes that the server itself knows, not the number of faces used (Flower's
+    own `FedAvg` weighs by `num-examples`, which tells the server how many people agreed), and not what
+    a reply says of itself: one store could claim all the weight.
 
     Args:
         order_for: the order of a round; rounds count from 1 over the whole run, resumed or not.
+        sizes: for each store of the run its public size.
         on_whole_round: called with the round's manifest and the new weights once a round is whole.
         first_round: where to go on after an interruption.
         server_lr: step of the server; 1 is plain averaging.
@@ -64,12 +65,14 @@ class StoreAveraging(Strategy):
         self,
         order_for: OrderFor,
         on_whole_round: WholeRound,
+        sizes: Mapping[str, float],
         *,
         first_round: int = 1,
         server_lr: float = 1.0,
     ) -> None:
         self.order_for = order_for
         self.on_whole_round = on_whole_round
+        self.sizes = dict(sizes)
         self.first_round = first_round
         self.server_lr = server_lr
         self._round: _Round | None = None
@@ -108,19 +111,24 @@ class StoreAveraging(Strategy):
         now = self._round
         bound = norm_bound(now.order, sum(a.size for a in now.weights.values()))
         total: w.Weights = {name: np.zeros_like(a) for name, a in now.weights.items()}
-        weight_sum, stores = 0.0, {}
+        weight_sum = 0.0
+        stores: dict[str, dict[str, Any]] = {}
         # Sorted by store, so that the floating-point sum does not depend on who answered first.
-        for name, message in sorted(_by_store(replies), key=lambda pair: pair[0]):
-            stores[name], update, weight = _judge(message, now.weights, bound)
+        for reply in sorted(map(_read, replies), key=lambda reply: reply.name):
+            update = self._judge(reply, stores, now.weights, bound)
             if update is not None:
-                weight_sum += weight
+                weight_sum += self.sizes[reply.name]
                 for key, array in update.items():
-                    total[key] += np.float32(weight) * array
+                    total[key] += np.float32(self.sizes[reply.name]) * array
         if weight_sum == 0.0:
             reasons = "; ".join(f"{name}: {s['reason']}" for name, s in stores.items()) or "silence"
             raise RunError(f"No store could train in round {now.number} ({reasons}).")
         step = np.float32(self.server_lr / weight_sum)
         after = {name: now.weights[name] + step * total[name] for name in now.weights}
+        if not all(np.isfinite(array).all() for array in after.values()):
+            raise RunError(
+                f"Round {now.number} drove the model to infinity; lower the learning rate."
+            )
         manifest = {
             "schema": "privemo.round/1",
             "run_id": now.order.run_id,
@@ -133,6 +141,30 @@ class StoreAveraging(Strategy):
         }
         self.on_whole_round(now.number, manifest, after)
         return w.to_record(after), None
+
+    def _judge(
+        self, reply: _Reply, stores: dict[str, dict[str, Any]], model: w.Weights, bound: float
+    ) -> w.Weights | None:
+        """Enter a reply into the manifest's `stores`; its update, if it counts."""
+        name, facts = reply.name, reply.facts
+        if reply.update is not None:
+            try:
+                if name not in self.sizes:
+                    raise UpdateRejected("no such store takes part in this run")
+                if name in stores:
+                    raise UpdateRejected("this store answered before")
+                if facts["model_in"] != w.sha256(model):
+                    raise UpdateRejected("it starts from another model")
+                check_update(reply.update, model, bound=bound)
+                if w.sha256(reply.update) != facts["update_sha256"]:
+                    raise UpdateRejected("it is not the update that its manifest names")
+            except UpdateRejected as rejected:
+                facts = {**facts, "status": "failed", "reason": f"update rejected: {rejected}"}
+                reply = _Reply(name, facts, None)
+        # Someone who takes another store's name does not overwrite what that store said.
+        entry = name if name in self.sizes and name not in stores else f"{name} ({facts['node']})"
+        stores[entry] = {key: facts[key] for key in _KEPT}
+        return reply.update
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -186,50 +218,48 @@ def norm_bound(order: RoundOrder, parameters: int) -> float:
     return 2 * recipe.lr * recipe.steps * (signal + noise) / (1 - recipe.momentum)
 
 
-def _by_store(replies: Iterable[Message]) -> Iterable[tuple[str, Message]]:
-    for message in replies:
-        name = f"node-{message.metadata.src_node_id}"
-        if message.has_content():
-            name = protocol.unpack_manifest(message.content).get("store", name)
-        yield name, message
+_KEPT = ("status", "reason", "update_sha256", "consent_log_root")
 
 
-def _judge(
-    message: Message, model: w.Weights, bound: float
-) -> tuple[dict[str, Any], w.Weights | None, float]:
-    """What the manifest says of a store, and its update if it counts."""
-    nothing: dict[str, Any] = {
+@dataclass(frozen=True)
+class _Reply:
+    """A reply, read: the store it names, the facts it states, and its update if there is one."""
+
+    name: str
+    facts: dict[str, Any]
+    update: w.Weights | None
+
+
+def _read(message: Message) -> _Reply:
+    """Read a reply. Whatever is malformed becomes a failure of that node, never of the round."""
+    node = f"node-{message.metadata.src_node_id}"
+    facts: dict[str, Any] = {
+        "node": node,
         "status": "failed",
         "reason": None,
         "update_sha256": None,
         "consent_log_root": None,
+        "model_in": None,
     }
     if message.has_error():
-        return (
-            {**nothing, "reason": f"error: {message.error.reason or message.error.code}"},
-            None,
-            0,
-        )
-    declared = protocol.unpack_manifest(message.content)
-    seen = {
+        reason = f"error: {message.error.reason or message.error.code}"[:256]
+        return _Reply(node, {**facts, "reason": reason}, None)
+    try:
+        declared = protocol.unpack_manifest(message.content)
+        update = protocol.update_of(message.content)
+    except Exception as error:
+        reason = f"malformed reply: {error}"[:256]
+        return _Reply(node, {**facts, "reason": reason}, None)
+    facts |= {
         "update_sha256": declared["update-sha256"] or None,
         "consent_log_root": declared["consent-log-root"] or None,
+        "model_in": declared["model-in"],
     }
-    update = protocol.update_of(message.content)
     if update is None:
-        return {**seen, "status": "refused", "reason": declared["reason"] or "unstated"}, None, 0.0
-    weight = protocol.weight_of(message.content)
-    try:
-        if not (math.isfinite(weight) and weight > 0):
-            raise UpdateRejected(f"its weight is {weight}")
-        if declared["model-in"] != w.sha256(model):
-            raise UpdateRejected("it starts from another model")
-        check_update(update, model, bound=bound)
-        if w.sha256(update) != declared["update-sha256"]:
-            raise UpdateRejected("it is not the update that its manifest names")
-    except UpdateRejected as rejected:
-        return {**seen, "status": "failed", "reason": f"update rejected: {rejected}"}, None, 0.0
-    return {**seen, "status": "trained", "reason": None}, update, weight
+        facts |= {"status": "refused", "reason": declared["reason"] or "unstated"}
+    else:
+        facts |= {"status": "trained"}
+    return _Reply(declared["store"], facts, update)
 
 
 def _utc(at: datetime) -> str:

@@ -21,6 +21,7 @@ from privemo.errors import SettingsError
 from privemo.faces import Faces
 from privemo.machine import keep_freed_memory
 from privemo.models import to_input
+from privemo.orders import PlainRecipe, PrivateRecipe
 
 __all__ = [
     "PermittedNow",
@@ -34,29 +35,6 @@ __all__ = [
 
 PermittedNow = Callable[[int, NDArray[np.str_]], NDArray[np.bool_]]
 """Called with the number of a batch and the people drawn for it; answers who may still be used."""
-
-
-@dataclass(frozen=True)
-class PrivateRecipe:
-    """How one round of private training goes. All of it is public."""
-
-    noise_multiplier: float
-    sample_rate: float
-    steps: int
-    max_grad_norm: float
-    normaliser: float
-    lr: float
-    momentum: float
-
-
-@dataclass(frozen=True)
-class PlainRecipe:
-    """How one round of training without privacy goes."""
-
-    epochs: int
-    batch: int
-    lr: float
-    weight_decay: float
 
 
 @dataclass(frozen=True)

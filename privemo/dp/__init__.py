@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from privemo.dp.accounting import Mechanism, Spent, calibrate_noise, spent
+from privemo.dp.accounting import Mechanism, Spent, calibrate_noise, composed, spent
 from privemo.dp.engine import PersonIndex, PrivateStepper, sample_people
 from privemo.dp.noise import GaussianNoise
 
@@ -19,6 +19,7 @@ __all__ = [
     "PrivateStepper",
     "Spent",
     "calibrate_noise",
+    "composed",
     "sample_people",
     "spent",
 ]

@@ -17,7 +17,7 @@ from typing import Literal
 
 from privemo.errors import BudgetUnreachable, SettingsError
 
-__all__ = ["ACCOUNTANTS", "Mechanism", "Spent", "calibrate_noise", "spent"]
+__all__ = ["ACCOUNTANTS", "Mechanism", "Spent", "calibrate_noise", "composed", "spent"]
 
 ACCOUNTANTS = ("rdp", "prv")
 _MOST_NOISE = 1e5  # a model under more noise than this has learned nothing
@@ -70,16 +70,42 @@ def spent(history: Sequence[Mechanism], *, delta: float) -> Spent:
     Raises:
         SettingsError: `delta` is not between 0 and 1.
     """
+    return Spent(
+        composed(history, delta=delta, accountant="rdp"),
+        composed(history, delta=delta, accountant="prv"),
+        delta,
+    )
+
+
+def composed(history: Sequence[Mechanism], *, delta: float, accountant: str) -> float:
+    """Epsilon of `history` under one accountant alone.
+
+    Raises:
+        SettingsError: `delta` is not between 0 and 1, there is no such accountant, or it cannot cope
+            with so much privacy lost.
+    """
     _check_delta(delta)
+    if accountant not in ACCOUNTANTS:
+        raise SettingsError(
+            f"There is no accountant {accountant!r}; choose one of {', '.join(ACCOUNTANTS)}."
+        )
     merged: dict[tuple[float, float], int] = {}
     for m in history:
         if m.steps:
             key = (m.noise_multiplier, m.sample_rate)
             merged[key] = merged.get(key, 0) + m.steps
     if not merged:
-        return Spent(0.0, 0.0, delta)
+        return 0.0
     whole = tuple(sorted((noise, rate, steps) for (noise, rate), steps in merged.items()))
-    return Spent(_epsilon("rdp", whole, delta), _epsilon("prv", whole, delta), delta)
+    try:
+        value = _epsilon(accountant, whole, delta)
+    except (ArithmeticError, MemoryError, ValueError, RuntimeError) as error:
+        raise SettingsError(
+            f"The {accountant} accountant cannot bound this history ({error})."
+        ) from error
+    if math.isnan(value):
+        raise SettingsError(f"The {accountant} accountant gives no number for this history.")
+    return value
 
 
 def calibrate_noise(
@@ -114,7 +140,7 @@ def calibrate_noise(
 
     def cost(noise: float) -> float:
         mechanism = Mechanism(noise, sample_rate, total)
-        return _epsilon_of(accountant, mechanism, delta)
+        return composed([mechanism], delta=delta, accountant=accountant)
 
     if cost(_MOST_NOISE) > epsilon:
         raise BudgetUnreachable(
@@ -132,15 +158,6 @@ def calibrate_noise(
         else:
             high = middle
     return high
-
-
-def _epsilon_of(accountant: str, mechanism: Mechanism, delta: float) -> float:
-    if accountant not in ACCOUNTANTS:
-        raise SettingsError(
-            f"There is no accountant {accountant!r}; choose one of {', '.join(ACCOUNTANTS)}."
-        )
-    key = ((mechanism.noise_multiplier, mechanism.sample_rate, mechanism.steps),)
-    return _epsilon(accountant, key, delta)
 
 
 @lru_cache(maxsize=512)

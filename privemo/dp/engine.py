@@ -153,7 +153,9 @@ class PrivateStepper:
             self._noise.draw(sum(p.numel() for p in params)), [p.numel() for p in params]
         )
         for p, noise in zip(params, draws, strict=True):
-            p.grad = p.summed_grad.add(noise.view_as(p), alpha=std).div_(self.normaliser)
+            # In float64, so that neither a small clip nor a large normaliser rounds the noise away.
+            noisy = p.summed_grad.double().add_(noise.view_as(p).double(), alpha=std)
+            p.grad = noisy.div_(self.normaliser).float()
 
     def _accumulate(self, people: list[tuple[Tensor, Tensor]]) -> None:
         owner = torch.repeat_interleave(

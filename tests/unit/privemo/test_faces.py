@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from privemo.errors import DataError, SettingsError
-from privemo.faces import load_faces
+from privemo.faces import FaceTable, load_faces
 from tests.conftest import noise_faces
 
 
@@ -206,3 +206,31 @@ def test_the_digest_follows_the_content_and_not_the_compression(tmp_path: Path, 
     assert load_faces(save(tmp_path / "y.npz", label=np.zeros(80, int))).digest != (
         load_faces(npz).digest
     )
+
+
+def bands(table_bands: list[str], tmp_path: Path) -> FaceTable:
+    columns = noise_faces(len(table_bands) // 2)
+    columns["age_band"] = np.array(table_bands)
+    np.savez(tmp_path / "b.npz", **columns)
+    return load_faces(tmp_path / "b.npz")
+
+
+def test_one_face_that_is_a_childs_makes_the_person_a_child(tmp_path: Path) -> None:
+    given = ["65_plus", "under_13", "35_44", "unknown", "25_34", "25_34", "35_44", "who knows"]
+    table = bands(given, tmp_path)
+    people = table.band_of_people(np.arange(8))
+    assert people is not None
+    assert people.tolist() == ["under_13", "unknown", "25_34", "unknown"]
+
+
+def test_a_session_cannot_make_an_adult_of_a_child_in_the_table(tmp_path: Path) -> None:
+    table = bands(["13_15", "13_15", "25_34", "25_34"], tmp_path)
+    sealed = table.seal(np.arange(4), attested_age_band=np.array(["35_44"] * 3 + ["under_13"]))
+    assert sealed.attested_age_band is not None
+    assert sealed.attested_age_band.tolist() == ["13_15", "13_15", "35_44", "under_13"]
+
+
+@pytest.mark.parametrize("name", ["age_band", "est_age", "identity", "dup_group"])
+def test_a_column_that_decides_about_people_is_whole_or_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match=f"'{name}' has shape"):
+        load_faces(save(tmp_path / "s.npz", **{name: np.array("35_44")}))

@@ -103,7 +103,7 @@ def test_tampering_is_named(tmp_path: Path, attack: str, entry: int) -> None:
     else:
         lines[1] = lines[1][5:]
     path.write_text("\n".join(lines) + "\n")
-    with pytest.raises(LedgerError, match=f"entry {entry} "):
+    with pytest.raises(LedgerError, match=rf"entry {entry} |entries are missing"):
         Ledger(path)
 
 
@@ -112,12 +112,55 @@ def test_every_bit_flip_in_an_entry_is_found(tmp_path: Path) -> None:
     write(path, rounds=2)
     good = path.read_bytes()
     first_line = good.index(b"\n")
-    for position in range(first_line):
+    assert first_line > 100
+    for position in range(len(good)):
         flipped = bytearray(good)
         flipped[position] ^= 1 << (position % 8)
         path.write_bytes(bytes(flipped))
         with pytest.raises(LedgerError, match=r"entry [01]"):
             Ledger(path)
+
+
+def test_a_whole_entry_without_its_line_end_still_counts(tmp_path: Path) -> None:
+    path = tmp_path / "l.jsonl"
+    write(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    assert len(Ledger(path).entries) == 3
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_entries_cut_from_the_end_are_missed(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "l.jsonl"
+    write(path)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:kept]))
+    with pytest.raises(LedgerError, match="entries are missing"):
+        Ledger(path)
+
+
+def test_a_deleted_ledger_does_not_give_the_budget_back(tmp_path: Path) -> None:
+    write(tmp_path / "l.jsonl")
+    (tmp_path / "l.jsonl").unlink()
+    with pytest.raises(LedgerError, match="what was spent stays spent"):
+        Ledger(tmp_path / "l.jsonl")
+
+
+def test_a_crash_before_the_head_is_written_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "l.jsonl"
+    write(path, rounds=2)
+    head = (tmp_path / "l.head").read_bytes()
+    Ledger(path).append(round=3, **FIELDS)
+    (tmp_path / "l.head").write_bytes(head)
+    assert len(Ledger(path).entries) == 3
+
+
+@pytest.mark.parametrize("head", [b"", b"{}", b"[]", b'{"entries": "x", "hash": 1}'])
+def test_a_damaged_head_is_named(tmp_path: Path, head: bytes) -> None:
+    write(tmp_path / "l.jsonl")
+    (tmp_path / "l.head").write_bytes(head)
+    with pytest.raises(LedgerError, match=r"l\.head"):
+        Ledger(tmp_path / "l.jsonl")
 
 
 def test_a_torn_last_line_was_never_promised_and_is_cut_off(tmp_path: Path) -> None:

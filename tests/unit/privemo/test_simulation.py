@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from privemo import simulation
@@ -152,10 +151,10 @@ def test_a_run_that_cannot_be_prepared_leaves_nothing(tmp_path: Path) -> None:
 
 def test_one_store_too_small_is_left_out_and_the_federation_goes_on(tmp_path: Path) -> None:
     run = small_run(tmp_path)
-    rows = run.folder / "stores" / "store-02" / "rows.npz"
-    with np.load(rows) as old:
-        kept = {k: v[:6] for k, v in old.items()}
-    np.savez(rows, **kept)
+    store = run.store("store-02")
+    agreed = store.gate.still_permitted(store.table.person, Purpose.TRAINING, store.context)
+    store.registry.withdraw_many(sorted(set(store.table.person[agreed]))[3:])
+    store.close()
     simulation.run(run)
     stores = run.manifests()[0]["stores"]
     assert stores["store-01"]["status"] == "trained"

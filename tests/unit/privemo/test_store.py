@@ -12,10 +12,11 @@ import pytest
 
 from privemo import protocol
 from privemo import weights as w
-from privemo.errors import DataError, LedgerError, RunError
+from privemo.config import StoreConfig
+from privemo.errors import DataError, LedgerError, RunError, SettingsError
+from privemo.orders import PlainRecipe, RoundOrder, check_order, order_digest
 from privemo.runs import Run
-from privemo.store import RoundOrder, Store
-from privemo.training import PlainRecipe
+from privemo.store import Store
 from privemo_consent import AgeBand, Purpose
 from tests.support.small_runs import small_run
 
@@ -80,7 +81,8 @@ def test_a_crash_between_outbox_and_ledger_is_accounted_before_the_resend(
     run: Run, store: Store
 ) -> None:
     first = store.train_round(start(run), run.order_for(1))
-    (store.folder / "ledger.jsonl").unlink()  # as if the process had died before the entry
+    for name in ("ledger.jsonl", "ledger.head"):  # as if the process had died before the entry
+        (store.folder / name).unlink()
     again = store.train_round(start(run), run.order_for(1))
     assert again.update_sha256 == first.update_sha256
     assert [e.update_sha256 for e in store.ledger.entries] == [first.update_sha256]
@@ -105,7 +107,10 @@ def test_the_budget_is_a_wall(run: Run, store: Store) -> None:
     assert len(store.ledger.entries) == 2
 
 
-@pytest.mark.parametrize("greed", [{"noise_multiplier": 0.3}, {"steps": 300}, {"sample_rate": 1.0}])
+@pytest.mark.parametrize(
+    "greed",
+    [{"noise_multiplier": 0.3}, {"steps": 300}, {"sample_rate": 1.0, "normaliser": 10.0}],
+)
 def test_a_server_that_asks_for_more_than_agreed_meets_the_wall(
     run: Run, store: Store, greed: dict[str, float]
 ) -> None:
@@ -131,10 +136,140 @@ def test_a_private_store_never_trains_without_privacy(run: Run, store: Store) ->
     assert store.train_round(start(run), order).reason == "recipe_refused"
 
 
-def test_fewer_people_than_a_batch_expects_is_a_refusal(run: Run, store: Store) -> None:
-    refused = store.train_round(start(run), changed(run.order_for(1), normaliser=500.0))
-    assert refused.reason == "too_few_people"
+def test_fewer_people_than_a_batch_expects_is_a_refusal(tmp_path: Path) -> None:
+    run = small_run(tmp_path, declared_people=500)
+    store = run.store("store-01")
+    try:
+        refused = store.train_round(start(run), run.order_for(1))
+        assert refused.reason == "too_few_people"
+        assert store.ledger.entries == ()
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize(
+    "lever",
+    [
+        {"normaliser": 7.0},  # searching for the private number of people
+        {"steps": 0},
+        {"steps": 10**9},
+        {"steps": True},
+        {"max_grad_norm": 7.5e-46},  # noise of this size rounds to zero
+        {"lr": 1e30},
+        {"lr": float("inf")},
+        {"momentum": 1.0},
+        {"momentum": -1.0},
+        {"sample_rate": "0.5"},
+        {"noise_multiplier": 1e-3},
+    ],
+)
+def test_a_dishonest_servers_levers_do_not_move(
+    run: Run, store: Store, lever: dict[str, object]
+) -> None:
+    refused = store.train_round(start(run), changed(run.order_for(1), **lever))
+    assert refused.reason == "recipe_refused"
     assert store.ledger.entries == ()
+    assert used_people(store) == set()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        {"run_id": "../../pwned"},
+        {"run_id": "/pwned"},
+        {"run_id": "another"},
+        {"run_id": 5},
+        {"run_id": [1, 2]},
+        {"round": -1},
+        {"round": True},
+        {"threads": 10**9},
+        {"model": 3},
+    ],
+)
+def test_an_order_for_another_run_or_of_no_sense_is_refused(
+    run: Run, store: Store, name: dict[str, object]
+) -> None:
+    before = sorted(p.name for p in store.folder.iterdir() if not p.name.startswith("consent"))
+    refused = store.train_round(start(run), dataclasses.replace(run.order_for(1), **name))
+    assert refused.reason == "recipe_refused"
+    after = sorted(p.name for p in store.folder.iterdir() if not p.name.startswith("consent"))
+    assert set(after) - set(before) <= {".lock", "refusals.jsonl"}
+
+
+def test_a_release_is_booked_as_what_it_was_and_not_as_the_next_order_says(
+    run: Run, store: Store
+) -> None:
+    """The ledger fails once; then the server asks again, more cheaply."""
+    path = store.folder / "ledger.jsonl"
+    path.mkdir()  # a ledger that cannot be opened
+    with pytest.raises(LedgerError):
+        store.train_round(start(run), run.order_for(1))
+    path.rmdir()
+    cheap = changed(run.order_for(1), noise_multiplier=1000.0, steps=1)
+    result = store.train_round(start(run), cheap)
+    (entry,) = store.ledger.entries
+    assert (entry.noise_multiplier, entry.steps) == (1000.0, 1)
+    assert entry.update_sha256 == result.update_sha256
+    names = {p.name for p in (store.folder / "outbox").glob("*.safetensors")}
+    assert len(names) <= 2
+    honest = store.train_round(start(run), run.order_for(1))
+    assert honest.update_sha256 != result.update_sha256
+
+
+def test_what_was_not_yet_released_is_not_released_after_a_withdrawal(
+    run: Run, store: Store
+) -> None:
+    first = store.train_round(start(run), run.order_for(1))
+    for name in ("ledger.jsonl", "ledger.head"):  # it never left
+        (store.folder / name).unlink()
+    someone = min(used_people(store))
+    store.registry.withdraw(someone)
+    again = store.train_round(start(run), run.order_for(1))
+    assert again.update_sha256 != first.update_sha256
+
+
+def test_seeded_noise_is_never_the_same_under_two_orders(run: Run, store: Store) -> None:
+    """Equal noise would cancel out in the difference of two updates."""
+    order, model = run.order_for(1), w.sha256(start(run))
+    others = [
+        changed(order, sample_rate=1e-6),
+        changed(order, lr=0.5),
+        dataclasses.replace(order, round=2),
+        dataclasses.replace(order, run_id="other"),
+    ]
+    names = [order_digest(o, model) for o in (order, *others)] + [order_digest(order, "0" * 64)]
+    draws = [store._randomness(name).noise.draw(16).numpy().tobytes() for name in names]
+    assert len(set(draws)) == len(draws)
+    assert order_digest(dataclasses.replace(order, threads=7), model) == names[0]
+
+
+def test_every_order_of_an_honest_server_passes(run: Run) -> None:
+    check_order(run.order_for(1))
+    check_order(dataclasses.replace(run.order_for(1), recipe=PlainRecipe(1, 8, 0.1, 0.0)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 5}, {"epsilon_budget": None}, {"withdrawals": [["p1", 1, 1]]}],
+)
+def test_a_store_of_real_people_takes_no_settings_of_a_simulation(
+    store: Store, change: dict[str, object]
+) -> None:
+    real = {"registry_mode": "production", "seed": None, "withdrawals": [], "epsilon_budget": 8.0}
+    facts = {**store.config.model_dump(by_alias=True), **real}
+    StoreConfig.of(**facts)
+    with pytest.raises(SettingsError, match=r"real people|simulation only"):
+        StoreConfig.of(**{**facts, **change})
+
+
+def test_edited_answers_about_age_are_refused(run: Run) -> None:
+    path = run.folder / "stores" / "store-01" / "rows.npz"
+    with np.load(path) as old:
+        rows = dict(old)
+    rows["train_attested"] = np.full_like(rows["train_attested"], "35_44")
+    np.savez(path, **rows)
+    with pytest.raises(DataError, match=r"rows\.npz changed"):
+        run.store("store-01")
 
 
 def test_minors_are_never_used(run: Run, store: Store) -> None:
@@ -203,9 +338,6 @@ def test_a_replaced_face_table_is_refused(run: Run) -> None:
         columns = dict(old)
     columns["images"] = columns["images"][::-1]
     np.savez(data, **columns)
-    from privemo import store as module
-
-    module._table.cache_clear()
     with pytest.raises(DataError, match="changed since"):
         run.store("store-01")
 
@@ -214,14 +346,13 @@ def test_what_leaves_a_store_holds_no_pseudonym_count_label_or_picture(
     run: Run, store: Store
 ) -> None:
     result = store.train_round(start(run), run.order_for(1))
-    content = protocol.pack_result(result, store="store-01", weight=store.config.declared_people)
+    content = protocol.pack_result(result, store="store-01")
     manifest = protocol.unpack_manifest(content)
     assert set(manifest) == {"store", "reason", "update-sha256", "model-in", "consent-log-root"}
-    assert dict(content[protocol.METRICS]) == {"weight": 10}
     update = protocol.update_of(content)
     assert update is not None
     assert {k: v.shape for k, v in update.items()} == {k: v.shape for k, v in start(run).items()}
-    assert set(content) == {protocol.METRICS, protocol.MANIFEST, protocol.UPDATE}
+    assert set(content) == {protocol.MANIFEST, protocol.UPDATE}
 
 
 def test_an_order_survives_the_wire(run: Run) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +14,7 @@ from click.core import ParameterSource
 from rich.table import Table
 
 from privemo.cli.common import out, print_json, progress, say
-from privemo.errors import SettingsError
+from privemo.errors import RunInterrupted, SettingsError
 
 if TYPE_CHECKING:
     from privemo.config import RunSettings
@@ -243,7 +245,7 @@ def _run_new(data: Path, folder: Path, settings: RunSettings, engine: str, json_
 
     started = time.monotonic()
     table = load_faces(data)
-    with progress() as bar:
+    with _resumable(folder), progress() as bar:
         listener = _Watch(bar, settings.rounds)
         run = simulation.prepare(
             table,
@@ -265,12 +267,26 @@ def _go_on(folder: Path, json_: bool) -> None:
 
     started = time.monotonic()
     run = Run(folder)
-    with progress() as bar:
+    with _resumable(folder), progress() as bar:
         listener = _Watch(bar, run.settings.rounds, done=len(run.manifests()))
         simulation.run(run, engine=run.facts["engine"], listener=listener)
         simulation.finish(run, listener=listener)
         report = _audited(folder, bar)
     _show(report, folder, time.monotonic() - started, json_)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Ctrl-C between the rounds, while reading held-out faces or auditing: say how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if not (folder / "run.json").exists():
+            raise
+        raise RunInterrupted(
+            "Stopped; every whole round and all spent epsilon are kept. "
+            f"Go on with: privemo simulate --resume {folder}"
+        ) from stop
 
 
 class _Watch:

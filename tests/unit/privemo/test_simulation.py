@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,25 @@ def test_what_went_wrong_in_a_store_is_said_to_whoever_runs_the_simulation(tmp_p
         (run.folder / "stores" / name / "ledger.jsonl").write_text("{}\n")
     with pytest.raises(RunError, match=r"LedgerError.*entry 0 is unreadable.*backup"):
         simulation.run(run)
+
+
+def test_what_went_wrong_in_a_store_stays_on_its_machine(tmp_path: Path) -> None:
+    """Flower sends the text of an exception to the server: only the kind of ours may leave."""
+    run = small_run(tmp_path)
+    (run.folder / "stores" / "store-02" / "ledger.jsonl").write_text("{}\n")
+    simulation.run(run)
+    facts = run.manifests()[0]["stores"]
+    failed = {name: f for name, f in facts.items() if f["status"] == "failed"}
+    assert [f["reason"] for f in failed.values()] == ["error: LedgerError"]
+    assert str(tmp_path) not in json.dumps(run.manifests())
+
+
+def test_two_processes_do_not_drive_one_run(tmp_path: Path) -> None:
+    run = small_run(tmp_path)
+    with (run.folder / ".lock").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(RunError, match="another process"):
+            simulation.run(run)
 
 
 def test_training_without_privacy_says_so_and_keeps_no_ledger(tmp_path: Path) -> None:

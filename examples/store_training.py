@@ -34,18 +34,51 @@ CONTROLLER = privemo.Party(
     address="1 Example Street",
     contact="shop@example.org",
 )
-NOTICE = privemo.Notice(
-    notice_id="training",
-    version=1,
-    language="en",
-    text="We train a model that reads four expressions on pictures of your face. They stay in this shop.",
-    controller=CONTROLLER,
-    purposes=(privemo.Purpose.TRAINING,),
-    jurisdictions=("IE",),
-    recipients=("nobody",),
-    storage_location="this shop",
-    retention_days=30,
-    withdrawal_method="at the kiosk, in one step",
+NOTICE = privemo.Notice.model_validate(
+    {
+        "notice_id": "training",
+        "version": 1,
+        "language": "en",
+        "text": (
+            "Example Shop would like to train a model that reads four expressions on pictures of your "
+            "face. We do so only with your explicit consent. The pictures stay in this shop for 30 days "
+            "and are then deleted. You may say no: you shop here just as before. You may take your yes "
+            "back at any time: at the kiosk, in one step. You may see your pictures, have them put right, "
+            "have them deleted, have their use put on hold, or take them with you. "
+            "Ask shop@example.org, or complain to the Data Protection Commission."
+        ),
+        "controller": CONTROLLER,
+        "purposes": ["training"],
+        "jurisdictions": ["IE"],
+        "recipients": "none",
+        "storage_location": "in this shop",
+        "retention_days": 30,
+        "withdrawal_method": "at the kiosk, in one step",
+        "representative": "none",
+        "data_protection_officer": "none",
+        "transfers": "none",
+        "rights": ["access", "rectification", "erasure", "restriction", "portability"],
+        "authority": privemo.Party(
+            id="dpc",
+            name="Data Protection Commission",
+            address="6 Pembroke Row, Dublin",
+            contact="https://www.dataprotection.ie",
+            type="authority",
+        ),
+        "data_required": False,
+        "refusal": "you shop here just as before",
+        "automated_decisions": "none",
+        # What the record holds as a code, and the words of the text that tell it.
+        "told": {
+            "training": "to train a model that reads four expressions",
+            "lawful_basis": "only with your explicit consent",
+            "access": "see your pictures",
+            "rectification": "have them put right",
+            "erasure": "have them deleted",
+            "restriction": "have their use put on hold",
+            "portability": "take them with you",
+        },
+    }
 )
 
 

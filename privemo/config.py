@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from privemo.errors import SettingsError
 
-__all__ = ["PlainSettings", "PrivacySettings", "RunSettings", "StoreConfig"]
+NamelessReason = Literal["minor", "unknown_age", "suspected_minor", "no_record"]
+"""Why a face was turned away of which nothing is kept but a count."""
+
+__all__ = [
+    "Counted",
+    "NamelessReason",
+    "PlainSettings",
+    "PrivacySettings",
+    "RunSettings",
+    "StoreConfig",
+]
 
 
 class _Settings(BaseModel):
@@ -125,6 +134,13 @@ class RunSettings(_Settings):
         return max(1, int(share // unit) * int(unit))
 
 
+class Counted(_Settings):
+    """Faces, and the persons they are of."""
+
+    faces: int = Field(ge=0)
+    persons: int = Field(ge=0)
+
+
 class StoreConfig(_Settings):
     """What one store's own machine knows (`store.json`); the server never sees it.
 
@@ -132,12 +148,9 @@ class StoreConfig(_Settings):
     agreed meets the store's own wall.
     """
 
-    schema_: Literal["privemo.store/1"] = Field("privemo.store/1", alias="schema")
+    schema_: Literal["privemo.store/2"] = Field("privemo.store/2", alias="schema")
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    data: Path
-    digest: str
     run_id: str
-    rows_sha256: str
     registry_mode: Literal["simulation", "production"]
     epsilon_budget: float | None
     delta: float = 1e-5
@@ -148,6 +161,8 @@ class StoreConfig(_Settings):
     jurisdiction: str = "IE"
     sensitive: tuple[str, ...] = ()
     seed: int | None = None
+    turned_away: dict[Literal["train", "test"], dict[NamelessReason, Counted]] = {}
+    """Who was turned away when faces were captured and left no name: by part and reason."""
     withdrawals: tuple[tuple[str, int, int], ...] = ()
     """Simulated shoppers who change their mind: (person, round, batch)."""
 

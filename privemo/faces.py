@@ -55,6 +55,16 @@ class Faces:
     def __len__(self) -> int:
         return len(self.label)
 
+    def take(self, rows: IntArray) -> Faces:
+        """The faces of some rows."""
+        return Faces(
+            images=self.images[rows],
+            label=self.label[rows],
+            person=self.person[rows],
+            face_id=self.face_id[rows],
+            columns={name: column[rows] for name, column in self.columns.items()},
+        )
+
 
 @dataclass(frozen=True)
 class FaceTable:

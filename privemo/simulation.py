@@ -1,7 +1,7 @@
 """A whole chain of stores on one machine: prepare, run, finish.
 
 `prepare` lays out the run folder as it would stand on the server and on each store's machine, with
-simulated consents (marked so in every record). `run` drives the Flower app on an engine. `finish` reads the
+simulated consents (marked so in every record) and the faces of those who agreed in each store's vault. `run` drives the Flower app on an engine. `finish` reads the
 held-out faces and leaves the model. The audit is a matter of `privemo_audits` and files alone.
 """
 
@@ -25,15 +25,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privemo import weights as w
+from privemo.capture import Part, capture
 from privemo.config import RunSettings, StoreConfig
 from privemo.dp import calibrate_noise
 from privemo.errors import PrivemoError, RunError, RunInterrupted
 from privemo.faces import FaceTable
-from privemo.files import write_bytes, write_json
+from privemo.files import write_json
 from privemo.models import build_model, count_parameters
 from privemo.recipes import default_lr
 from privemo.runs import Run
-from privemo_consent import ConsentMix, ConsentRegistry, Party, simulate_consents
+from privemo_consent import (
+    ConsentMix,
+    ConsentRegistry,
+    Context,
+    Party,
+    Setting,
+    simulate_consents,
+)
 
 __all__ = ["Engine", "Listener", "finish", "prepare", "run"]
 
@@ -80,7 +88,8 @@ def prepare(
 
     Args:
         table: the faces.
-        data: where the table was read from; stores read their own rows from there.
+        data: where the table was read from. Nothing of the run refers to it: each store has the faces
+            of people who agreed in its own vault.
         out: the run folder to make; must not exist, or be empty.
         settings: of the run.
         engine: written into the run's facts.
@@ -107,7 +116,7 @@ def prepare(
     try:
         draft.mkdir(parents=True)
         run_id = _run_id(table, settings)
-        names = _lay_out_stores(table, data, draft, settings, people, run_id, listener)
+        names = _lay_out_stores(table, draft, settings, people, run_id, listener)
         facts = _facts(table, settings, engine, names, run_id, privacy, weights, origin)
         facts["declared_people"] = people
         write_json(draft / "run.json", facts)
@@ -170,7 +179,11 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def finish(prepared: Run, *, listener: Listener | None = None) -> None:
-    """Write the finished model and each store's predictions on its held-out faces."""
+    """Write the finished model and each store's predictions on its held-out faces.
+
+    Then the demographic labels are deleted from every vault (EU AI Act 10(5)): the audit reads what it needs
+    of them in `predictions.csv`, and may be repeated from there. Finishing once more leaves those as they are.
+    """
     weights = prepared.finish()
     for done, name in enumerate(prepared.stores, start=1):
         store = prepared.store(name)
@@ -180,6 +193,12 @@ def finish(prepared: Run, *, listener: Listener | None = None) -> None:
             store.close()
         if listener:
             listener({"event": "predicted", "done": done, "of": len(prepared.stores)})
+    for name in prepared.stores:  # once all are written, so that a crash in between can be mended
+        store = prepared.store(name)
+        try:
+            store.forget_demographics()
+        finally:
+            store.close()
 
 
 # -- engines -------------------------------------------------------------------------------------
@@ -252,7 +271,6 @@ def _run_on_ray(prepared: Run) -> None:
 
 def _lay_out_stores(
     table: FaceTable,
-    data: Path,
     folder: Path,
     settings: RunSettings,
     people: int,
@@ -270,10 +288,7 @@ def _lay_out_stores(
             folder / "stores" / name,
             StoreConfig(
                 name=name,
-                data=data.resolve(),
-                digest=table.digest,
                 run_id=run_id,
-                rows_sha256="",
                 registry_mode="simulation",
                 epsilon_budget=settings.privacy.epsilon if settings.privacy else None,
                 delta=settings.privacy.delta if settings.privacy else 1e-5,
@@ -320,29 +335,27 @@ def _lay_out_store(
             true_age_band=table.band_of_people(rows),
             mix=MIXES[settings.consents],
         )
-    attested = simulated.attested_age_band[who]
+        attested = simulated.attested_age_band[who]
+        door: dict[Part, tuple[NDArray[np.int64], NDArray[np.str_]]] = {
+            "train": (train, attested[: len(train)]),
+            "test": (test, attested[len(train) :]),
+        }
+        turned_away = {
+            part: capture(
+                registry,
+                table,
+                those,
+                part=part,
+                context=Context(setting=Setting.RETAIL, jurisdiction=config.jurisdiction),
+                attested_age_band=said,
+                challenge_age=config.challenge_age,
+                sensitive=config.sensitive,
+            )
+            for part, (those, said) in door.items()
+        }
     withdrawals = _schedule(simulated.will_withdraw, settings, consent_seed)
-    digest = _write_rows(folder / "rows.npz", train, test, attested)
-    config = config.model_copy(update={"withdrawals": withdrawals, "rows_sha256": digest})
+    config = config.model_copy(update={"withdrawals": withdrawals, "turned_away": turned_away})
     write_json(folder / "store.json", config.model_dump(mode="json", by_alias=True))
-
-
-def _write_rows(
-    path: Path, train: NDArray[np.int64], test: NDArray[np.int64], attested: NDArray[np.str_]
-) -> str:
-    """Write which rows are the store's, and what people said of their age; returns its sha256."""
-    from io import BytesIO
-
-    buffer = BytesIO()
-    np.savez(
-        buffer,
-        train=train,
-        test=test,
-        train_attested=attested[: len(train)],
-        test_attested=attested[len(train) :],
-    )
-    write_bytes(path, buffer.getvalue())
-    return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
 def _schedule(

@@ -1,4 +1,7 @@
-"""One store: the faces, the consent registry, the ledger and the outbox on its own machine.
+"""One store: the vault of faces, the consent registry, the ledger and the outbox on its own machine.
+
+A store has no face table. Faces stand in the vault of its registry, each sealed under the key of its
+person, and come out through the gate alone (`privemo.capture`).
 
 Nothing here runs on the server. What leaves is an update (a difference of weights, noised), the
 root of the consent log, and a reason when the store does not take part.
@@ -15,11 +18,10 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -28,33 +30,40 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from privemo import heldout
 from privemo import weights as w
+from privemo.capture import PURPOSE_OF, Admission, Part, asked, demographics, faces_of
 from privemo.config import StoreConfig
 from privemo.dp import GaussianNoise, Mechanism, composed, spent
 from privemo.errors import (
     BudgetExhausted,
-    DataError,
     LedgerError,
     NoFacesAdmitted,
     RunError,
     SettingsError,
     TooFewPeople,
 )
-from privemo.faces import Faces, FaceTable, load_faces
+from privemo.faces import Faces
 from privemo.files import read_json, write_bytes
 from privemo.ledger import Ledger
 from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder, check_order, order_digest
 from privemo.training import Randomness, predict, train_plain, train_private
 from privemo_consent import (
-    Admitted,
     ConsentGate,
     ConsentRegistry,
     Context,
+    Erased,
+    ItemKind,
     Purpose,
+    RegistryBusyError,
     Setting,
+    UnknownPersonError,
+    Vault,
 )
 
 __all__ = ["RoundResult", "Store"]
+
+TRIES = 5  # reads of a vault from which somebody is erased meanwhile
 
 FLOOR_OF_PEOPLE = 2
 """Without privacy a store still needs this many people: one person's model is that person's data."""
@@ -75,32 +84,21 @@ class Store:
     """The private side of one store.
 
     Args:
-        folder: holds `store.json`, `rows.npz` and `consent.sqlite`; everything else is written there.
+        folder: holds `store.json`, `consent.sqlite` and its keys; everything else is written there.
 
     Raises:
-        RunError: the folder is incomplete.
-        DataError: the face table changed since the run was prepared.
+        RunError: the folder is incomplete, or was made by another version.
+        privemo_consent.ConsentError: the registry or its key folder cannot be opened.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        content = read_json(self.folder / "store.json", schema="privemo.store/1")
+        content = read_json(self.folder / "store.json", schema="privemo.store/2")
         self.config = StoreConfig.of(**content)
-        data = self.config.data
-        self.table = _read_table(data if data.is_absolute() else (self.folder / data).resolve())
-        if self.table.digest != self.config.digest:
-            raise DataError(
-                f"{self.table.name} changed since this run was prepared; restore the file or start "
-                "a new run."
-            )
-        if _sha256_of(self.folder / "rows.npz") != self.config.rows_sha256:
-            raise DataError(
-                f"{self.folder / 'rows.npz'} changed since this run was prepared: who said what of "
-                "their age stands in it. Restore the file or start a new run."
-            )
         self.registry = ConsentRegistry.open(
             self.folder / "consent.sqlite", mode=self.config.registry_mode
         )
+        self.vault = Vault(self.registry)
         self.gate = ConsentGate(self.registry, challenge_age=self.config.challenge_age)
         self.context = Context(setting=Setting.RETAIL, jurisdiction=self.config.jurisdiction)
 
@@ -166,7 +164,7 @@ class Store:
     def _train(self, weights: w.Weights, order: RoundOrder, model_in: str) -> w.Weights:
         if isinstance(order.recipe, PrivateRecipe):
             self._check_budget(order.recipe)
-        admitted = self._admit("train", Purpose.TRAINING, order.run_id, order.round)
+        admitted = self._admit("train", order.run_id, order.round)
         people = len(np.unique(admitted.faces.person))
         self._check_people(people, order.recipe)
         model = w.model_for(order.model, weights)
@@ -223,18 +221,22 @@ class Store:
         for person, round_, at_batch in self.config.withdrawals:
             if (round_, at_batch) == (order.round, batch):
                 self._withdraw(person)
-        ok, seq = self._consistent_decision(drawn)
-        if ok.any():
-            self.registry.record_use(
-                drawn[ok],
-                Purpose.TRAINING,
-                run=order.run_id,
-                round=order.round,
-                store=self.config.name,
-                batch=batch,
-                log_seq=seq,
-            )
-        return ok
+        while True:
+            ok, seq = self._consistent_decision(drawn)
+            try:
+                if ok.any():
+                    self.registry.record_use(
+                        drawn[ok],
+                        Purpose.TRAINING,
+                        run=order.run_id,
+                        round=order.round,
+                        store=self.config.name,
+                        batch=batch,
+                        log_seq=seq,
+                    )
+            except UnknownPersonError:  # erased since the decision: ask again, without them
+                continue
+            return ok
 
     def _consistent_decision(self, drawn: NDArray[np.str_]) -> tuple[NDArray[np.bool_], int]:
         """Who may be used, and the length of the log that said so.
@@ -250,7 +252,7 @@ class Store:
 
     def _withdraw(self, person: str) -> None:
         """A simulated shopper changes their mind; once, also when a round is trained again."""
-        if self.registry.decide(person, Purpose.TRAINING, self.context).permit:
+        if self.registry.preview(person, Purpose.TRAINING, self.context).permit:
             self.registry.withdraw(person)
 
     # -- what leaves -------------------------------------------------------------------------
@@ -313,19 +315,31 @@ class Store:
         """Read the held-out faces of those who agreed to a fairness audit; returns how many.
 
         Writes `predictions.csv` in the store's folder (AI Act 10(5): labels of groups have their own
-        purpose and never leave with an update).
+        purpose and never leave with an update). Once `forget_demographics` was called, what was
+        written before stays: it could not be written again.
 
         Raises:
             RunError: the file cannot be written.
         """
-        import pandas as pd
+        path = self.folder / "predictions.csv"
+        if self._demographics_are_gone() and path.exists():
+            return heldout.count_rows(path)
+        faces, columns = self._held_out(run_id)
+        probabilities = predict(w.model_for(model, weights), faces.images)
+        heldout.write_table(path, self.config.name, faces, columns, probabilities)
+        return len(faces)
 
+    def _held_out(self, run_id: str) -> tuple[Faces, heldout.Columns]:
+        """Faces that may be measured, and their sensitive columns; the use is logged."""
         try:
-            admitted = self._admit("test", Purpose.FAIRNESS_AUDIT, run_id, 0)
+            admitted = self._admit("test", run_id, 0)
         except NoFacesAdmitted:
-            faces = self._empty_faces()
-        else:
-            faces = admitted.faces
+            return heldout.joined(faces_of([]), {}, self.config.sensitive)
+        found = {}
+        if self.config.sensitive:
+            found = demographics(self.vault, self.gate, self.context)
+        faces, columns = heldout.joined(admitted.faces, found, self.config.sensitive)
+        if len(faces):
             self.registry.record_use(
                 np.unique(faces.person),
                 Purpose.FAIRNESS_AUDIT,
@@ -335,56 +349,74 @@ class Store:
                 batch=0,
                 log_seq=admitted.log_seq,
             )
-        probabilities = predict(w.model_for(model, weights), faces.images)
-        frame = pd.DataFrame(
-            {
-                "store": self.config.name,
-                "person": faces.person,
-                "face": faces.face_id,
-                "label": faces.label,
-                "prediction": probabilities.argmax(1),
-                **{
-                    f"p_{name}": probabilities[:, i].round(5)
-                    for i, name in enumerate(("happy", "sad", "neutral", "surprise"))
-                },
-                **{name: faces.columns[name].astype(np.str_) for name in self.config.sensitive},
-            }
-        )
-        write_bytes(
-            self.folder / "predictions.csv",
-            frame.to_csv(index=False, lineterminator="\n").encode(),
-        )
-        return len(frame)
+        return faces, columns
 
-    def _empty_faces(self) -> Faces:
-        none = np.empty(0, dtype=np.int64)
-        text = np.empty(0, dtype=np.str_)
-        columns = dict.fromkeys(self.config.sensitive, text)
-        return Faces(np.empty((0, 48, 48), np.uint8), none, text, text, columns)
+    def forget_demographics(self) -> int:
+        """Delete the sensitive columns from the vault; returns how many items (AI Act 10(5)).
+
+        For after the audit has what it needs: `predictions.csv` is read by it and no more.
+        """
+        return self.vault.delete(kind=ItemKind.DEMOGRAPHIC)
+
+    def _demographics_are_gone(self) -> bool:
+        return bool(self.config.sensitive) and not self.vault.counts()[ItemKind.DEMOGRAPHIC]
+
+    # -- erasure -----------------------------------------------------------------------------
+
+    def erase(self, persons: Sequence[str], *, cause: str = "request") -> Erased:
+        """Erase people from registry and vault, backups included, and from this store's files.
+
+        What a model learned of them before stays in it; its bound is epsilon.
+
+        Raises:
+            privemo_consent.UnknownPersonError: someone has no record; nothing changed.
+            privemo_consent.RegistryError, KeyFileError: nothing was acknowledged; ask again.
+            RunError: erased, but `predictions.csv` could not be written: call `forget_erased`.
+        """
+        done = self.registry.erase_many(persons, cause=cause)
+        self.forget_erased()
+        return done
+
+    def forget_erased(self) -> int:
+        """Take people without a record out of `predictions.csv`; returns how many rows went.
+
+        For erasures that were asked of the registry itself, as a kiosk does.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        path = self.folder / "predictions.csv"
+        if not path.exists():
+            return 0
+        return heldout.keep_persons(path, self.registry.persons())
 
     # -- the gate ----------------------------------------------------------------------------
 
-    def _admit(self, part: str, purpose: Purpose, run_id: str, round_: int) -> Admitted[Faces]:
-        rows, attested = self._rows(part)
-        admitted = self.gate.admit(
-            self.table.seal(rows, attested_age_band=attested), purpose, self.context
-        )
+    def _admit(self, part: Part, run_id: str, round_: int) -> Admission:
+        purpose = PURPOSE_OF[part]
+        admitted = self._ask(part, purpose)
         self._log_admission(admitted, purpose, run_id, round_)
-        if not len(admitted.rows):
+        if not len(admitted.faces):
             raise NoFacesAdmitted(
-                f"{self.config.name}: of {len(rows)} faces the gate admitted none for {purpose.value}; "
-                f"reasons: {_reasons(admitted)}."
+                f"{self.config.name}: of {admitted.counts['asked']['faces']} faces the gate admitted "
+                f"none for {purpose.value}; reasons: {admitted.reasons}."
             )
         return admitted
 
-    def _rows(self, part: str) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
-        with np.load(self.folder / "rows.npz", allow_pickle=False) as rows:
-            return rows[part], rows[f"{part}_attested"]
+    def _ask(self, part: Part, purpose: Purpose) -> Admission:
+        """Ask the gate about everyone; again when a kiosk erased somebody in between."""
+        for attempt in range(1, TRIES + 1):
+            sealed = asked(self.vault, part, self.config.turned_away.get(part, {}))
+            try:
+                return Admission.of(sealed, self.gate.admit(sealed, purpose, self.context))
+            except RegistryBusyError:
+                if attempt == TRIES:
+                    raise
+        raise AssertionError("unreachable")
 
     def _log_admission(
-        self, admitted: Admitted[Faces], purpose: Purpose, run_id: str, round_: int
+        self, admitted: Admission, purpose: Purpose, run_id: str, round_: int
     ) -> None:
-        c = admitted.counts
         line = {
             "schema": "privemo.admission/1",
             "at": _utc(admitted.at),
@@ -392,12 +424,7 @@ class Store:
             "round": round_,
             "purpose": purpose.value,
             "log_seq": admitted.log_seq,
-            "asked": {"faces": c.asked_faces, "persons": c.asked_persons},
-            "admitted": {"faces": c.admitted_faces, "persons": c.admitted_persons},
-            "refused": {
-                "faces": {str(k): v for k, v in sorted(c.refused_faces.items())},
-                "persons": {str(k): v for k, v in sorted(c.refused_persons.items())},
-            },
+            **admitted.counts,
         }
         _append_line(self.folder / "admissions.jsonl", line)
 
@@ -434,32 +461,6 @@ class Store:
                     f"{self.config.name} is being trained by another process; wait for it to end."
                 ) from error
             yield
-
-
-def _read_table(path: Path) -> FaceTable:
-    """The table of a path, read once in each process: all simulated stores share the array."""
-    try:
-        facts = path.stat()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
-    return _table(path, facts.st_mtime_ns, facts.st_size)
-
-
-@lru_cache(maxsize=1)
-def _table(path: Path, changed: int, size: int) -> FaceTable:
-    return load_faces(path)
-
-
-def _sha256_of(path: Path) -> str:
-    try:
-        return sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror}).") from error
-
-
-def _reasons(admitted: Admitted[Any]) -> str:
-    refused: Mapping[Any, int] = admitted.counts.refused_faces
-    return ", ".join(f"{reason} {count}" for reason, count in sorted(refused.items())) or "none"
 
 
 def _utc(at: datetime) -> str:

@@ -149,7 +149,7 @@ class Intake:
         if row.simulated and not self._journal.simulated:
             raise SimulatedRefused("this consent is simulated: a production registry refuses it")
         check_validity(row.valid_for)
-        purposes = self._purposes(row.purposes)
+        purposes = self.check_purposes(row.purposes)
         nid = self.notice(row.notice, purposes)
         role = Role(row.role)
         staff = is_staff(role)
@@ -198,7 +198,7 @@ class Intake:
         reason = Reason.UNKNOWN_AGE if rule is AgeRule.UNKNOWN_AGE else Reason.MINOR
         self._by_age[(rule, jurisdiction)] += 1
         self.refused[reason] += 1
-        pid = self._journal.state.index.get(person)
+        pid = self._journal.state.people.pid(person)
         if pid is not None:
             given = [
                 purpose
@@ -215,7 +215,13 @@ class Intake:
             self._rules[key] = age_rule(AgeBand(age_band), jurisdiction)
         return self._rules[key]
 
-    def _purposes(self, purposes: tuple[Purpose, ...]) -> tuple[Purpose, ...]:
+    def check_purposes(self, purposes: tuple[Purpose, ...]) -> tuple[Purpose, ...]:
+        """Return ``purposes`` when they are some, each once.
+
+        Raises:
+            MalformedError: they are not.
+
+        """
         found = self._named.get(purposes)
         if found is None:
             found = self._named[purposes] = _purposes(purposes)

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 from . import merkle
 from .errors import MalformedError, ProofError
-from .keys import SigningKey, VerifyingKey
-from .note import Note, open_note, sign_note
+from .keys import SigningKey
+from .note import Note, NoteKey, open_note, sign_note
 
-__all__ = ["Checkpoint", "open_checkpoint", "sign_checkpoint"]
+__all__ = ["Checkpoint", "check_extends", "open_checkpoint", "sign_checkpoint", "uses_origin"]
 
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
@@ -72,6 +72,28 @@ class Checkpoint:
         return found
 
 
+def uses_origin(origin: str) -> str:
+    """Return the origin of the log of uses that belongs to the events log ``origin``.
+
+    Two logs under one key must not share an origin: a head of one would pass for the other's.
+    """
+    return f"{origin}/uses"
+
+
+def check_extends(previous: Checkpoint, head: Checkpoint, proof: Sequence[bytes]) -> None:
+    """Check that ``head`` only appended to ``previous``.
+
+    Raises:
+        ProofError: another origin, a shorter log, or another history (C2SP tlog-checkpoint).
+        MalformedError: a proof that is none.
+    """
+    if previous.origin != head.origin:
+        raise ProofError(f"got origin {head.origin!r}, want {previous.origin!r}")
+    if head.size < previous.size:
+        raise ProofError(f"got size {head.size}, want at least {previous.size}: rolled back")
+    merkle.verify_consistency(previous.size, head.size, proof, previous.root, head.root)
+
+
 def sign_checkpoint(
     head: Checkpoint,
     *keys: SigningKey,
@@ -92,18 +114,14 @@ def sign_checkpoint(
         MalformedError: a proof that is none.
     """
     if previous is not None:
-        if previous.origin != head.origin:
-            raise ProofError(f"got origin {head.origin!r}, want {previous.origin!r}")
-        if head.size < previous.size:
-            raise ProofError(f"got size {head.size}, want at least {previous.size}: rolled back")
-        merkle.verify_consistency(previous.size, head.size, proof, previous.root, head.root)
+        check_extends(previous, head, proof)
     elif len(proof):
         raise ProofError("a first checkpoint has nothing to be consistent with")
     return sign_note(head.text, *keys)
 
 
 def open_checkpoint(
-    note: str | bytes, known: Iterable[VerifyingKey], *, origin: str
+    note: str | bytes, known: Iterable[NoteKey], *, origin: str
 ) -> tuple[Checkpoint, Note]:
     """Check a signed checkpoint of the log ``origin``; return it with its note.
 

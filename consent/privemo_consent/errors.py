@@ -16,13 +16,18 @@
     ├── ClockBackwardsError      the clock runs behind the log: set the clock
     ├── RegistryError            the file or its use is wrong: see the remedy in the message
     │   ├── RegistryMissingError
+    │   ├── WitnessMissingError  the witness's place is not there: plug it in, mount it
     │   ├── RegistryExistsError
     │   ├── ModeMismatchError    simulation and production must not be mixed
     │   ├── RegistryBusyError    another process held the lock too long: try again
     │   ├── RegistryFullError    no space, or not writable: nothing was recorded
     │   └── RegistryUnreadableError  not a registry, damaged, or gone: decisions refuse
     ├── TamperedError            an entry is not what was written; ``entry`` names it
+    │   ├── RolledBackError      the log is shorter than a witness saw it: bring the newest back
+    │   └── ForkedError          the log and a witness tell two histories: keep both, find out why
     ├── KeyFileError             a key's file is missing, open to others, or no key
+    ├── ErasedKeyError           the person's key was destroyed: nothing under it can be read again
+    ├── PlacesPendingError       done here, not yet in every place: see ``places``, then finish
     ├── SignatureError           a signature does not hold, or nobody known has signed
     ├── MalformedError           bytes or numbers that no honest party produces
     └── ProofError               a Merkle proof does not show what it claims
@@ -30,15 +35,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 __all__ = [
     "BackdatedRefused",
     "ClockBackwardsError",
     "ConsentError",
+    "ErasedKeyError",
+    "ForkedError",
     "KeyFileError",
     "MalformedError",
     "MinorRefused",
     "ModeMismatchError",
     "NoticeRefused",
+    "PlacesPendingError",
     "ProofError",
     "Refused",
     "RegistryBusyError",
@@ -47,6 +57,7 @@ __all__ = [
     "RegistryFullError",
     "RegistryMissingError",
     "RegistryUnreadableError",
+    "RolledBackError",
     "SignatureError",
     "SimulatedRefused",
     "StaffRefused",
@@ -55,6 +66,7 @@ __all__ = [
     "UnknownAgeRefused",
     "UnknownPersonError",
     "ValidityRefused",
+    "WitnessMissingError",
 ]
 
 
@@ -114,6 +126,10 @@ class RegistryMissingError(RegistryError):
     """No registry at this path."""
 
 
+class WitnessMissingError(RegistryError):
+    """No witness at this path: an unplugged stick or a share that is not mounted, most likely."""
+
+
 class RegistryExistsError(RegistryError):
     """Something stands at this path already; nothing was overwritten."""
 
@@ -147,12 +163,41 @@ class TamperedError(ConsentError):
         self.entry = entry
 
 
+class RolledBackError(TamperedError):
+    """The log is shorter than a witness remembers it: an old copy stands in its place."""
+
+
+class ForkedError(TamperedError):
+    """The log holds another history than a witness remembers: entries were rewritten."""
+
+
 class MalformedError(ConsentError, ValueError):
     """Input that no honest party produces: refused before it is hashed or compared."""
 
 
 class KeyFileError(ConsentError):
     """A key's file is missing, readable by others, not a key, or locked by another passphrase."""
+
+
+class ErasedKeyError(ConsentError):
+    """The person's key was destroyed: nothing sealed under it can be read any more."""
+
+
+class PlacesPendingError(ConsentError):
+    """What was asked is done here, but some copies of the keys could not be reached.
+
+    Attributes:
+        places: the folders that still hold what was to be destroyed.
+
+    """
+
+    def __init__(self, places: tuple[Path, ...]) -> None:
+        named = ", ".join(str(place) for place in places)
+        super().__init__(
+            f"done here, but {named} still holds what was to be destroyed: make it reachable "
+            "and finish (KeyFolder.finish), or strike it off if it is lost for good"
+        )
+        self.places = places
 
 
 class SignatureError(ConsentError):

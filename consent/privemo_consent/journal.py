@@ -1,52 +1,78 @@
 """The append-only write path: drafts become leaves under the write lock, or nothing happens.
 
 A transaction takes the lock, reads what other processes appended, checks every transition against
-that, and appends. It commits durably before it returns; whoever is told of a withdrawal can pull
-the plug (GDPR 7(3); REQUIREMENTS 11, 32).
+that, appends, and signs the new head of the log. It commits durably before it returns; whoever is
+told of a withdrawal can pull the plug (GDPR 7(3); REQUIREMENTS 11, 32).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
 from . import leaves, schema
 from .errors import ClockBackwardsError, RegistryUnreadableError, TransitionRefused
-from .log import MerkleLog, insert_rows
+from .keyfolder import KeyFolder
+from .log import MerkleLog
+from .people import People
 from .records import Notice
-from .state import State
-from .store import Store, pairs
+from .signing import Signer
+from .state import KeyState, State
+from .storage import Store, insert_rows, pairs
 from .times import Clock, iso, to_us
 from .transaction import Draft, Refusal, Transaction, plain_row
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "Writing"]
 
 _DAY_US = 86_400_000_000
+_META = {"mode", "registry_id", "controller"}
+
+
+@dataclass(slots=True)
+class Writing:
+    """One open transaction on the events log: what to append, and on which connection."""
+
+    connection: sa.Connection
+    size: int
+    rows: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Journal:
     """The events log with its state in memory. Every method is safe for threads."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, keys: KeyFolder | None, clock: Clock) -> None:
         self.store = store
+        self.keys = keys
         self.log = MerkleLog(schema.EVENTS_LOG, schema.events)
         self.lock = threading.RLock()
         self.clock = clock
         self._seen = 0
-        self.state = State()
         with store.read() as connection:
             self.meta: dict[str, str] = pairs(connection.execute(sa.select(schema.meta)))
-            key = connection.execute(
-                sa.select(schema.secrets.c.value).where(schema.secrets.c.name == "subject")
-            ).scalar()
-        missing = {"mode", "registry_id", "controller"} - self.meta.keys()
-        if missing or not isinstance(key, bytes):
-            raise RegistryUnreadableError(f"{store.path} is a registry that was never finished")
-        self.key: bytes = key
+        if _META - self.meta.keys():
+            raise RegistryUnreadableError(f"{store.where} is a registry that was never finished")
+        self.registry_id = self.meta["registry_id"]
         self.simulated = self.meta["mode"] != "production"
+        self.state = self.fresh_state()
+        self.signer = Signer(keys)
+
+    def keys_needed(self) -> KeyFolder:
+        """Return the key folder.
+
+        Raises:
+            KeyFileError: the registry was opened without one.
+
+        """
+        return self.state.people.keys
+
+    def fresh_state(self) -> State:
+        """Return a state that has read nothing yet, with lookups of its own."""
+        return State(People(self.keys, self.registry_id))
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -70,22 +96,65 @@ class Journal:
     def refresh(self) -> State:
         """Bring the state up to what every process has committed. The caller holds ``lock``."""
         with self.store.read() as connection:
-            size = self.log.size(connection)
-            if size != self.state.seq:
-                self._advance(connection, size)
+            self.catch_up(connection)
         return self.state
 
-    def _advance(self, connection: sa.Connection, size: int) -> None:
-        try:
-            self.state.advance(connection, size)
-        except BaseException:
-            self.state = State()  # half-read arrays must not answer anything
-            raise
+    def catch_up(self, connection: sa.Connection) -> int:
+        """Bring the state up to what ``connection`` sees; return the length of the log."""
+        if self.keys is not None:
+            self.keys.refresh()  # whatever another process destroyed is dropped here too
+        size = self.log.size(connection)
+        if size != self.state.seq:
+            try:
+                self.state.advance(connection, size)
+            except BaseException:
+                self.state = self.fresh_state()  # half-read arrays must not answer anything
+                raise
+        return size
 
     # -- writing -----------------------------------------------------------------------------
 
-    def append(self, drafts: Sequence[Draft], refusals: Iterable[Refusal] = ()) -> list[Any]:
+    @contextmanager
+    def writing(self) -> Iterator[Writing]:
+        """Hold the write lock with the state up to date; append and sign what was put into rows.
+
+        Raises:
+            RegistryBusyError, RegistryFullError, RegistryUnreadableError, KeyFileError
+
+        """
+        with self.lock, self.store.write() as connection:
+            work = Writing(connection, self.catch_up(connection))
+            yield work
+            if work.rows:
+                people = [row.pop("person", None) for row in work.rows]
+                self.log.append(connection, work.size, work.rows)
+                size = work.size + len(work.rows)
+                self.signer.sign(connection, self.log, size, self._after(work))
+                for row, person in zip(work.rows, people, strict=True):
+                    row["person"] = person
+        self.signer.publish(self)
+
+    def _after(self, work: Writing) -> tuple[KeyState, int]:
+        """Return what the log will say of keys once ``work`` is in."""
+        special = (leaves.KINDS.index("registry"), leaves.KINDS.index("key"))
+        changes = [row["leaf"] for row in work.rows if row["kind"] in special]
+        return self.state.keys.after(changes, max(row["recorded"] for row in work.rows))
+
+    def append(
+        self,
+        drafts: Sequence[Draft],
+        refusals: Iterable[Refusal] = (),
+        *,
+        erase: Sequence[str] = (),
+        cause: str = "request",
+    ) -> list[Any]:
         """Append what the drafts ask for and count the refusals, all of it or nothing.
+
+        Args:
+            drafts: changes of state.
+            refusals: people refused for their age.
+            erase: persons to erase, after the drafts.
+            cause: why, one of `leaves.CAUSES`.
 
         Returns:
             For each event written, its row: the columns of `schema.events` and ``person``.
@@ -98,22 +167,25 @@ class Journal:
 
         """
         refusals = [refusal for refusal in refusals if refusal.count]
-        if not drafts and not refusals:
+        if not drafts and not refusals and not erase:
             return []
-        with self.lock, self.store.write() as connection:
-            size = self.log.size(connection)
-            self._advance(connection, size)
+        with self.writing() as work:
             now = self._now_for(drafts)
-            work = Transaction(self.state, connection, now, key=self.key, simulated=self.simulated)
+            task = Transaction(
+                self.state,
+                work.connection,
+                now,
+                registry_id=self.registry_id,
+                simulated=self.simulated,
+            )
             # Refusals first: they carry the moment of the entry before them, not their own.
-            rows = [self._age_row(refusal, now) for refusal in refusals]
-            rows.extend(row for draft in drafts if (row := work.event(draft)) is not None)
-            insert_rows(connection, schema.persons, work.new_persons)
-            people = [row.pop("person", None) for row in rows]
-            self.log.append(connection, size, rows)
-        for row, person in zip(rows, people, strict=True):
-            row["person"] = person
-        return rows
+            work.rows.extend(self._age_row(refusal, now) for refusal in refusals)
+            work.rows.extend(row for draft in drafts if (row := task.event(draft)) is not None)
+            gone = [task.erasure(person, cause) for person in erase]
+            work.rows.extend(gone)
+            insert_rows(work.connection, schema.persons, task.new_persons)
+            _erase_rows(work.connection, [row["pid"] for row in gone])
+        return work.rows
 
     def _now_for(self, drafts: Sequence[Draft]) -> int:
         try:
@@ -124,6 +196,19 @@ class Journal:
                 raise
             return max(self._seen, self.state.recorded)
 
+    def announce(self, kind: str, leaf_at: Callable[[int], bytes], nid: int | None = None) -> None:
+        """Append one entry that is about no person.
+
+        Args:
+            kind: of the entry.
+            leaf_at: given the moment, in microseconds, returns the leaf.
+            nid: the notice's row, where it is about one.
+
+        """
+        with self.writing() as work:
+            now = self.now()
+            work.rows.append(plain_row(kind, leaf_at(now), now, self.simulated, nid=nid))
+
     def register(self, notice: Notice) -> None:
         """Bring a notice into force; a notice that is already registered changes nothing.
 
@@ -131,22 +216,19 @@ class Journal:
             TransitionRefused: a later version stands, or this version with another text.
 
         """
-        with self.lock, self.store.write() as connection:
-            size = self.log.size(connection)
-            self._advance(connection, size)
+        with self.writing() as work:
             if notice.hash in self.state.notice_rows:
                 return
             self._check_version(notice)
-            now = self.now()
-            connection.execute(
-                sa.insert(schema.notices).values(
-                    nid=len(self.state.notices),
-                    hash=notice.hash,
-                    notice_id=notice.notice_id,
-                    version=notice.version,
-                    body=notice.body,
-                )
-            )
+            now, nid = self.now(), len(self.state.notices)
+            values = {
+                "nid": nid,
+                "hash": notice.hash,
+                "notice_id": notice.notice_id,
+                "version": notice.version,
+                "body": notice.body,
+            }
+            work.connection.execute(sa.insert(schema.notices), [values])
             leaf = leaves.notice_leaf(
                 notice=notice.hash,
                 notice_id=notice.notice_id,
@@ -154,8 +236,7 @@ class Journal:
                 recorded=now,
                 simulated=self.simulated,
             )
-            row = plain_row("notice", leaf, now, self.simulated, nid=len(self.state.notices))
-            self.log.append(connection, size, [row])
+            work.rows.append(plain_row("notice", leaf, now, self.simulated, nid=nid))
 
     def _check_version(self, notice: Notice) -> None:
         for row in self.state.notices:
@@ -178,3 +259,12 @@ class Journal:
         row = plain_row("age_refusal", leaf, day, self.simulated)
         row["recorded"] = self.state.recorded
         return row
+
+
+def _erase_rows(connection: sa.Connection, pids: Sequence[int]) -> None:
+    """Take everything out of the database that tells who these rows were (GDPR 17)."""
+    nothing = dict.fromkeys(("handle", "sealed", "wrapped", "epoch"))
+    for pid in pids:
+        connection.execute(sa.delete(schema.items).where(schema.items.c.pid == pid))
+        row = sa.update(schema.persons).where(schema.persons.c.pid == pid)
+        connection.execute(row.values(**nothing))

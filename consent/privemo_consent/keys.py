@@ -120,6 +120,21 @@ class SigningKey:
         """Draw a new key."""
         return cls(name, Ed25519PrivateKey.generate())
 
+    @classmethod
+    def from_secret(cls, name: str, secret: bytes) -> SigningKey:
+        """Make the key of 32 secret bytes, as `secret` gives them.
+
+        Raises:
+            MalformedError: not 32 bytes.
+        """
+        if not isinstance(secret, bytes) or len(secret) != _PUBLIC_BYTES:
+            raise MalformedError(f"an Ed25519 private key is {_PUBLIC_BYTES} bytes")
+        return cls(name, Ed25519PrivateKey.from_private_bytes(secret))
+
+    def secret(self) -> bytes:
+        """Return the 32 private bytes (RFC 8032), for a key folder to seal: for nothing else."""
+        return self._private.private_bytes_raw()
+
     @property
     def name(self) -> str:
         """The name it signs under."""

@@ -1,9 +1,9 @@
 """What the log's leaves say, and how they are read back: canonical JSON, no identifier in any.
 
 A consent leaf names its person by ``subject``, an HMAC-SHA-256 over record id and person under a
-key that is itself an HMAC of the person's random nonce under the registry's key (REQUIREMENTS 23;
-GDPR 5(1)(c), 25). Two leaves of one person share nothing, and without the nonce (destroyed by
-erasure) no leaf can be tied to a person, even by someone who guesses the id.
+random key of that person's own (REQUIREMENTS 23; GDPR 5(1)(c), 25). Two leaves of one person share
+nothing, and without the key (destroyed by erasure) no leaf can be tied to a person, even by someone
+who guesses the id.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from .terms import ConsentStatus, Purpose, Role
 from .times import from_us, iso, parse_iso
 
 __all__ = [
+    "CAUSES",
+    "KEY_OPS",
     "KINDS",
     "PURPOSES",
     "ROLES",
@@ -27,15 +29,22 @@ __all__ = [
     "age_refusal_leaf",
     "columns",
     "consent_leaf",
+    "erasure_leaf",
     "event_of",
+    "exposure_leaf",
     "genesis_leaf",
+    "key_leaf",
+    "match_consent",
     "notice_leaf",
-    "subject_key",
     "subject_tag",
 ]
 
 _SCHEMA = "privemo.log/1"
-KINDS = ("registry", "notice", "consent", "age_refusal")
+KINDS = ("registry", "notice", "consent", "age_refusal", "key", "erasure", "exposure")
+#: What a ``key`` entry can say: of a signing key, and of an epoch of person keys.
+KEY_OPS = ("begin", "revoke", "epoch", "forget")
+#: Why a person was erased; ``restore``: a backup still held who had been erased after it was made.
+CAUSES = ("request", "retention", "controller", "restore")
 PURPOSES = tuple(Purpose)
 STATUSES = tuple(ConsentStatus)
 ROLES = tuple(Role)
@@ -50,12 +59,15 @@ _FIELDS: dict[str, frozenset[str]] = {
     "age_refusal": frozenset(
         {"schema", "kind", "rule", "count", "jurisdiction", "day", "simulated"}
     ),
+    "key": frozenset({"schema", "kind", "op", "key", "ends_others", "recorded_at", "simulated"}),
+    "erasure": frozenset(
+        {"schema", "kind", "record_id", "subject", "cause", "recorded_at", "simulated"}
+    ),
+    "exposure": frozenset({"schema", "kind", "notice", "place", "recorded_at", "simulated"}),
 }
-
-
-def subject_key(registry_key: bytes, nonce: bytes) -> bytes:
-    """Return the key of one person's subject tags."""
-    return hmac.digest(registry_key, b"privemo.subject-key/1\0" + nonce, "sha256")
+#: The first version's genesis named no key; its first key follows as an entry of its own.
+_OPTIONAL = {"registry": frozenset({"key"})}
+_VOCABULARY = {"key": {"op": KEY_OPS}, "erasure": {"cause": CAUSES}}
 
 
 def subject_tag(key: bytes, record_id: str, person: str) -> str:
@@ -65,13 +77,17 @@ def subject_tag(key: bytes, record_id: str, person: str) -> str:
 
 
 def genesis_leaf(
-    *, registry_id: str, mode: str, controller: str, recorded: int, simulated: bool
+    *, registry_id: str, mode: str, controller: str, key: str, recorded: int, simulated: bool
 ) -> bytes:
-    """Return leaf 0, which pins what the registry is; ``controller`` is the party's SHA-256."""
+    """Return leaf 0, which pins what the registry is.
+
+    ``controller`` is the party's SHA-256, ``key`` the first signing key as C2SP writes it.
+    """
     return canonical_bytes(
         {
             "schema": _SCHEMA,
             "kind": "registry",
+            "key": key,
             "registry_id": registry_id,
             "mode": mode,
             "controller": controller,
@@ -92,6 +108,63 @@ def notice_leaf(
             "notice": notice,
             "notice_id": notice_id,
             "version": version,
+            "recorded_at": iso(recorded),
+            "simulated": simulated,
+        }
+    )
+
+
+def key_leaf(
+    *, op: str, key: str, ends_others: int | None, recorded: int, simulated: bool
+) -> bytes:
+    """Return the leaf of a change of keys.
+
+    Args:
+        op: one of `KEY_OPS`.
+        key: the signing key as C2SP writes it, or ``epoch:N`` for an epoch of person keys.
+        ends_others: when the other signing keys stop counting; microseconds, with ``begin`` only.
+        recorded: microseconds.
+        simulated: of the registry.
+
+    """
+    return canonical_bytes(
+        {
+            "schema": _SCHEMA,
+            "kind": "key",
+            "op": op,
+            "key": key,
+            "ends_others": None if ends_others is None else iso(ends_others),
+            "recorded_at": iso(recorded),
+            "simulated": simulated,
+        }
+    )
+
+
+def erasure_leaf(
+    *, record_id: str, subject: str, cause: str, recorded: int, simulated: bool
+) -> bytes:
+    """Return the leaf of a person's erasure; once done nobody can tell whose it was (GDPR 17)."""
+    return canonical_bytes(
+        {
+            "schema": _SCHEMA,
+            "kind": "erasure",
+            "record_id": record_id,
+            "subject": subject,
+            "cause": cause,
+            "recorded_at": iso(recorded),
+            "simulated": simulated,
+        }
+    )
+
+
+def exposure_leaf(*, notice: str, place: str, recorded: int, simulated: bool) -> bytes:
+    """Return the leaf of people being told that a system reads expressions (AI Act 50(3))."""
+    return canonical_bytes(
+        {
+            "schema": _SCHEMA,
+            "kind": "exposure",
+            "notice": notice,
+            "place": place,
             "recorded_at": iso(recorded),
             "simulated": simulated,
         }
@@ -164,6 +237,14 @@ _CONSENT = re.compile(
 )
 
 
+def match_consent(leaf: bytes) -> re.Match[str] | None:
+    """Return the match of a consent leaf, its fields as named groups; None for anything else."""
+    try:
+        return _CONSENT.fullmatch(leaf.decode("utf-8"))
+    except UnicodeDecodeError:
+        return None
+
+
 def parse(leaf: bytes) -> dict[str, Any]:
     """Parse one leaf of the events log.
 
@@ -185,11 +266,16 @@ def parse(leaf: bytes) -> dict[str, Any]:
         raise MalformedError(f"got schema {value.get('schema')!r}, kind {kind!r}")
     if kind == "consent":
         raise MalformedError("a consent entry with fields missing, unknown or out of vocabulary")
-    if value.keys() != _FIELDS[kind]:
-        odd = sorted(value.keys() ^ _FIELDS[kind])
-        raise MalformedError(f"kind {kind} with fields missing or unknown: {', '.join(odd)}")
+    odd = (value.keys() ^ _FIELDS[kind]) - _OPTIONAL.get(kind, frozenset())
+    if odd:
+        raise MalformedError(
+            f"kind {kind} with fields missing or unknown: {', '.join(sorted(odd))}"
+        )
     if not isinstance(value["simulated"], bool):
         raise MalformedError("simulated is neither true nor false")
+    for name, allowed in _VOCABULARY.get(kind, {}).items():
+        if value[name] not in allowed:
+            raise MalformedError(f"kind {kind} with {name} {value[name]!r}")
     return value
 
 

@@ -7,10 +7,13 @@ national ages below never open a door: they only say which rule refused (REQUIRE
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
+from types import MappingProxyType
 
 from .errors import MalformedError, ValidityRefused
+from .jurisdictions import STRICTEST_AGE_OF_CONSENT, age_of_consent, jurisdictions
 from .terms import AgeBand, ConsentStatus, Role, Setting
 
 __all__ = [
@@ -36,16 +39,12 @@ CHALLENGE_AGE = 25.0
 #: No consent outlives this without renewal (DPV guide 8.5.4 asks a finite term; two years is ours).
 MAX_VALIDITY = timedelta(days=2 * 366)
 
-#: The age from which a child consents alone to information-society services: GDPR 8(1) and the
-#: national laws under it; for the US, COPPA (16 CFR 312). From secondary sources: see docs.
-AGE_OF_CONSENT: dict[str, int] = {
-    **dict.fromkeys(("BE", "EE", "FI", "GB", "IS", "LV", "MT", "NO", "PT", "SE", "US"), 13),
-    **dict.fromkeys(("AT", "BG", "CY", "ES", "IT", "LT"), 14),
-    **dict.fromkeys(("CZ", "DK", "FR", "GR", "SI"), 15),
-    **dict.fromkeys(("DE", "HR", "HU", "IE", "LI", "LU", "NL", "PL", "RO", "SK"), 16),
-}
-#: GDPR 8(1)'s own age, for every country without a lower one.
-STRICTEST_AGE_OF_CONSENT = 16
+#: The age from which a child consents alone to information-society services, by country: GDPR 8(1)
+#: and the national laws under it; for the US, COPPA (16 CFR 312). Each with its source in
+#: `jurisdictions`.
+AGE_OF_CONSENT: Mapping[str, int] = MappingProxyType(
+    {place.code: place.age_of_consent for place in jurisdictions() if len(place.code) == 2}
+)
 
 _LOWEST_AGE = {AgeBand.UNDER_13: 0, AgeBand.FROM_13: 13, AgeBand.FROM_16: 16}
 
@@ -59,11 +58,6 @@ class AgeRule(StrEnum):
     BELOW_NATIONAL_AGE = "below_national_age"
     #: old enough for the national law, still a minor: privemo never reads minors (AADC 7, 9, 12)
     MINOR_NEVER_READ = "minor_never_read"
-
-
-def age_of_consent(jurisdiction: str) -> int:
-    """Return the national age; 16 for a country the table does not name (GDPR 8(1))."""
-    return AGE_OF_CONSENT.get(jurisdiction[:2], STRICTEST_AGE_OF_CONSENT)
 
 
 def age_rule(age_band: AgeBand, jurisdiction: str) -> AgeRule | None:
@@ -122,16 +116,29 @@ def check_challenge_age(age: float) -> float:
 
 _S = ConsentStatus
 _NOT_LIVE = frozenset(_S) - {_S.GIVEN, _S.RENEWED}
+_ONCE_LIVE = frozenset({_S.GIVEN, _S.RENEWED, _S.EXPIRED})
 #: From which states each state may be reached; ``None`` is "no record yet". A live consent whose
-#: term is over counts as ``ConsentExpired`` here, with or without an event that says so.
-TRANSITIONS: dict[ConsentStatus, frozenset[ConsentStatus | None]] = {
-    _S.REQUESTED: _NOT_LIVE | {None},
-    _S.REQUEST_DEFERRED: frozenset({_S.REQUESTED}),
-    _S.REFUSED: _NOT_LIVE | {None},
-    _S.GIVEN: _NOT_LIVE | {None},
-    _S.RENEWED: frozenset({_S.GIVEN, _S.RENEWED, _S.EXPIRED}),
-    _S.EXPIRED: frozenset({_S.GIVEN, _S.RENEWED, _S.EXPIRED}),
-    _S.WITHDRAWN: frozenset({_S.GIVEN, _S.RENEWED, _S.EXPIRED}),
-    _S.REVOKED: frozenset({_S.GIVEN, _S.RENEWED, _S.EXPIRED}),
-    _S.INVALIDATED: frozenset(_S) | {None},
-}
+#: term is over counts as ``ConsentExpired`` here, with or without an event that says so. The states
+#: and what each means are DPV's (guide to 27560, 8.5.2); which steps a record can take is ours:
+#:
+#: - nobody is asked while their consent is live: the request would end it; they renew instead;
+#: - only a request that stands open can be put off (DPV: a notice dismissed without an answer);
+#: - a yes, a no and a request are open to whoever has no live consent, whatever came before:
+#:   people may change their minds (GDPR 7(3));
+#: - what ends a consent needs one to end; after it nothing is left to withdraw or revoke;
+#: - a record can be found invalid at any time, also before anyone asked (staff; a child's yes);
+#: - nothing is ever written as unknown: that is how a record is read that came from elsewhere.
+TRANSITIONS: Mapping[ConsentStatus, frozenset[ConsentStatus | None]] = MappingProxyType(
+    {
+        _S.UNKNOWN: frozenset(),
+        _S.REQUESTED: _NOT_LIVE | {None},
+        _S.REQUEST_DEFERRED: frozenset({_S.REQUESTED}),
+        _S.REFUSED: _NOT_LIVE | {None},
+        _S.GIVEN: _NOT_LIVE | {None},
+        _S.RENEWED: _ONCE_LIVE,
+        _S.EXPIRED: _ONCE_LIVE,
+        _S.WITHDRAWN: _ONCE_LIVE,
+        _S.REVOKED: _ONCE_LIVE,
+        _S.INVALIDATED: frozenset(_S) | {None},
+    }
+)

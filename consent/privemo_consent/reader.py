@@ -14,15 +14,19 @@ import sqlalchemy as sa
 from . import leaves, schema
 from .errors import ClockBackwardsError, ConsentError, MalformedError, TamperedError
 from .handle import RegistryHandle
+from .keyfolder import KeyFolder
+from .keys import KeyRing
 from .leaves import KINDS, PURPOSES, STATUSES
 from .policy import CHALLENGE_AGE, AgeRule, check_challenge_age
 from .records import ConsentEvent, Context, Decision, Notice, Use
 from .rules import REASONS
 from .snapshot import Snapshot
 from .state import State
-from .store import Store
+from .signing import latest_checkpoint
+from .storage import Store
 from .terms import AgeBand, ConsentStatus, Purpose, Reason
 from .times import Clock, from_us, to_us, utcnow
+from .uses import LoggedDecision
 from .verify import Verified, verify_registry
 
 __all__ = ["LogHead", "RegistryReader"]
@@ -37,6 +41,16 @@ _ENDED = (
 )
 
 
+class _Question(NamedTuple):
+    """What is asked of one person."""
+
+    person: str
+    purpose: Purpose
+    at: int | None
+    ages: list[float] | None
+    bands: list[str] | None
+
+
 class LogHead(NamedTuple):
     """How long the log is, and the root of its tree in hexadecimal."""
 
@@ -47,10 +61,10 @@ class LogHead(NamedTuple):
 class RegistryReader(RegistryHandle):
     """The reading half of `ConsentRegistry`."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
-        super().__init__(store, clock)
+    def __init__(self, store: Store, keys: KeyFolder | None, clock: Clock) -> None:
+        super().__init__(store, keys, clock)
         self._snapshots: dict[Purpose, Snapshot] = {}
-        self._past = State()
+        self._past = self._journal.fresh_state()
 
     # -- deciding ------------------------------------------------------------------------------
 
@@ -67,6 +81,11 @@ class RegistryReader(RegistryHandle):
     ) -> Decision:
         """Answer whether this person's face may be used, here and now. Fails closed.
 
+        The answer is logged as a use before it is given, against the very state of the log that it saw: no
+        withdrawal can slip in between (GDPR 7(3); AI Act 12). It survives the death of the process; the
+        next durable change makes it survive a power failure. What cannot be logged is refused, as
+        ``not_logged``. `preview` asks without a trace.
+
         Args:
             person: pseudonymous id.
             purpose: what for.
@@ -82,34 +101,92 @@ class RegistryReader(RegistryHandle):
                 goes wrong in deciding refuses, as ``registry_unreadable`` or ``clock_backwards``.
 
         """
-        purpose = Purpose(purpose)
+        question = self._question(person, purpose, at, estimated_age, attested_age_band)
         check_challenge_age(challenge_age)
-        moment = None if at is None else to_us(at)
-        seq = -1
+        found: Decision | None = None
         try:
-            snapshot = self.snapshot(purpose)
-            seq = snapshot.log_seq
-            moment = self._journal.now() if moment is None else moment
-            verdicts = snapshot.decide_many(
-                [person],
-                context,
-                at=from_us(moment),
-                estimated_age=None if estimated_age is None else [estimated_age],
-                attested_age_band=None if attested_age_band is None else [attested_age_band],
-                challenge_age=challenge_age,
-            )
-            reason = REASONS[int(verdicts.codes[0])]
+            with self._journal.lock, self._store.write(durable=False) as connection:
+                self._journal.catch_up(connection)
+                found = self._answer(question, context, challenge_age)
+                pid = self._journal.state.people.pid(person)
+                self._uses.record_decision(connection, found, context, pid)
         except Exception as error:  # fail closed: no failure may let a face through
-            reason = reason_of(error)
-        if moment is None:
-            moment = to_us(utcnow())
+            if found is None:
+                return self._refusal(question, reason_of(error))
+            if not found.permit:
+                return found  # a refusal stands, logged or not
+            reason_of(error)
+            return self._refusal(question, Reason.NOT_LOGGED, found.log_seq)
+        return found
+
+    def preview(
+        self,
+        person: str,
+        purpose: Purpose,
+        context: Context,
+        at: datetime | None = None,
+        estimated_age: float | None = None,
+        *,
+        attested_age_band: AgeBand | str | None = None,
+        challenge_age: float = CHALLENGE_AGE,
+    ) -> Decision:
+        """Return what `decide` would answer, without logging it. For screens and reports.
+
+        Not a permission: ask `decide`, or the gate, before a face is used. Arguments as there.
+        """
+        question = self._question(person, purpose, at, estimated_age, attested_age_band)
+        check_challenge_age(challenge_age)
+        try:
+            with self._journal.lock:
+                self._journal.refresh()
+                return self._answer(question, context, challenge_age)
+        except Exception as error:
+            return self._refusal(question, reason_of(error))
+
+    @staticmethod
+    def _question(
+        person: str,
+        purpose: Purpose,
+        at: datetime | None,
+        estimated_age: float | None,
+        attested_age_band: AgeBand | str | None,
+    ) -> _Question:
+        moment = None if at is None else to_us(at)
+        ages = None if estimated_age is None else [estimated_age]
+        bands = None if attested_age_band is None else [str(attested_age_band)]
+        return _Question(person, Purpose(purpose), moment, ages, bands)
+
+    def _answer(self, question: _Question, context: Context, challenge_age: float) -> Decision:
+        """Decide on the state as it is. The caller holds the lock and has brought it up to date."""
+        snapshot = self._present(question.purpose)
+        moment = self._journal.now() if question.at is None else question.at
+        verdicts = snapshot.decide_many(
+            [question.person],
+            context,
+            at=from_us(moment),
+            estimated_age=question.ages,
+            attested_age_band=question.bands,
+            challenge_age=challenge_age,
+        )
+        reason = REASONS[int(verdicts.codes[0])]
         return Decision(
             permit=reason is Reason.PERMITTED,
             reason=reason,
-            person=person,
-            purpose=purpose,
+            person=question.person,
+            purpose=question.purpose,
             at=from_us(moment),
-            log_seq=seq,
+            log_seq=snapshot.log_seq,
+        )
+
+    @staticmethod
+    def _refusal(question: _Question, reason: Reason, log_seq: int = -1) -> Decision:
+        return Decision(
+            permit=False,
+            reason=reason,
+            person=question.person,
+            purpose=question.purpose,
+            at=utcnow() if question.at is None else from_us(question.at),
+            log_seq=log_seq,
         )
 
     def snapshot(self, purpose: Purpose, *, log_seq: int | None = None) -> Snapshot:
@@ -128,10 +205,14 @@ class RegistryReader(RegistryHandle):
             state = self._journal.refresh()
             if log_seq is not None and log_seq != state.seq:
                 return self._make_snapshot(purpose, self._past_state(log_seq, state.seq))
-            found = self._snapshots.get(purpose)
-            if found is None or found.log_seq != state.seq or found.index is not state.index:
-                found = self._snapshots[purpose] = self._make_snapshot(purpose, state)
-            return found
+            return self._present(purpose)
+
+    def _present(self, purpose: Purpose) -> Snapshot:
+        """Return the snapshot of the state as it is in memory. The caller holds the lock."""
+        state, found = self._journal.state, self._snapshots.get(purpose)
+        if found is None or found.log_seq != state.seq or found.people is not state.people:
+            found = self._snapshots[purpose] = self._make_snapshot(purpose, state)
+        return found
 
     def _make_snapshot(self, purpose: Purpose, state: State) -> Snapshot:
         return Snapshot(
@@ -140,14 +221,14 @@ class RegistryReader(RegistryHandle):
             production=not self._journal.simulated,
             recorded=state.recorded,
             view=state.view(PURPOSES.index(purpose)),
-            index=state.index,
+            people=state.people,
         )
 
     def _past_state(self, log_seq: int, size: int) -> State:
         if not 0 <= log_seq <= size:
             raise MalformedError(f"got log_seq {log_seq}, the log has {size} entries")
         if log_seq < self._past.seq:
-            self._past = State()
+            self._past = self._journal.fresh_state()
         with self._store.read() as connection:
             self._past.advance(connection, log_seq)
         return self._past
@@ -192,19 +273,19 @@ class RegistryReader(RegistryHandle):
         """
         table = schema.events
         query = (
-            sa.select(schema.persons.c.person)
-            .join(table, table.c.pid == schema.persons.c.pid)
+            sa.select(table.c.pid)
             .where(
                 table.c.seq >= seq,
                 table.c.status.in_([STATUSES.index(status) for status in _ENDED]),
-                schema.persons.c.person.is_not(None),
             )
             .order_by(table.c.seq)
         )
         if purpose is not None:
             query = query.where(table.c.purpose == PURPOSES.index(Purpose(purpose)))
         with self._store.read() as connection:
-            return tuple(dict.fromkeys(connection.execute(query).scalars()))
+            pids = list(dict.fromkeys(connection.execute(query).scalars()))
+            names = self._journal.state.people.names(connection, pids)
+        return tuple(names[pid] for pid in pids if pid in names)
 
     def inclusion_proof(self, seq: int, size: int | None = None) -> list[bytes]:
         """Return the proof that event ``seq`` is in the log; check it with `merkle`."""
@@ -217,6 +298,32 @@ class RegistryReader(RegistryHandle):
         with self._store.read() as connection:
             size2 = self._journal.log.size(connection) if size2 is None else size2
             return self._journal.log.consistency_proof(connection, size1, size2)
+
+    def checkpoint(self, *, uses: bool = False) -> str:
+        """Return the last signed head of the log (a C2SP signed note), or of the log of uses.
+
+        Raises:
+            MalformedError: nothing was signed yet.
+
+        """
+        log = schema.USES_LOG if uses else schema.EVENTS_LOG
+        with self._store.read() as connection:
+            found = latest_checkpoint(connection, log)
+        if found is None:
+            raise MalformedError("no head of this log was signed yet")
+        return found[1]
+
+    @property
+    def ring(self) -> KeyRing:
+        """The signing keys of the log and their periods, as the log itself tells them."""
+        with self._journal.lock:
+            return self._journal.refresh().keys.ring
+
+    @property
+    def origin(self) -> str:
+        """The name of the log in its checkpoints."""
+        with self._journal.lock:
+            return self._journal.refresh().keys.origin
 
     def leaf(self, seq: int) -> bytes:
         """Return the stored bytes of event ``seq``; they hold no identifier."""
@@ -242,24 +349,29 @@ class RegistryReader(RegistryHandle):
     def history(self, person: str) -> tuple[ConsentEvent, ...]:
         """Return every event of one person, oldest first; empty for someone unknown."""
         table = schema.events
+        with self._journal.lock:
+            pid = self._journal.refresh().people.pid(person)
+        if pid is None:
+            return ()
         query = (
             sa.select(table.c.seq, table.c.leaf)
-            .join(schema.persons, schema.persons.c.pid == table.c.pid)
-            .where(schema.persons.c.person == person)
+            .where(table.c.pid == pid, table.c.kind == KINDS.index("consent"))
             .order_by(table.c.seq)
         )
         with self._store.read() as connection:
             rows = connection.execute(query).all()
         try:
-            return tuple(leaves.event_of(leaf, person=person, seq=seq) for seq, leaf in rows)
+            return tuple(leaves.event_of(bytes(leaf), person=person, seq=seq) for seq, leaf in rows)
         except ValueError as error:
             raise TamperedError("history", str(error).splitlines()[0]) from error
 
     def persons(self) -> tuple[str, ...]:
         """Return every person with a record, in the order of their first."""
-        query = sa.select(schema.persons.c.person).where(schema.persons.c.person.is_not(None))
+        with self._journal.lock:
+            people = self._journal.refresh().people
         with self._store.read() as connection:
-            return tuple(connection.execute(query.order_by(schema.persons.c.pid)).scalars())
+            names = people.names(connection, range(people.size))
+        return tuple(names[pid] for pid in sorted(names))
 
     def notices(self) -> tuple[Notice, ...]:
         """Return every notice ever in force, oldest first."""
@@ -324,6 +436,10 @@ class RegistryReader(RegistryHandle):
     def uses(self) -> Iterator[Use]:
         """Yield every recorded batch, oldest first."""
         return self._uses.read()
+
+    def decisions(self) -> Iterator[LoggedDecision]:
+        """Yield every answer of `decide`, oldest first."""
+        return self._uses.decisions()
 
     def now(self) -> datetime:
         """Read the clock that decisions use.

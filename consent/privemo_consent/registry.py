@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from . import leaves
 from .bulk import BulkOutcome, Intake, check_person
+from .custody import RegistryCustody
 from .errors import (
     MinorRefused,
     NoticeRefused,
@@ -20,9 +21,10 @@ from .errors import (
     UnknownAgeRefused,
     UnknownPersonError,
 )
+from .keeping import RegistryKeeping
 from .leaves import PURPOSES, STATUSES
+from .notices import check_notice
 from .policy import check_validity
-from .reader import RegistryReader
 from .records import ConsentEvent, Grant, Notice
 from .terms import AgeBand, ConsentStatus, Purpose, Reason, Role
 
@@ -43,7 +45,7 @@ class Bulk:
     written: int = 0
 
 
-class ConsentRegistry(RegistryReader):
+class ConsentRegistry(RegistryCustody, RegistryKeeping):
     """One registry file. Safe for threads and for several processes on one file.
 
     Open it once per process; it is a context manager. After a fork the child goes on with
@@ -55,13 +57,17 @@ class ConsentRegistry(RegistryReader):
     def notice(self, notice: Notice) -> str:
         """Bring a notice into force and return its hash; twice is as good as once.
 
-        A higher version of the same ``notice_id`` supersedes the lower ones at once: consent given
-        to them refuses as ``notice_changed`` until renewed (ISO/IEC 29184 5.5).
+        In production it has to tell everything that people must be told (GDPR 13; REQUIREMENTS 24):
+        `check_notice` lists what is missing. A higher version of the same ``notice_id`` supersedes
+        the lower ones at once: consent given to them refuses as ``notice_changed`` until renewed (ISO/IEC 29184 5.5).
 
         Raises:
+            NoticeRefused: it does not tell all that people must be told.
             TransitionRefused: a later version is in force already.
 
         """
+        if not self._journal.simulated:
+            check_notice(notice).raise_for_errors()
         self._journal.register(notice)
         return notice.hash
 
@@ -168,6 +174,61 @@ class ConsentRegistry(RegistryReader):
                 )
             return self._write(intake)
 
+    def request(
+        self,
+        person: str,
+        purposes: Sequence[Purpose],
+        *,
+        age_band: AgeBand,
+        jurisdiction: str,
+        notice: Notice | str,
+        at: datetime | None = None,
+    ) -> tuple[ConsentEvent, ...]:
+        """Record that an adult was shown the notice and asked, and has not answered yet.
+
+        Nothing is permitted by it. Arguments as in `grant`.
+
+        Raises:
+            MinorRefused, UnknownAgeRefused: nothing was kept but a count.
+            TransitionRefused: a purpose is given already; nothing changed.
+            NoticeRefused, BackdatedRefused
+
+        """
+        with self._journal.lock:
+            intake = self._intake()
+            reason = intake.screen_age(person, age_band, jurisdiction)
+            if reason is Reason.PERMITTED:
+                asked = intake.check_purposes(tuple(purposes))
+                intake.write(
+                    person,
+                    asked,
+                    ConsentStatus.REQUESTED,
+                    jurisdiction=jurisdiction,
+                    nid=intake.notice(notice, asked),
+                    at=at,
+                    entity="registry",
+                )
+            written = self._write(intake)
+        _raise_refusal(reason)
+        return written
+
+    def defer(
+        self, person: str, purposes: Sequence[Purpose], *, at: datetime | None = None
+    ) -> tuple[ConsentEvent, ...]:
+        """Record that a person who was asked wants to decide later.
+
+        Raises:
+            UnknownPersonError: no record under this id.
+            TransitionRefused: a purpose was not asked for.
+
+        """
+        with self._journal.lock:
+            intake = self._intake()
+            self._pid(person)
+            asked = intake.check_purposes(tuple(purposes))
+            intake.write(person, asked, ConsentStatus.REQUEST_DEFERRED, at=at)
+            return self._write(intake)
+
     def refuse(
         self,
         person: str,
@@ -197,7 +258,7 @@ class ConsentRegistry(RegistryReader):
         """
         with self._journal.lock:
             intake = self._intake()
-            known = check_person(person) in self._journal.state.index
+            known = self._journal.state.people.pid(check_person(person)) is not None
             if not known and (age_band is None or jurisdiction is None or notice is None):
                 raise UnknownPersonError(
                     "no record under this id: a first record needs age_band, jurisdiction, notice"
@@ -303,7 +364,7 @@ class ConsentRegistry(RegistryReader):
         return [p for i, p in enumerate(PURPOSES) if state.last(pid, i)[0] in wanted]
 
     def _pid(self, person: str) -> int:
-        pid = self._journal.state.index.get(check_person(person))
+        pid = self._journal.state.people.pid(check_person(person))
         if pid is None:
             raise UnknownPersonError("no record under this person id: check the id")
         return pid

@@ -15,7 +15,7 @@ from .errors import MalformedError
 from .policy import is_wrong_context
 from .records import Context
 from .state import NO_STATUS, View
-from .terms import AgeBand, ConsentStatus, Reason, Role
+from .terms import AgeBand, ConsentStatus, Purpose, Reason, Role
 
 __all__ = ["ADULT", "CODE", "EVIDENCE_NONE", "REASONS", "age_evidence", "reason_codes"]
 
@@ -81,6 +81,7 @@ def reason_codes(
     context: Context,
     at: int,
     production: bool,
+    purpose: Purpose,
 ) -> npt.NDArray[np.uint8]:
     """Decide each face.
 
@@ -91,6 +92,7 @@ def reason_codes(
         context: where the use would happen.
         at: microseconds since 1970.
         production: whether simulated records are refused.
+        purpose: whose states ``view`` holds.
 
     Returns:
         Positions in `REASONS`, shape (n,).
@@ -102,6 +104,9 @@ def reason_codes(
     if people:
         _from_records(codes, view, np.where(known, pids, 0), at=at, production=production)
     codes[~known] = CODE[Reason.NO_RECORD]
+    # EU AI Act 50(3): people are told of the system no later than its first reading.
+    if purpose is Purpose.PERSONALISATION and at < view.announced:
+        codes[codes == CODE[Reason.PERMITTED]] = CODE[Reason.NOT_ANNOUNCED]
     # AADC 3: an unknown age is a child's. AADC 7, 9, 12: nothing is ever profiled for a minor,
     # in any jurisdiction, guardian or not (GDPR 8).
     codes[evidence == EVIDENCE_UNKNOWN] = CODE[Reason.UNKNOWN_AGE]

@@ -1,10 +1,11 @@
-"""The tables, and the triggers that make them append-only.
+"""The tables; the guards that make them append-only stand in `storage`.
 
 A log's leaf is the truth; the columns beside it repeat what decisions need, and `verify` holds the
 two together. Enumerations are stored as their position in the enumeration (`terms.py`).
 
-Who a ``pid`` is stands only in ``persons``: erasing sets ``person`` and ``nonce`` to NULL, the one
-UPDATE a trigger lets through, and with the nonce goes the key of that person's subject tags.
+Who a ``pid`` is stands only in ``persons``, sealed under that person's own key, which is wrapped under a
+key that the database never holds (`sealing.py`). Erasing sets every column but ``pid`` to NULL; the
+only other UPDATE that a guard lets through wraps the same key anew.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Connection,
     ForeignKey,
     Index,
     Integer,
@@ -29,23 +29,25 @@ __all__ = [
     "EVENTS_LOG",
     "SCHEMA_VERSION",
     "USES_LOG",
+    "checkpoints",
     "events",
-    "make",
+    "items",
     "meta",
     "metadata",
     "nodes",
     "notices",
     "persons",
-    "secrets",
-    "triggers",
     "uses",
 ]
 
 #: ``PRAGMA application_id``: "pvmo"
 APPLICATION_ID = 0x70766D6F
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 EVENTS_LOG = 0
 USES_LOG = 1
+
+# On SQLite only INTEGER makes the key the row's own number.
+_SEQ = BigInteger().with_variant(Integer(), "sqlite")
 
 metadata = MetaData()
 
@@ -55,18 +57,24 @@ meta = Table(
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )
-secrets = Table(
-    "secrets",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("value", LargeBinary, nullable=False),
-)
 persons = Table(
     "persons",
     metadata,
     Column("pid", Integer, primary_key=True, autoincrement=False),
-    Column("person", Text, unique=True),
-    Column("nonce", LargeBinary),
+    # keyed BLAKE2b of the person's id: how a row is found by whoever holds the lookup key
+    Column("handle", LargeBinary, unique=True),
+    # AES-256-GCM under the person's key: subject key and id
+    Column("sealed", LargeBinary),
+    # the person's key, AES-256-GCM under the wrapping key number pid of this epoch
+    Column("wrapped", LargeBinary),
+    Column("epoch", SmallInteger),
+)
+# Finding who was erased must not cost a walk over everyone.
+Index(
+    "persons_erased",
+    persons.c.pid,
+    sqlite_where=persons.c.wrapped.is_(None),
+    postgresql_where=persons.c.wrapped.is_(None),
 )
 notices = Table(
     "notices",
@@ -80,7 +88,7 @@ notices = Table(
 events = Table(
     "events",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("seq", _SEQ, primary_key=True, autoincrement=False),
     Column("kind", SmallInteger, nullable=False),
     Column("pid", Integer, ForeignKey("persons.pid")),
     Column("purpose", SmallInteger),
@@ -98,7 +106,7 @@ events = Table(
 uses = Table(
     "uses",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("seq", _SEQ, primary_key=True, autoincrement=False),
     Column("recorded", BigInteger, nullable=False),
     Column("persons", LargeBinary, nullable=False),
     Column("leaf", LargeBinary, nullable=False),
@@ -116,53 +124,24 @@ nodes = Table(
 )
 
 
-def _refuse(table: str, verb: str, when: str = "", why: str = "append-only") -> tuple[str, str]:
-    name = f"{table}_no_{verb.lower()}"
-    sql = (
-        f"CREATE TRIGGER {name} BEFORE {verb} ON {table} {when} "
-        f"BEGIN SELECT RAISE(ABORT, '{table} is {why}'); END"
-    )
-    return name, sql
-
-
-def triggers() -> dict[str, str]:
-    """Return name -> SQL of every SQLite trigger.
-
-    GDPR 7(1), REQUIREMENTS 12: nothing is overwritten. INSERT is guarded as well, because
-    ``INSERT OR REPLACE`` deletes without firing DELETE triggers unless a pragma asks for it.
-    """
-    found: dict[str, str] = {}
-    for table in ("meta", "secrets", "notices", "events", "uses", "nodes"):
-        found.update((_refuse(table, "UPDATE"), _refuse(table, "DELETE")))
-    found.update((_refuse("persons", "DELETE"),))
-    erasing = (
-        "WHEN NEW.person IS NOT NULL OR NEW.nonce IS NOT NULL OR NEW.pid IS NOT OLD.pid "
-        "OR OLD.person IS NULL"
-    )
-    found.update((_refuse("persons", "UPDATE", erasing, "only ever erased"),))
-    for table, key in (("events", "seq"), ("uses", "seq"), ("persons", "pid"), ("notices", "nid")):
-        # Names are constants of this module.
-        dense = f"WHEN NEW.{key} IS NOT (SELECT coalesce(max({key}) + 1, 0) FROM {table})"  # noqa: S608
-        found.update((_refuse(table, "INSERT", dense, "numbered without gaps"),))
-    for table, where in (
-        ("meta", "key = NEW.key"),
-        ("secrets", "name = NEW.name"),
-        ("nodes", "log = NEW.log AND level = NEW.level AND idx = NEW.idx"),
-    ):
-        fresh = f"WHEN EXISTS (SELECT 1 FROM {table} WHERE {where})"  # noqa: S608
-        found.update((_refuse(table, "INSERT", fresh),))
-    # A duplicate person or notice hash under a new number would REPLACE the old row.
-    for table, column in (("persons", "person"), ("notices", "hash")):
-        again = f"WHEN EXISTS (SELECT 1 FROM {table} WHERE {column} = NEW.{column})"  # noqa: S608
-        name, sql = _refuse(table, "INSERT", again)
-        found[f"{name}_twice"] = sql.replace(name, f"{name}_twice")
-    return found
-
-
-def make(connection: Connection) -> None:
-    """Create tables, indexes and triggers, and mark the file as a registry of this schema."""
-    metadata.create_all(connection)
-    for sql in triggers().values():
-        connection.exec_driver_sql(sql)
-    connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+# Signed heads (C2SP tlog-checkpoint), one for each durable change of a log.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("log", SmallInteger, primary_key=True, autoincrement=False),
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("note", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+# The vault: what is held of a person besides the record. Rows come and go, and never change.
+items = Table(
+    "items",
+    metadata,
+    # drawn at random: a rising number would tell who came when
+    Column("iid", _SEQ, primary_key=True, autoincrement=False),
+    Column("pid", Integer, ForeignKey("persons.pid"), nullable=False),
+    Column("kind", SmallInteger, nullable=False),
+    Column("head", LargeBinary, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("items_by_person", "pid"),
+)

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import MalformedError, ModeMismatchError
-from .records import Notice, Party
+from .records import Notice
 from .registry import Bulk, ConsentRegistry
+from .simulated import simulated_notice
 from .snapshot import as_names
 from .terms import AgeBand, ConsentStatus, Purpose, Role
 
@@ -105,28 +106,6 @@ class SimulatedConsents:
     roles: Mapping[Role, int]
     events: int
     notice: Notice
-
-
-def simulated_notice(controller: Party, *, jurisdiction: str = "IE") -> Notice:
-    """Return the notice of a simulation; it says that it is one."""
-    return Notice(
-        notice_id="simulated-notice",
-        version=1,
-        language="en",
-        text=(
-            "This notice belongs to a simulation. Nobody was asked. It stands for a notice that "
-            "tells who is responsible, that pictures of faces are used to train, personalise or "
-            "check the recognition of expressions, for how long, who receives them, and how to "
-            "withdraw."
-        ),
-        controller=controller,
-        purposes=tuple(Purpose),
-        jurisdictions=(jurisdiction,),
-        recipients=("none: pictures stay in the store",),
-        storage_location="the store's own machine",
-        retention_days=365,
-        withdrawal_method="one call: ConsentRegistry.withdraw",
-    )
 
 
 def simulate_consents(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
 
+from .people import People
 from .policy import CHALLENGE_AGE, check_challenge_age
 from .records import Context
 from .rules import CODE, REASONS, age_evidence, reason_codes
@@ -89,7 +89,7 @@ class Snapshot:
     #: microseconds: the time of the last event in it
     recorded: int
     view: View
-    index: Mapping[str, int]
+    people: People
 
     def __repr__(self) -> str:
         return f"Snapshot(purpose={self.purpose.value!r}, log_seq={self.log_seq})"
@@ -143,6 +143,7 @@ class Snapshot:
             context=context,
             at=moment,
             production=self.production,
+            purpose=self.purpose,
         )
         by_person = np.full(people, _NOBODY, dtype=np.uint8)
         by_person[rows] = codes
@@ -154,7 +155,7 @@ class Snapshot:
         Persons of this snapshot have their pid; all others get numbers from its size on.
         """
         size = len(self.view.status)
-        rows = np.fromiter(map(self.index.get, names, repeat(-1)), np.int64, count=len(names))
+        rows = np.array(self.people.rows(names), dtype=np.int64)
         strangers = np.flatnonzero((rows < 0) | (rows >= size))
         numbers: dict[str, int] = {}
         for face in strangers.tolist():

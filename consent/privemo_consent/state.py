@@ -7,22 +7,34 @@ notice's row or -1.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from .errors import TamperedError
+from . import leaves
+from .errors import MalformedError, TamperedError
+from .keys import KeyPeriod, KeyRing, VerifyingKey
 from .leaves import KINDS, PURPOSES
-from .schema import events, notices, persons
+from .people import People
+from .schema import events, notices
+from .times import from_us, parse_iso
 
-__all__ = ["NO_STATUS", "NoticeRow", "State", "View"]
+__all__ = ["NO_STATUS", "KeyState", "NoticeRow", "State", "View"]
 
 NO_STATUS = 255
+#: Microseconds; later than every moment: nobody was told yet.
+NEVER = 2**63 - 1
 _CONSENT = KINDS.index("consent")
+_ERASURE = KINDS.index("erasure")
+_EXPOSURE = KINDS.index("exposure")
+_REGISTRY = KINDS.index("registry")
+_KEY = KINDS.index("key")
 _COLUMNS = ("kind", "pid", "purpose", "status", "role", "at", "recorded", "expires", "nid")
 _KIND, _PID, _PURPOSE, _STATUS, _ROLE, _AT, _RECORDED, _EXPIRES, _NID, _SIMULATED, _SEQ = range(11)
 
@@ -47,6 +59,8 @@ class View:
     role: npt.NDArray[np.uint8]
     #: by nid: a later version is in force; the last place answers for nid -1
     superseded: npt.NDArray[np.bool_]
+    #: microseconds: when people were first told that expressions are read here
+    announced: int
 
 
 class _Column:
@@ -94,20 +108,74 @@ class _Purpose:
         return (self.status, self.expires, self.at, self.nid, self.simulated, self.seq)
 
 
+class KeyState:
+    """What the log says of keys: the signing keys and their periods, the epoch of person keys."""
+
+    def __init__(self) -> None:
+        self.ring = KeyRing()
+        #: of person keys; new rows are wrapped under it
+        self.epoch = 1
+        #: whose name new checkpoints carry
+        self.origin = ""
+
+    def apply(self, leaf: Mapping[str, Any]) -> None:
+        """Take in the genesis entry or an entry of kind ``key``.
+
+        Raises:
+            MalformedError: it names no key, or revokes one that was never begun.
+
+        """
+        at = from_us(parse_iso(leaf["recorded_at"]))
+        if leaf["kind"] == "registry":
+            if "key" in leaf:
+                self._begin(VerifyingKey.parse(leaf["key"]), at, timedelta(0))
+            return
+        op, key = leaf["op"], leaf["key"]
+        if op in ("epoch", "forget"):
+            number = int(key.removeprefix("epoch:"))
+            self.epoch = max(self.epoch, number) if op == "epoch" else self.epoch
+        elif op == "begin":
+            ends = leaf["ends_others"]
+            overlap = timedelta(0) if ends is None else from_us(parse_iso(ends)) - at
+            self._begin(VerifyingKey.parse(key), at, overlap)
+        else:
+            self.ring = self.ring.revoke(VerifyingKey.parse(key), at=at)
+
+    def after(self, changes: Iterable[bytes], now: int) -> tuple[KeyState, int]:
+        """Return what the log says of keys after these leaves, and the moment; self stays."""
+        later = KeyState()
+        later.ring, later.epoch, later.origin = self.ring, self.epoch, self.origin
+        for leaf in changes:
+            later.apply(leaves.parse(leaf))
+        return later, now
+
+    def _begin(self, key: VerifyingKey, at: Any, overlap: timedelta) -> None:
+        if not self.ring.periods:
+            self.ring = KeyRing([KeyPeriod(key=key, begins=at)])
+        else:
+            self.ring = self.ring.rotate(key, at=at, overlap=overlap)
+        self.origin = key.name
+
+
 class State:
     """The last states up to event ``seq``. Not thread-safe: its owner locks.
 
     Attributes:
         seq: how many events are in.
         recorded: the time of the last of them.
-        index: person -> pid; only ever gains entries, so that older snapshots may share it.
+        people: who is who; shared by snapshots of every moment, so that whoever is erased is
+            unknown to all of them.
+        keys: what the log says of keys.
+        announced: when people were first told that expressions are read; microseconds.
 
     """
 
-    def __init__(self) -> None:
+    def __init__(self, people: People) -> None:
         self.seq = 0
         self.recorded = 0
-        self.index: dict[str, int] = {}
+        self.people = people
+        self.keys = KeyState()
+        self.announced = NEVER
         self.size = 0
         self.notices: list[NoticeRow] = []
         self.notice_rows: dict[str, int] = {}
@@ -126,6 +194,7 @@ class State:
             return
         if size < self.seq:
             raise TamperedError(f"event {size}", f"the log had {self.seq} entries, now {size}")
+        self._read_special(connection, size)
         self._read_persons(connection)
         self._read_notices(connection)
         query = (
@@ -156,6 +225,7 @@ class State:
             simulated=columns.simulated.view(self.size),  # type: ignore[arg-type]
             role=self._role.view(self.size),  # type: ignore[arg-type]
             superseded=superseded,
+            announced=self.announced,
         )
 
     def last(self, pid: int, purpose: int) -> tuple[int, int, int, int]:
@@ -176,14 +246,37 @@ class State:
         """Return whether a later version of this notice is registered."""
         return bool(self._superseded[nid])
 
+    def _read_special(self, connection: sa.Connection, size: int) -> None:
+        """Read what the entries say that are about keys, erasures and announcements."""
+        query = (
+            sa.select(events.c.seq, events.c.kind, events.c.pid, events.c.leaf)
+            .where(
+                events.c.seq >= self.seq,
+                events.c.seq < size,
+                events.c.kind.in_((_REGISTRY, _KEY, _ERASURE, _EXPOSURE)),
+            )
+            .order_by(events.c.seq)
+        )
+        epoch, erased = self.keys.epoch, []
+        for seq, kind, pid, leaf in connection.execute(query).all():
+            try:
+                if kind == _ERASURE:
+                    erased.append(int(pid))
+                elif kind == _EXPOSURE:
+                    told = parse_iso(leaves.parse(bytes(leaf))["recorded_at"])
+                    self.announced = min(self.announced, told)
+                else:
+                    self.keys.apply(leaves.parse(bytes(leaf)))
+            except (MalformedError, TypeError) as error:
+                raise TamperedError(f"event {seq}", str(error)) from error
+        if self.keys.epoch != epoch and self.people.size:
+            self.people.renumber(connection)
+        if erased:
+            self.people.forget(erased)
+
     def _read_persons(self, connection: sa.Connection) -> None:
-        query = sa.select(persons.c.pid, persons.c.person).where(persons.c.pid >= self.size)
-        for pid, person in connection.execute(query.order_by(persons.c.pid)).all():
-            if pid != self.size:
-                raise TamperedError(f"person row {self.size}", "missing")
-            if person is not None:
-                self.index[person] = pid
-            self.size += 1
+        self.people.read(connection)
+        self.size = self.people.size
         for column in chain(*(purpose.columns() for purpose in self._purposes), (self._role,)):
             column.reserve(self.size)
 

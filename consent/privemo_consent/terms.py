@@ -118,3 +118,7 @@ class Reason(StrEnum):
     CLOCK_BACKWARDS = "clock_backwards"
     #: the registry could not be read, or deciding failed
     REGISTRY_UNREADABLE = "registry_unreadable"
+    #: the answer could not be logged, and what is not logged does not happen (AI Act 12)
+    NOT_LOGGED = "not_logged"
+    #: nobody was told yet that expressions are read here (EU AI Act 50(3))
+    NOT_ANNOUNCED = "not_announced"

@@ -17,6 +17,7 @@ from .errors import (
 )
 from .leaves import KINDS, PURPOSES, ROLES, STATUSES
 from .policy import TRANSITIONS, AgeRule
+from .sealing import seal_person
 from .state import NO_STATUS, State
 from .terms import ConsentStatus, Purpose, Role
 from .times import iso
@@ -91,11 +92,11 @@ class Transaction:
         connection: sa.Connection,
         now: int,
         *,
-        key: bytes,
+        registry_id: str,
         simulated: bool,
     ) -> None:
         self._state = state
-        self._registry_key = key
+        self._registry_id = registry_id
         self._simulated = simulated
         self._connection = connection
         self._now = now
@@ -171,6 +172,26 @@ class Transaction:
             "person": draft.person,
         }
 
+    def erasure(self, person: str, cause: str) -> dict[str, Any]:
+        """Return the row that says that a person is erased from here on (GDPR 17).
+
+        Raises:
+            UnknownPersonError: no record under this id.
+
+        """
+        pid = self._state.people.pid(person)
+        if pid is None:
+            raise UnknownPersonError("no record under this person id: check the id")
+        record_id = os.urandom(16).hex()
+        leaf = leaves.erasure_leaf(
+            record_id=record_id,
+            subject=leaves.subject_tag(self._key(pid), record_id, person),
+            cause=cause,
+            recorded=self._now,
+            simulated=self._simulated,
+        )
+        return plain_row("erasure", leaf, self._now, self._simulated) | {"pid": pid}
+
     def _moment(self, at: int | None) -> int:
         if at is None:
             return self._now
@@ -188,24 +209,28 @@ class Transaction:
     def _pid(self, draft: Draft) -> int:
         pid = self._pids.get(draft.person)
         if pid is None:
-            pid = self._state.index.get(draft.person)
+            pid = self._state.people.pid(draft.person)
             if pid is None:
                 pid = self._state.size + len(self.new_persons)
-                nonce = os.urandom(32)
-                row = {"pid": pid, "person": draft.person, "nonce": nonce}
+                row, secrets = seal_person(
+                    self._state.people.keys,
+                    registry_id=self._registry_id,
+                    epoch=self._state.keys.epoch,
+                    pid=pid,
+                    person=draft.person,
+                )
                 self.new_persons.append(row)
-                self._keys[pid] = leaves.subject_key(self._registry_key, nonce)
+                self._keys[pid] = secrets.subject_key
             self._pids[draft.person] = pid
         return pid
 
     def _key(self, pid: int) -> bytes:
         key = self._keys.get(pid)
         if key is None:
-            query = sa.select(schema.persons.c.nonce).where(schema.persons.c.pid == pid)
-            nonce = self._connection.execute(query).scalar()
-            if not isinstance(nonce, bytes):
-                raise RegistryUnreadableError(f"person row {pid} has no nonce")
-            key = self._keys[pid] = leaves.subject_key(self._registry_key, nonce)
+            secrets = self._state.people.secrets(self._connection, [pid])
+            if pid not in secrets:
+                raise UnknownPersonError("no record under this person id: check the id")
+            key = self._keys[pid] = secrets[pid].subject_key
         return key
 
     def _last_of(self, pid: int, purpose: Purpose) -> _Last:

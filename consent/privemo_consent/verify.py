@@ -6,17 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy import exc as sa_exc
 
 from . import merkle, schema
 from .canonical import parse_canonical, sha256_hex
 from .errors import TamperedError
+from .items import check_items
 from .journal import Journal
 from .log import TILE_HEIGHT, MerkleLog
 from .records import Notice
-from .store import pairs
+from .storage import pairs
 from .times import parse_iso
 from .uses import UsesLog, parse_use, persons_mac
+from .verify_checkpoints import check_checkpoints
 from .verify_events import EventsCheck, checked_leaf_hash, naming, rows_of
 
 __all__ = ["Verified", "verify_registry"]
@@ -24,16 +25,28 @@ __all__ = ["Verified", "verify_registry"]
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What `verify_registry` found whole: sizes, and roots in hexadecimal."""
+    """What `verify_registry` found whole: sizes, and roots in hexadecimal.
+
+    Attributes:
+        events: entries of the log.
+        root: of its tree.
+        uses: entries of the log of uses.
+        uses_root: of its tree.
+        signed: how many entries the last signed head covers; all of them in a registry at rest.
+        named: whether the key folder was at hand. Without it, that entries are about the persons
+            whose rows they name, and what the vault holds, stays unchecked.
+    """
 
     events: int
     root: str
     uses: int
     uses_root: str
+    signed: int
+    named: bool
 
 
 def verify_registry(journal: Journal, uses: UsesLog) -> Verified:
-    """Check file, schema, notices, both logs and their trees.
+    """Check file, schema, notices, people, both logs, their trees and signed heads, and the vault.
 
     Raises:
         TamperedError: names the first bad entry.
@@ -41,48 +54,25 @@ def verify_registry(journal: Journal, uses: UsesLog) -> Verified:
 
     """
     with journal.store.read() as connection:
-        _check_file(connection)
-        _check_schema(connection)
+        journal.store.check(connection)
         notices = _check_notices(connection)
         events_log, uses_log = journal.log, uses.log
-        hashes = EventsCheck(journal, connection, notices).check()
+        events = EventsCheck(journal, connection, notices)
+        hashes = events.check()
         _check_nodes(connection, events_log, hashes)
         use_hashes = _check_uses(connection, journal, uses_log, len(hashes))
         _check_nodes(connection, uses_log, use_hashes)
+        signed = check_checkpoints(connection, (events_log, uses_log), events.keys)
+        if events.named:
+            check_items(journal.registry_id, connection, events.people)
     return Verified(
         events=len(hashes),
         root=merkle.root(hashes).hex(),
         uses=len(use_hashes),
         uses_root=merkle.root(use_hashes).hex(),
+        signed=signed,
+        named=events.named,
     )
-
-
-def _check_file(connection: sa.Connection) -> None:
-    try:
-        found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
-    except sa_exc.DBAPIError as error:
-        raise TamperedError("database file", str(error.orig)) from error
-    if found != "ok":
-        raise TamperedError("database file", str(found))
-
-
-def _check_schema(connection: sa.Connection) -> None:
-    have = _schema(connection)
-    engine = sa.create_engine("sqlite://")
-    with engine.connect() as fresh:
-        schema.make(fresh)
-        want = _schema(fresh)
-    engine.dispose()
-    for name, sql in want.items():
-        if have.pop(name, None) != sql:
-            raise TamperedError(name, "missing or altered: rows may be overwritten unseen")
-    if have:
-        raise TamperedError(min(have), "is none of this registry's")
-
-
-def _schema(connection: sa.Connection) -> dict[str, str | None]:
-    query = "SELECT type || ' ' || name, tbl_name || ': ' || coalesce(sql, '') FROM sqlite_master"
-    return pairs(connection.exec_driver_sql(query))
 
 
 def _check_notices(connection: sa.Connection) -> list[tuple[str, str, int]]:
@@ -138,13 +128,14 @@ def _check_uses(
     connection: sa.Connection, journal: Journal, log: MerkleLog, events: int
 ) -> list[bytes]:
     hashes: list[bytes] = []
+    key = None if journal.keys is None else journal.keys.registry_key
     query = sa.select(log.table).order_by(log.table.c.seq)
     for row in rows_of(connection, query, "use"):
         entry = f"use {len(hashes)}"
         with naming(entry):
             hashes.append(checked_leaf_hash(entry, row, len(hashes)))
             leaf = parse_use(row["leaf"])
-            if persons_mac(journal.key, row["persons"]) != leaf["persons_mac"]:
+            if key is not None and persons_mac(key, row["persons"]) != leaf["persons_mac"]:
                 raise TamperedError(entry, "its persons are not those recorded")
             if parse_iso(leaf["recorded_at"]) != row["recorded"]:
                 raise TamperedError(entry, "column recorded differs from its leaf")

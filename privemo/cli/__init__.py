@@ -1,6 +1,7 @@
 """The `privemo` command.
 
-Exit codes: 0 done; 1 an audit failed or a benchmark missed its goal under `--strict`; 2 the input, the
+Exit codes: 0 done; 1 the answer is no (an audit failed, a log was changed, a decision refuses, a notice is not
+fit, an erasure has places left to reach, a benchmark missed its goal under `--strict`); 2 the input, the
 settings or the machine do not allow it, said in one sentence.
 """
 
@@ -13,11 +14,12 @@ import typer
 from click import ClickException
 from click.exceptions import Abort, Exit
 
-from privemo.cli import inspect, make, train
+from privemo.cli import held, inspect, keys, log, make, notice, registry, train
 from privemo.cli.common import complain
 from privemo.errors import PrivemoError, RunInterrupted
 from privemo.machine import quiet_environment
 from privemo_consent import ConsentError
+from privemo_consent.errors import PlacesPendingError
 
 __all__ = ["app", "main"]
 
@@ -36,6 +38,21 @@ app.command()(inspect.evaluate)
 app.command()(inspect.audit)
 app.command()(make.synth)
 app.command()(make.bench)
+app.add_typer(held.app, name="consent")
+app.add_typer(notice.app, name="notice")
+app.add_typer(log.app, name="log")
+app.add_typer(keys.app, name="keys")
+app.add_typer(registry.app, name="registry")
+
+_EXTRAS = {
+    "torch": "train",
+    "flwr": "train",
+    "opacus": "train",
+    "embreex": "synth",
+    "joserfc": "receipts",
+    "segno": "receipts",
+    "py3langid": "notices",
+}
 
 
 def main() -> None:
@@ -56,7 +73,8 @@ def main() -> None:
         if sentence is None:
             raise
         complain(sentence)
-        code = 2
+        # Done here, and not yet in every place: the answer to "is it gone?" is no.
+        code = 1 if isinstance(error, PlacesPendingError) else 2
     sys.exit(code or 0)
 
 
@@ -67,9 +85,7 @@ def _sentence(error: Exception) -> str | None:
     if type(error).__module__.partition(".")[0] == "privemo_audits":
         return str(error)
     if isinstance(error, ModuleNotFoundError):
-        extra = {"torch": "train", "flwr": "train", "opacus": "train", "embreex": "synth"}.get(
-            str(error.name), "all"
-        )
+        extra = _EXTRAS.get(str(error.name), "all")
         return f"{error.name} is not installed: pip install 'privemo[{extra}]'"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
         where = f" at {error.filename}" if error.filename else ""

@@ -36,6 +36,7 @@ from privemo_consent import (
     UnknownPersonError,
     merkle,
 )
+from tests.support.notices import whole_notice
 
 PEOPLE = [f"p{i}" for i in range(5)]
 PURPOSES = [Purpose.TRAINING, Purpose.FAIRNESS_AUDIT]
@@ -47,19 +48,7 @@ TERM = st.integers(1, 30).map(lambda days: timedelta(days=days))
 
 
 def notice(version: int) -> Notice:
-    return Notice(
-        notice_id="n",
-        version=version,
-        language="en",
-        text=f"Version {version}",
-        controller=PARTY,
-        purposes=tuple(Purpose),
-        jurisdictions=("IE",),
-        recipients=("none",),
-        storage_location="here",
-        retention_days=30,
-        withdrawal_method="one call",
-    )
+    return whole_notice(PARTY, version, notice_id="n", retention_days=30)
 
 
 class Registry(RuleBasedStateMachine):

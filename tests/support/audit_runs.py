@@ -22,27 +22,16 @@ import rfc8785
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
-from privemo_consent.records import Grant, Notice, Party
+from privemo_consent.records import Grant, Party
 from privemo_consent.registry import ConsentRegistry
 from privemo_consent.terms import AgeBand, Purpose, Role
+from tests.support.notices import whole_notice
 
 LABELS = ("happy", "sad", "neutral", "surprise")
 RUN_ID = "run-0001"
 FIRST = "0" * 64
 PARTY = Party(id="shop", name="Shop Ltd", address="1 High St", contact="privacy@shop.example")
-NOTICE = Notice(
-    notice_id="shop",
-    version=1,
-    language="en",
-    text="We read emotions.",
-    controller=PARTY,
-    purposes=tuple(Purpose),
-    jurisdictions=("IE",),
-    recipients=("none",),
-    storage_location="in the store",
-    retention_days=30,
-    withdrawal_method="at the kiosk",
-)
+NOTICE = whole_notice(PARTY, notice_id="shop", retention_days=30)
 
 
 def sha(text: str) -> str:

@@ -11,30 +11,22 @@ from pathlib import Path
 from privemo_consent import (
     AgeBand,
     ConsentRegistry,
+    Context,
     Grant,
+    NewItem,
     Notice,
     Party,
     Purpose,
     Role,
+    Vault,
 )
+from tests.support.notices import whole_notice
 
 PARTY = Party(id="shop-1", name="A Shop", address="1 Main Street", contact="privacy@example.org")
 
 
 def consent_notice(version: int = 1) -> Notice:
-    return Notice(
-        notice_id="faces",
-        version=version,
-        language="en",
-        text=f"We would like to use pictures of your face. Version {version}.",
-        controller=PARTY,
-        purposes=tuple(Purpose),
-        jurisdictions=("IE",),
-        recipients=("none",),
-        storage_location="in the store",
-        retention_days=365,
-        withdrawal_method="the same screen, one touch",
-    )
+    return whole_notice(PARTY, version)
 
 
 def grant(person: str, **changes: object) -> Grant:
@@ -72,6 +64,8 @@ def make_registry(path: Path, people: int = 20) -> Path:
                 batch=batch,
                 log_seq=5,
             )
+        item = NewItem(person="p04", item_id="f-1", body=bytes(48), facts={"estimated_age": 40.0})
+        Vault(registry).put([item], Context(setting="retail", jurisdiction="IE"))
     assert not Path(f"{path}-wal").exists()
     return path
 

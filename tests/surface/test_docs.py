@@ -51,7 +51,7 @@ def documented_commands() -> list[tuple[str, str]]:
     for page in EVERYTHING:
         for body in blocks(page, "bash", "console", "sh"):
             for line in body.replace("\\\n", " ").splitlines():
-                command = line.strip().removeprefix("$ ").split("  #")[0]
+                command = line.strip().removeprefix("$ ").split("  #")[0].split(" > ")[0]
                 if command.startswith("privemo "):
                     found.append((named(page), command))
     found += [
@@ -67,40 +67,84 @@ def test_there_are_commands_to_check() -> None:
 
 @pytest.mark.parametrize(("page", "command"), documented_commands())
 def test_a_documented_command_is_one(page: str, command: str) -> None:
-    root = typer.main.get_command(app)
-    assert isinstance(root, click.Group)
-    _, name, *arguments = shlex.split(command)
-    with click.Context(root, info_name="privemo") as context:
-        found = root.get_command(context, name)
-        assert found is not None, f"{page}: there is no command {name}"
-        # Parses options, their types and choices, and finds what is missing; runs nothing.
-        found.make_context(name, arguments, parent=context)
+    _, *arguments = shlex.split(command)
+    found: click.Command = typer.main.get_command(app)
+    context = click.Context(found, info_name="privemo")
+    while isinstance(found, click.Group):
+        name = arguments.pop(0)
+        inner = found.get_command(context, name)
+        assert inner is not None, f"{page}: {found.name} has no command {name}"
+        if isinstance(inner, click.Group):
+            context = click.Context(inner, info_name=name, parent=context)
+        found = inner
+    # Parses options, their types and choices, and finds what is missing; runs nothing.
+    found.make_context(found.name, arguments, parent=context)
+
+
+def all_commands(group: click.Command | None = None, before: str = "") -> dict[str, click.Command]:
+    """Every command by its full name, as ``consent grant``."""
+    group = typer.main.get_command(app) if group is None else group
+    assert isinstance(group, click.Group)
+    found = {}
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found |= all_commands(command, f"{before}{name} ")
+        else:
+            found[before + name] = command
+    return found
+
+
+def section_of(name: str) -> str:
+    """What the reference says of a command, without its heading."""
+    text = (DOCS / "reference/commands.md").read_text()
+    assert text.count(f"\n## {name}\n") == 1, name
+    return text.split(f"\n## {name}\n")[1].split("\n## ")[0]
+
+
+def options_of(command: click.Command) -> set[str]:
+    return {
+        option
+        for parameter in command.params
+        if isinstance(parameter, click.Option) and parameter.name != "help"
+        for option in [*parameter.opts, *parameter.secondary_opts]
+    }
+
+
+#: Options that are told of once: the section, and the one by which its commands are known.
+TOLD_ONCE = ("Options of every command on a registry", "--registry")
 
 
 def test_every_command_and_option_stands_in_the_reference() -> None:
-    text = (DOCS / "reference/commands.md").read_text()
-    root = typer.main.get_command(app)
-    assert isinstance(root, click.Group)
-    for name, command in root.commands.items():
-        assert f"\n## {name}\n" in text, name
-        section = text.split(f"\n## {name}\n")[1].split("\n## ")[0]
+    shared, mark = TOLD_ONCE
+    for name, command in all_commands().items():
+        section, options = section_of(name), options_of(command)
         if name == "train":  # "options as for simulate"
-            section += text.split("\n## simulate\n")[1].split("\n## ")[0]
-        for parameter in command.params:
-            if isinstance(parameter, click.Option) and parameter.name != "help":
-                for option in [*parameter.opts, *parameter.secondary_opts]:
-                    assert option in section, f"{name} {option}"
+            section += section_of("simulate")
+        if mark in options:
+            section += section_of(shared)
+        for option in options:
+            assert f"`{option}" in section, f"{name} {option}"
+        with click.Context(command) as context:
+            for parameter in command.params:
+                if isinstance(parameter, click.Argument):
+                    metavar = parameter.make_metavar(context).strip("[]")
+                    assert f"`{metavar}`" in section, f"{name} {metavar}"
 
 
-def test_no_documented_option_is_invented() -> None:
-    text = (DOCS / "reference/commands.md").read_text()
-    root = typer.main.get_command(app)
-    assert isinstance(root, click.Group)
-    for name, command in root.commands.items():
-        section = text.split(f"\n## {name}\n")[1].split("\n## ")[0]
-        known = {o for p in command.params for o in [*p.opts, *p.secondary_opts]}
-        rows = re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE)
-        assert set(rows) <= known, f"{name}: {sorted(set(rows) - known)}"
+def test_no_documented_option_or_command_is_invented() -> None:
+    shared, mark = TOLD_ONCE
+    commands = all_commands()
+    for name, command in commands.items():
+        rows = re.findall(r"^\| `(--[a-z-]+)", section_of(name), re.MULTILINE)
+        invented = set(rows) - options_of(command)
+        assert not invented, f"{name}: {sorted(invented)}"
+    rows = re.findall(r"^\| `(--[a-z-]+)", section_of(shared), re.MULTILINE)
+    on_a_registry = [c for c in commands.values() if mark in options_of(c)]
+    assert len(on_a_registry) > 20
+    for command in on_a_registry:
+        assert set(rows) <= options_of(command), command.name
+    headings = re.findall(r"^## (.+)$", (DOCS / "reference/commands.md").read_text(), re.MULTILINE)
+    assert set(headings) - set(commands) == {"Exit codes", shared}
 
 
 # -- links and pages -----------------------------------------------------------------------------

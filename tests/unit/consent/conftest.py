@@ -14,8 +14,8 @@ from privemo_consent import (
     Context,
     Notice,
     Party,
-    Purpose,
 )
+from tests.support.notices import whole_notice
 
 
 class MovableClock:
@@ -45,20 +45,7 @@ def notice(party: Party) -> Notice:
 
 
 def make_notice(party: Party, version: int = 1, **changes: object) -> Notice:
-    fields: dict[str, object] = {
-        "notice_id": "faces",
-        "version": version,
-        "language": "en",
-        "text": f"We would like to use pictures of your face. Version {version}.",
-        "controller": party,
-        "purposes": tuple(Purpose),
-        "jurisdictions": ("IE",),
-        "recipients": ("none",),
-        "storage_location": "in the store",
-        "retention_days": 365,
-        "withdrawal_method": "the same screen, one touch",
-    }
-    return Notice.model_validate(fields | changes)
+    return whole_notice(party, version, **changes)
 
 
 @pytest.fixture

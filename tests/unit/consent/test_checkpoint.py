@@ -15,7 +15,13 @@ from privemo_consent import (
     SignatureError,
     merkle,
 )
-from privemo_consent.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from privemo_consent.checkpoint import (
+    Checkpoint,
+    check_extends,
+    open_checkpoint,
+    sign_checkpoint,
+    uses_origin,
+)
 from privemo_consent.keys import SigningKey, VerifyingKey
 from privemo_consent.note import open_note, sign_note
 
@@ -198,3 +204,35 @@ def test_a_registry_signs_its_way_forward(registry: ConsentRegistry, yes: Any) -
         signed = sign_checkpoint(new, LOG, previous=previous, proof=proof)
         previous, _ = open_checkpoint(signed, [LOG.verifying], origin=origin)
     assert previous == new
+
+
+def test_what_extends_a_head_is_shown_by_a_proof_alone() -> None:
+    check_extends(head(5), head(9), merkle.consistency_proof(HASHES, 5))
+    check_extends(head(5), head(5), [])
+    check_extends(head(0), head(9), [])
+    for later in (head(4), head(5, FORKED), head(9, FORKED), head(9, origin="other")):
+        with pytest.raises(ProofError):
+            check_extends(head(5), later, merkle.consistency_proof(HASHES, 5))
+
+
+def test_the_two_logs_of_a_registry_have_origins_of_their_own() -> None:
+    uses = Checkpoint(uses_origin(LOG.name), 9, head(9).root)
+    signed = sign_checkpoint(uses, LOG, previous=None, proof=[])
+    with pytest.raises(MalformedError, match=r"want 'shop.example/log'"):
+        open_checkpoint(signed, [LOG.verifying], origin=LOG.name)
+
+
+# c2sp.org/tlog-checkpoint, the example: its text is as we would sign it
+PUBLISHED_HEAD = (
+    "example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n"
+)
+
+
+def test_the_published_example_reads_and_writes_back() -> None:
+    found = Checkpoint.parse(PUBLISHED_HEAD)
+    assert (found.origin, found.size, found.extensions) == (
+        "example.com/behind-the-sofa",
+        20852163,
+        (),
+    )
+    assert found.text == PUBLISHED_HEAD

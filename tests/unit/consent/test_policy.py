@@ -1,12 +1,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from privemo_consent import AgeBand, ConsentStatus, Role, Setting
-from privemo_consent.errors import MalformedError, ValidityRefused
+from privemo_consent import AgeBand, ConsentRegistry, ConsentStatus, Purpose, Role, Setting
+from privemo_consent.errors import (
+    MalformedError,
+    MinorRefused,
+    TransitionRefused,
+    UnknownPersonError,
+    ValidityRefused,
+)
 from privemo_consent.policy import (
     AGE_OF_CONSENT,
     CHALLENGE_AGE,
@@ -87,6 +96,117 @@ def test_only_shoppers_in_shops() -> None:
     # EU AI Act 5(1)(f)
     assert [role for role in Role if not is_staff(role)] == [Role.SHOPPER]
     assert [place for place in Setting if not is_wrong_context(place)] == [Setting.RETAIL]
+
+
+# Every step a record can take, written by hand: from the row to the column. `.` is refused.
+#   U unknown  Q requested  D deferred  F refused  G given
+#   E expired  I invalidated  K revoked  W withdrawn  N renewed
+STEPS = """
+            U Q D F G E I K W N
+    none    . Q . F G . I . . .
+    U       . Q . F G . I . . .
+    Q       . Q D F G . I . . .
+    D       . Q . F G . I . . .
+    F       . Q . F G . I . . .
+    G       . . . . . E I K W N
+    E       . Q . F G E I K W N
+    I       . Q . F G . I . . .
+    K       . Q . F G . I . . .
+    W       . Q . F G . I . . .
+    N       . . . . . E I K W N
+"""
+LETTERS = dict(zip("UQDFGEIKWN", ConsentStatus, strict=True))
+
+
+def steps() -> list[tuple[ConsentStatus | None, ConsentStatus, bool]]:
+    rows = [line.split() for line in STEPS.strip().splitlines()]
+    found = []
+    for row in rows[1:]:
+        before = None if row[0] == "none" else LETTERS[row[0]]
+        for letter, cell in zip(rows[0], row[1:], strict=True):
+            assert cell in (".", letter)
+            found.append((before, LETTERS[letter], cell == letter))
+    return found
+
+
+def test_the_table_of_steps_is_whole() -> None:
+    assert set(TRANSITIONS) == set(ConsentStatus)
+    assert len({(before, after) for before, after, _ in steps()}) == 11 * 10
+
+
+@pytest.mark.parametrize(("before", "after", "allowed"), steps())
+def test_a_record_takes_the_steps_of_the_table_and_no_other(
+    before: ConsentStatus | None, after: ConsentStatus, allowed: bool
+) -> None:
+    assert (before in TRANSITIONS[after]) is allowed
+
+
+T = (Purpose.TRAINING,)
+ASK: dict[str, Callable[[ConsentRegistry, str, dict[str, Any]], object]] = {
+    "Q": lambda r, who, yes: r.request(who, T, **yes),
+    "D": lambda r, who, yes: r.defer(who, T),
+    "F": lambda r, who, yes: r.refuse(who, T, **yes),
+    "G": lambda r, who, yes: r.grant(who, T, valid_for=timedelta(days=10), **yes),
+    "I": lambda r, who, yes: r.grant(who, T, **yes | {"age_band": AgeBand.UNDER_13}),
+    "K": lambda r, who, yes: r.revoke(who, T),
+    "W": lambda r, who, yes: r.withdraw(who, T),
+    "N": lambda r, who, yes: r.renew(who, T, valid_for=timedelta(days=10)),
+}
+#: How a person comes to each state; E by time alone.
+ROADS = {"none": "", "Q": "Q", "D": "QD", "F": "F", "G": "G", "E": "G", "I": "GI"}
+ROADS |= {"K": "GK", "W": "GW", "N": "GN"}
+
+
+def outcome(before: str, asked: str) -> str:
+    """What the registry has to answer: the state that stands afterwards, or the error."""
+    if before == "none" and asked in "DKWN":
+        return "UnknownPersonError"
+    if asked == "I":  # a child's answer ends what was given, and leaves no record of its own
+        return "I" if before in "GEN" else before
+    if asked == "F" and before in "GN":
+        return "W"  # a no is a no
+    if asked == "W" and before not in "GEN":
+        return before  # nothing to withdraw: no event, no error
+    allowed = (None if before == "none" else LETTERS[before]) in TRANSITIONS[LETTERS[asked]]
+    return asked if allowed else "TransitionRefused"
+
+
+def last_state(registry: ConsentRegistry, person: str) -> str:
+    events = registry.history(person) if person in registry.persons() else ()
+    letters = {status: letter for letter, status in LETTERS.items()}
+    return letters[events[-1].status] if events else "none"
+
+
+@pytest.mark.parametrize("before", ROADS)
+def test_the_registry_takes_no_other_step(
+    registry: ConsentRegistry, clock: Any, yes: Any, before: str
+) -> None:
+    for person in ASK:
+        for step in ROADS[before]:
+            with suppress(MinorRefused):
+                ASK[step](registry, person, yes())
+    if before == "E":
+        clock.forward(days=11)
+    for asked in ASK:
+        stood = last_state(registry, asked)
+        assert stood == ("G" if before == "E" else before)
+        try:
+            ASK[asked](registry, asked, yes())
+            got = last_state(registry, asked)
+        except MinorRefused:
+            got = last_state(registry, asked)
+        except (TransitionRefused, UnknownPersonError) as error:
+            got = type(error).__name__
+            assert last_state(registry, asked) == stood  # refused, and nothing was written
+        wanted = outcome(before, asked)
+        assert got == ("G" if wanted == before == "E" else wanted), f"{before} to {asked}"
+
+
+def test_no_step_can_be_added_at_run_time() -> None:
+    with pytest.raises(TypeError):
+        TRANSITIONS[ConsentStatus.GIVEN] = frozenset(ConsentStatus)  # type: ignore[index]
+    with pytest.raises(TypeError):
+        AGE_OF_CONSENT["IE"] = 0  # type: ignore[index]
 
 
 def test_no_step_leads_to_a_live_state_without_a_yes() -> None:

@@ -38,6 +38,7 @@ from privemo_consent import (
     ValidityRefused,
     merkle,
 )
+from tests.support.notices import whole_notice
 
 TRAINING = Purpose.TRAINING
 AUDIT = Purpose.FAIRNESS_AUDIT
@@ -430,10 +431,8 @@ def test_nothing_never_given_can_be_renewed(registry: ConsentRegistry, yes: Any)
 # -- notices ---------------------------------------------------------------------------------------
 
 
-def next_version(notice: Notice, **changes: object) -> Notice:
-    return Notice.model_validate(
-        notice.model_dump() | {"version": notice.version + 1, "text": "New words."} | changes
-    )
+def next_version(notice: Notice, *, version: int | None = None, **changes: Any) -> Notice:
+    return whole_notice(notice.controller, version or notice.version + 1, **changes)
 
 
 def test_a_changed_notice_needs_renewal(
@@ -456,10 +455,10 @@ def test_another_language_of_the_same_version_supersedes_nothing(
     registry: ConsentRegistry, notice: Notice, yes: Any, shop: Context
 ) -> None:
     registry.grant("ann", [TRAINING], **yes())
-    irish = next_version(notice, version=1, language="ga", text="Ba mhaith linn.")
-    registry.notice(irish)
+    german = next_version(notice, version=1, language="de")
+    registry.notice(german)
     assert registry.decide("ann", TRAINING, shop).permit
-    registry.grant("bob", [TRAINING], **yes(notice=irish))
+    registry.grant("bob", [TRAINING], **yes(notice=german))
 
 
 def test_an_old_version_cannot_return(registry: ConsentRegistry, notice: Notice) -> None:

@@ -1,0 +1,144 @@
+"""Erasing a person: row, key, faces, and what WAL, free pages and backups still hold (GDPR 17).
+
+The order makes a crash harmless. First one durable transaction ends every consent, logs the erasure,
+empties the person's row and deletes their items. Then the key folder is punctured, here and in its
+mirrors: from then on no copy of the database, wherever it lies, can be opened for this person. Last
+the database's own leftovers are scrubbed. Whoever opens the registry next finishes what a crash cut
+short. The log keeps its leaves, which name nobody, and its proofs still verify.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from . import leaves, schema
+from .errors import MalformedError, PlacesPendingError, RegistryBusyError
+from .journal import Journal
+from .leaves import PURPOSES, STATUSES
+from .terms import ConsentStatus
+from .transaction import Draft
+
+__all__ = ["Erased", "erase", "finish_erasures"]
+
+_LIVE = frozenset(STATUSES.index(s) for s in (ConsentStatus.GIVEN, ConsentStatus.RENEWED))
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What an erasure did.
+
+    Attributes:
+        people: how many.
+        items: how many faces and other items were deleted with them.
+        pending: places that still hold what was to be destroyed, each with its remedy; empty when
+            nothing is left anywhere.
+
+    """
+
+    people: int
+    items: int
+    pending: tuple[str, ...] = ()
+
+
+def erase(journal: Journal, persons: Sequence[str], *, cause: str) -> Erased:
+    """Erase people.
+
+    Args:
+        journal: of the registry.
+        persons: ids, each once.
+        cause: one of `leaves.CAUSES`.
+
+    Raises:
+        UnknownPersonError: someone has no record; nothing changed.
+        MalformedError: an id that stands twice, or an unknown cause.
+        RegistryError, KeyFileError: nothing was acknowledged; ask again.
+
+    """
+    if cause not in leaves.CAUSES:
+        raise MalformedError(f"got cause {cause!r}, want one of {', '.join(leaves.CAUSES)}")
+    if len(set(persons)) != len(persons):
+        raise MalformedError("a person stands twice among those to erase")
+    journal.keys_needed()
+    with journal.lock:
+        journal.refresh()
+        items = _count_items(journal, persons)
+        rows = journal.append(
+            [draft for person in persons for draft in _endings(journal, person)],
+            erase=persons,
+            cause=cause,
+        )
+        gone = [row["pid"] for row in rows if row["kind"] == leaves.KINDS.index("erasure")]
+    return Erased(len(gone), items, _destroy(journal, gone))
+
+
+def finish_erasures(journal: Journal) -> tuple[str, ...]:
+    """Destroy the keys of everyone whose row is empty; return what is still pending.
+
+    Costs one query while nobody was erased since the last time.
+    """
+    keys = journal.keys_needed()
+    query = sa.select(schema.persons.c.pid).where(schema.persons.c.wrapped.is_(None))
+    with journal.store.read() as connection:
+        empty = list(connection.execute(query).scalars())
+        # A row that was damaged looks erased as well: without its entry no key is destroyed.
+        late = [
+            pid for pid in empty if not keys.punctured(pid) and _was_erased(connection, pid)
+        ]
+    if late:
+        return _destroy(journal, late)
+    if keys.pending:
+        try:
+            keys.finish()
+        except PlacesPendingError as error:
+            return (str(error),)
+    return ()
+
+
+def _was_erased(connection: sa.Connection, pid: int) -> bool:
+    """Return whether the log tells of this row's erasure."""
+    table = schema.events
+    query = sa.select(table.c.leaf).where(
+        table.c.pid == pid, table.c.kind == leaves.KINDS.index("erasure")
+    )
+    leaf = connection.execute(query).scalar()
+    return leaf is not None and leaves.parse(bytes(leaf))["kind"] == "erasure"
+
+
+def _destroy(journal: Journal, pids: Sequence[int]) -> tuple[str, ...]:
+    """Puncture the keys and scrub the database; return what could not be reached."""
+    pending: list[str] = []
+    try:
+        journal.keys_needed().puncture(pids)
+    except PlacesPendingError as error:
+        pending.append(str(error))
+    try:
+        journal.store.scrub()
+    except RegistryBusyError as error:
+        pending.append(str(error))
+    journal.state.people.forget(pids)
+    return tuple(pending)
+
+
+def _endings(journal: Journal, person: str) -> list[Draft]:
+    """Return a withdrawal for each purpose that is still given: a log without loose ends."""
+    pid = journal.state.people.pid(person)
+    if pid is None:
+        return []  # `Transaction.erasure` says so
+    return [
+        Draft(person=person, purpose=purpose, status=ConsentStatus.WITHDRAWN)
+        for code, purpose in enumerate(PURPOSES)
+        if journal.state.last(pid, code)[0] in _LIVE
+    ]
+
+
+def _count_items(journal: Journal, persons: Sequence[str]) -> int:
+    pids = [pid for pid in journal.state.people.rows(persons) if pid >= 0]
+    table, total = schema.items, 0
+    with journal.store.read() as connection:
+        for pid in pids:
+            counting = sa.select(sa.func.count()).select_from(table).where(table.c.pid == pid)
+            total += int(connection.execute(counting).scalar_one())
+    return total

@@ -1,0 +1,311 @@
+"""A registry in one schema of a PostgreSQL database, through psycopg 3.
+
+``postgresql://user@host/database?schema=name``: one registry fills one schema, ``privemo`` where
+the URL names none. Every session's ``search_path`` is that schema alone.
+
+Durability: ``synchronous_commit`` is at least ``on``, and a server with ``fsync = off`` is refused.
+Sessions keep these settings, so a pooler between must not share them by transaction.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+
+from .. import schema
+from ..errors import (
+    ConsentError,
+    MalformedError,
+    RegistryBusyError,
+    RegistryError,
+    RegistryExistsError,
+    RegistryFullError,
+    RegistryMissingError,
+    RegistryUnreadableError,
+    TamperedError,
+)
+from . import guards, pgcheck
+from .base import Stage, Store, Work
+
+__all__ = ["PostgresStore"]
+
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_DEFAULT_SCHEMA = "privemo"
+_SECRETS = ("password", "sslpassword")
+# A dead server or cable is noticed in half a minute, not in the two hours of TCP's own defaults.
+_CONNECT = {
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+#: Asking before every use would double the time of a decision.
+_IDLE_S = 1.0
+_BUSY = {
+    "55P03": "is locked by another process",  # lock_not_available
+    "40P01": "is locked by another process",  # deadlock_detected
+    "40001": "was changed by another process meanwhile",  # serialization_failure
+    "53300": "has no connection left",  # too_many_connections
+    "57014": "took longer than the server allows",  # query_canceled
+}
+_FULL = {
+    "53100": "no space left on the server; free some, nothing was recorded",
+    "25006": "may not be written: the server or this session is read-only",
+}
+
+
+def parse_url(text: str) -> tuple[sa.URL, str]:
+    """Return the URL for SQLAlchemy and the schema that it names.
+
+    Raises:
+        MalformedError: no URL, or no schema's name; the text is not repeated, it may hold a
+            password.
+
+    """
+    try:
+        url = sa.make_url(text).set(drivername="postgresql+psycopg")
+    except (sa.exc.ArgumentError, ValueError):
+        raise MalformedError("got a URL that cannot be read: postgresql://user@host/name") from None
+    name = url.query.get("schema", _DEFAULT_SCHEMA)
+    if not isinstance(name, str) or not _SCHEMA.fullmatch(name) or name.startswith("pg_"):
+        raise MalformedError("got a schema that is no name of lower-case letters, digits and _")
+    return url.difference_update_query(["schema"]), name
+
+
+class PostgresStore(Store):
+    """One schema of one database."""
+
+    dialect = "postgresql"
+    path: None
+
+    def __init__(self, url: str, *, readonly: bool, busy_timeout_ms: int) -> None:
+        self._url, self.schema = parse_url(url)
+        shown = self._url.set(drivername="postgresql", password=None)
+        shown = shown.difference_update_query(_SECRETS)
+        if self.schema != _DEFAULT_SCHEMA:
+            shown = shown.update_query_dict({"schema": self.schema})
+        where = shown.render_as_string(hide_password=True)
+        super().__init__(where, None, readonly=readonly, busy_timeout_ms=busy_timeout_ms)
+        name = f"privemo.registry/{self.schema}".encode()
+        self._lock_number = int.from_bytes(blake2b(name, digest_size=8).digest(), signed=True)
+        self._made_schema = False
+
+    @classmethod
+    def create(
+        cls, url: str, fill: Callable[[sa.Connection], None], *, busy_timeout_ms: int
+    ) -> PostgresStore:
+        """Make a registry in a schema that is empty or not there; see `storage.create_store`."""
+        store = cls(url, readonly=False, busy_timeout_ms=busy_timeout_ms)
+        try:
+            with store.write() as connection:
+                store._check_durable(connection)
+                store._make_schema(connection)
+                guards.make(connection)
+                fill(connection)
+        except BaseException:
+            store.close()  # what was made went with the transaction
+            raise
+        store._made_here = True
+        return store
+
+    @classmethod
+    def open(cls, url: str, *, readonly: bool, busy_timeout_ms: int) -> PostgresStore:
+        """Open an existing registry; see `storage.open_store`."""
+        store = cls(url, readonly=readonly, busy_timeout_ms=busy_timeout_ms)
+        try:
+            with store.read() as connection:
+                store._check_version(connection)
+                if not readonly:
+                    store._check_durable(connection)
+        except ConsentError:
+            store.close()
+            raise
+        return store
+
+    def discard(self) -> None:
+        """Drop what `create` made: the tables, their functions, and the schema if it was new."""
+        if self._made_here:
+            with self.write() as connection:
+                guards.remove(connection)
+                for table in (*reversed(schema.metadata.sorted_tables), guards.versions):
+                    connection.exec_driver_sql(f'DROP TABLE "{table.name}"')
+                if self._made_schema:
+                    connection.exec_driver_sql(f'DROP SCHEMA "{self.schema}"')
+            self._made_here = False
+        self.close()
+
+    def scrub(self) -> None:
+        """VACUUM the tables that rows were erased from.
+
+        That removes dead rows no open snapshot can see. Their bytes may remain in the page until
+        it is written over, in the server's write-ahead log and its archive, and on standbys: all
+        of it ciphertext under a key that is destroyed.
+
+        Raises:
+            RegistryFullError: this role may not vacuum the tables.
+
+        """
+        told: list[str] = []
+        with self._translated("write"):
+            engine = self._engine_for("base").execution_options(isolation_level="AUTOCOMMIT")
+            with engine.connect() as connection:
+                raw: Any = connection.connection.dbapi_connection
+                listen = lambda notice: told.append(notice.message_primary or "")  # noqa: E731
+                raw.add_notice_handler(listen)
+                try:
+                    for table in (schema.persons, schema.items):
+                        connection.exec_driver_sql(f'VACUUM "{table.name}"')
+                finally:
+                    raw.remove_notice_handler(listen)
+        if any("permission denied" in line or "only" in line for line in told):
+            raise RegistryFullError(
+                f"{self.where}: this role may not VACUUM persons and items: "
+                "run VACUUM on them as their owner"
+            )
+
+    def check(self, connection: sa.Connection) -> None:
+        """Check tables, indexes, triggers and functions against those a fresh registry has.
+
+        The server checks its pages as they are read, where its data checksums are on.
+        """
+        pgcheck.check(connection, self.schema, guards.versions)
+        marks = list(connection.execute(sa.select(guards.versions)).scalars())
+        if marks != [guards.revision(schema.SCHEMA_VERSION)]:
+            raise TamperedError("table alembic_version", f"got {marks}")
+
+    def _version(self, connection: sa.Connection) -> int | None:
+        tables = connection.exec_driver_sql(
+            "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace(%s)::oid "
+            "AND relname IN ('alembic_version', 'meta', 'events', 'persons')",
+            (self.schema,),
+        ).scalar_one()
+        if tables == 0:
+            raise RegistryMissingError(
+                f"no registry at {self.where}: create one with ConsentRegistry.create"
+            )
+        if tables != 4:
+            return None
+        found = connection.execute(sa.select(guards.versions)).scalars().all()
+        return int(found[0]) if len(found) == 1 and str(found[0]).isdecimal() else None
+
+    def _make_schema(self, connection: sa.Connection) -> None:
+        found = connection.exec_driver_sql("SELECT to_regnamespace(%s)", (self.schema,)).scalar()
+        if found is None:
+            connection.exec_driver_sql(f'CREATE SCHEMA "{self.schema}"')
+            self._made_schema = True
+        elif strange := pgcheck.relations(connection, self.schema):
+            raise RegistryExistsError(
+                f"{self.where} holds {min(strange)}: open the registry with ConsentRegistry.open, "
+                "or choose an empty schema (?schema=name)"
+            )
+
+    def _check_durable(self, connection: sa.Connection) -> None:
+        # REQUIREMENTS 32: no session can make up for a server that does not flush.
+        if connection.exec_driver_sql("SHOW fsync").scalar() != "on":
+            raise RegistryFullError(
+                f"{self.where}: the server runs with fsync = off, a withdrawal would not survive a "
+                "power failure; set fsync = on"
+            )
+
+    def _hold(self, connection: sa.Connection, durable: bool) -> None:
+        lasting = "" if durable else ", set_config('synchronous_commit', 'off', true)"
+        connection.exec_driver_sql(
+            f"SELECT pg_advisory_xact_lock(%s){lasting}",
+            (self._lock_number,),
+        )
+
+    def _make_engines(self) -> dict[Work, sa.Engine]:
+        engine = sa.create_engine(
+            self._url,
+            hide_parameters=True,
+            connect_args={k: v for k, v in _CONNECT.items() if k not in self._url.query},
+        )
+        sa.event.listen(engine, "connect", self._prepare)
+        sa.event.listen(engine, "checkin", _note_use)
+        sa.event.listen(engine, "checkout", _check_alive)
+        # READ COMMITTED: what is read after the lock was granted is what its last holder wrote.
+        writing = engine.execution_options(isolation_level="READ COMMITTED")
+        reading = engine.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+        return {"base": engine, "read": reading, "write": writing, "quick": writing}
+
+    def _prepare(self, connection: Any, _record: object) -> None:
+        # row_security off: a policy that hides rows is an error, not a shorter answer.
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT set_config('search_path', %s, false), set_config('lock_timeout', %s, false),"
+                " set_config('row_security', 'off', false), set_config('synchronous_commit', 'on',"
+                " false) WHERE current_setting('synchronous_commit') <> 'remote_apply'",
+                (f'"{self.schema}", pg_temp', f"{max(1, self._busy_timeout_ms)}ms"),
+            )
+        connection.commit()
+
+    @contextmanager
+    def _translated(self, stage: Stage) -> Iterator[None]:
+        try:
+            with super()._translated(stage):
+                yield
+        except psycopg.Error as error:  # COPY speaks to psycopg itself
+            raise self._explain(error, stage) from self._cause(error)
+
+    def _cause(self, error: BaseException) -> BaseException | None:
+        # The driver's text quotes the row that did not fit.
+        state = getattr(getattr(error, "orig", error), "sqlstate", None)
+        return error if state is None else None
+
+    def _explain(self, error: BaseException, stage: Stage) -> RegistryError:
+        state = getattr(error, "sqlstate", None)
+        lost = isinstance(error, psycopg.OperationalError) and (
+            state is None or state.startswith(("08", "57P"))
+        )
+        if stage == "commit" and lost:
+            return RegistryUnreadableError(
+                f"the connection to {self.where} was lost while recording: "
+                "it may have been recorded: ask again"
+            )
+        if state in _BUSY:
+            return RegistryBusyError(f"{self.where} {_BUSY[state]}: try again")
+        if state in _FULL:
+            return RegistryFullError(f"{self.where}: {_FULL[state]}")
+        if state == "42501" and stage != "read":
+            return RegistryFullError(f"{self.where} may not be written: this role has no right to")
+        if state in ("3D000", "3F000"):
+            return RegistryMissingError(f"no registry at {self.where}: no such database or schema")
+        cause = _first_line(error)
+        if lost:
+            return RegistryUnreadableError(
+                f"{self.where} cannot be reached: {cause}; see that the server runs and that the "
+                "URL names it; nothing was recorded"
+            )
+        return RegistryUnreadableError(f"{self.where} cannot be read or written: {cause}")
+
+
+def _note_use(_connection: object, record: Any) -> None:
+    record.info["used"] = time.monotonic()
+
+
+def _check_alive(connection: Any, record: Any, _proxy: object) -> None:
+    """Ask a connection that lay idle whether its server is still there; the pool makes another."""
+    if time.monotonic() - record.info.get("used", math.inf) > _IDLE_S:
+        try:
+            connection.execute("SELECT 1")
+            connection.rollback()
+        except psycopg.Error as error:
+            raise sa.exc.DisconnectionError from error
+
+
+def _first_line(error: BaseException) -> str:
+    """Return what went wrong, without the lines that quote rows."""
+    diagnosis = getattr(error, "diag", None)
+    text = getattr(diagnosis, "message_primary", None) or str(error)
+    return text.splitlines()[0] if text else type(error).__name__

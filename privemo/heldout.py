@@ -1,7 +1,7 @@
 """`predictions.csv`: what the model says of the held-out faces of one store, for the audit to read.
 
-The file holds pseudonyms, labels and sensitive columns of people who agreed to a fairness audit. It stays in the
-store, and whoever is erased is taken out of it.
+The file holds pseudonyms, labels and sensitive columns of people who agreed to a fairness audit. It
+stays in the store, and whoever is erased is taken out of it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """A whole chain of stores on one machine: prepare, run, finish.
 
 `prepare` lays out the run folder as it would stand on the server and on each store's machine, with
-simulated consents (marked so in every record) and the faces of those who agreed in each store's vault. `run` drives the Flower app on an engine. `finish` reads the
-held-out faces and leaves the model. The audit is a matter of `privemo_audits` and files alone.
+simulated consents (marked so in every record) and the faces of those who agreed in each store's vault.
+`run` drives the Flower app on an engine. `finish` reads the held-out faces and leaves the model. The
+audit is a matter of `privemo_audits` and files alone.
 """
 
 from __future__ import annotations
@@ -181,8 +182,9 @@ def _alone(folder: Path) -> Iterator[None]:
 def finish(prepared: Run, *, listener: Listener | None = None) -> None:
     """Write the finished model and each store's predictions on its held-out faces.
 
-    Then the demographic labels are deleted from every vault (EU AI Act 10(5)): the audit reads what it needs
-    of them in `predictions.csv`, and may be repeated from there. Finishing once more leaves those as they are.
+    Then the demographic labels are deleted from every vault (EU AI Act 10(5)): the audit reads what it
+    needs of them in `predictions.csv`, and may be repeated from there. Finishing once more leaves those
+    files as they are.
     """
     weights = prepared.finish()
     for done, name in enumerate(prepared.stores, start=1):

@@ -105,9 +105,10 @@ def _consent_checks(lineage: Lineage, violations: Sequence[Violation]) -> list[C
             evidence=(
                 "; ".join(f"{store}: {fault}" for store, fault in sorted(faults.items()))
                 or (_first(logged) if (logged := _named(violations, ("log_root",))) else "")
-                or f"{sum(f['entries'] for f in logs.values()):,} entries in {len(logs)} logs verified"
+                or f"{sum(f['entries'] for f in logs.values()):,} entries in {len(logs)} logs verified, "
+                "every one under a signed head of its log"
             ),
-            clause="GDPR 7(1); RFC 9162",
+            clause="GDPR 7(1); RFC 9162; C2SP tlog-checkpoint",
         ),
     ]
 

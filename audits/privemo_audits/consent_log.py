@@ -1,7 +1,8 @@
 """Reading a store's consent registry: its events, its uses, and whether its log verifies.
 
 Read only, through `privemo_consent`; a registry that cannot be read is an error, one that reads
-but does not verify is a finding.
+but does not verify is a finding. Who is who is sealed under the keys of the folder `consent.keys` beside
+it: without them nobody could be looked up, so the audit asks for them.
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from privemo_consent import schema
-from privemo_consent.errors import ConsentError, TamperedError
-from privemo_consent.leaves import KINDS, PURPOSES, ROLES, STATUSES
+from privemo_consent.errors import ConsentError, KeyFileError, TamperedError
+from privemo_consent.leaves import KINDS
 from privemo_consent.registry import ConsentRegistry
-from privemo_consent.store import Store
-from privemo_consent.times import from_us
+from privemo_consent.storage import open_store
 
 from .errors import ConsentLogError
 from .runfiles import Run
@@ -57,7 +57,10 @@ class ConsentLog:
         size: number of events.
         root: hex Merkle root over all of them.
         fault: what `verify` found wrong, naming the entry, or None.
+        signed: how many events the last signed head covers; 0 where the log does not verify.
+        erasures: how many people were erased.
         erased_uses: recorded uses of people erased since, who can no longer be looked up.
+        decisions: how many answers of the registry were logged, and how many of them permitted.
         turned_away: people who were refused a record for their age, by rule.
         roots: (hex root, size) pairs that the rounds name and that this log once had; size None
             where a round names a root alone.
@@ -66,10 +69,13 @@ class ConsentLog:
     size: int
     root: str
     fault: str | None
+    signed: int
     simulated: bool
     events: tuple[Event, ...]
     uses: tuple[UsedBatch, ...]
+    erasures: int
     erased_uses: int
+    decisions: tuple[int, int]
     turned_away: dict[str, int]
     roots: frozenset[tuple[str, int | None]]
 
@@ -90,7 +96,10 @@ class ConsentLog:
             "root": self.root,
             "verified": self.fault is None,
             "fault": self.fault,
+            "signed": self.signed,
+            "erasures": self.erasures,
             "erased_uses": self.erased_uses,
+            "decisions": {"logged": self.decisions[0], "permitted": self.decisions[1]},
         }
 
 
@@ -98,8 +107,8 @@ def read_consent_logs(run: Run) -> dict[str, ConsentLog]:
     """Read every store's registry.
 
     Raises:
-        ConsentLogError: one is missing, damaged beyond reading, or of the other mode
-            (simulation and production must not be mixed).
+        ConsentLogError: one is missing, damaged beyond reading, without its keys, or of the other
+            mode (simulation and production must not be mixed).
     """
     return {store: _read(run, store) for store in run.info.stores}
 
@@ -114,17 +123,22 @@ def _read(run: Run, store: str) -> ConsentLog:
     }
     try:
         with ConsentRegistry.open(path, mode=mode, readonly=True) as registry:
-            fault = _fault(registry)
+            _need_keys(registry, name)
+            signed, fault = _verified(registry)
             head = registry.head()
             uses, erased = _uses(registry)
+            answers = [decision.permit for decision in registry.decisions()]
             return ConsentLog(
                 size=head.seq,
                 root=head.root,
                 fault=fault,
+                signed=signed,
                 simulated=registry.mode == "simulation",
-                events=_events(path),
+                events=_events(registry),
                 uses=uses,
+                erasures=_erasures(path),
                 erased_uses=erased,
+                decisions=(len(answers), sum(answers)),
                 turned_away={str(k): n for k, n in registry.age_refusals().items() if n},
                 roots=_once_had(registry, named, head.seq, [use.log_seq for use in uses]),
             )
@@ -136,60 +150,61 @@ def _read(run: Run, store: str) -> ConsentLog:
         ) from error
 
 
-def _fault(registry: ConsentRegistry) -> str | None:
-    """What `verify` finds wrong; a log that reads but was changed is a finding, not an error."""
+def _need_keys(registry: ConsentRegistry, name: str) -> None:
     try:
-        registry.verify()
+        registry.keys  # noqa: B018 - asking for them is the check
+    except KeyFileError as error:
+        raise ConsentLogError(
+            f"{name} cannot be audited: its key folder consent.keys is not beside it",
+            "Hand over the key folder with the registry; people's ids are sealed under its keys, "
+            "and without them nobody can be looked up.",
+        ) from error
+
+
+def _verified(registry: ConsentRegistry) -> tuple[int, str | None]:
+    """How much of the log is signed, and what `verify` finds wrong.
+
+    A log that reads but was changed is a finding, not an error.
+    """
+    try:
+        return registry.verify().signed, None
     except TamperedError as error:
-        return str(error)
-    return None
+        return 0, str(error)
 
 
-def _events(path: Path) -> tuple[Event, ...]:
-    """Every consent event in log order, in one query; `verify` has held the columns to the leaves.
+def _events(registry: ConsentRegistry) -> tuple[Event, ...]:
+    """Every consent event in log order, as its leaf says it.
 
     People erased since are left out: nobody can be looked up under a name that is gone.
     """
-    import sqlalchemy as sa
-
-    table, people = schema.events, schema.persons
-    query = (
-        sa.select(
-            table.c.seq,
-            people.c.person,
-            table.c.purpose,
-            table.c.status,
-            table.c.at,
-            table.c.recorded,
-            table.c.expires,
-            table.c.role,
-        )
-        .join(people, people.c.pid == table.c.pid)
-        .where(table.c.kind == KINDS.index("consent"), people.c.person.is_not(None))
-        .order_by(table.c.seq)
-    )
-    store = Store.open(path, readonly=True)
-    try:
-        with store.read() as connection:
-            rows = connection.execute(query).all()
-    finally:
-        store.close()
-    purposes = [str(p) for p in PURPOSES]
-    statuses = [str(s) for s in STATUSES]
-    roles = [str(r) for r in ROLES]
+    found = [event for person in registry.persons() for event in registry.history(person)]
     return tuple(
         Event(
-            seq,
-            person,
-            purposes[purpose],
-            statuses[status],
-            from_us(at),
-            from_us(recorded),
-            None if expires is None else from_us(expires),
-            roles[role],
+            event.seq,
+            event.person,
+            str(event.purpose),
+            str(event.status),
+            event.at,
+            event.recorded_at,
+            event.expires,
+            str(event.role),
         )
-        for seq, person, purpose, status, at, recorded, expires, role in rows
+        for event in sorted(found, key=lambda event: event.seq)
     )
+
+
+def _erasures(path: Path) -> int:
+    """How many people were erased, as the log tells it."""
+    import sqlalchemy as sa
+
+    kind = schema.events.c.kind
+    counting = sa.select(sa.func.count()).where(kind == KINDS.index("erasure"))
+    store = open_store(path, readonly=True)
+    try:
+        with store.read() as connection:
+            return int(connection.execute(counting).scalar_one())
+    finally:
+        store.close()
 
 
 def _uses(registry: ConsentRegistry) -> tuple[tuple[UsedBatch, ...], int]:

@@ -208,7 +208,8 @@ def make_limits(
     run: Run, privacy: Privacy, lineage: Lineage, exclusions: Exclusions, notes: Sequence[str]
 ) -> list[str]:
     """What this report does not show."""
-    erased = sum(f["erased_uses"] for f in lineage.consent_logs.values())
+    logs = lineage.consent_logs.values()
+    erased, uses = sum(f["erasures"] for f in logs), sum(f["erased_uses"] for f in logs)
     out = []
     if run.info.simulated:
         out.append(
@@ -249,5 +250,8 @@ def make_limits(
     if not privacy.private:
         out.append("There is no privacy guarantee: the run was not private.")
     if erased:
-        out.append(f"{erased} recorded uses are of people erased since, and cannot be looked up.")
+        who = "1 person was" if erased == 1 else f"{erased:,} people were"
+        out.append(
+            f"{who} erased since; {uses:,} recorded uses are theirs, and cannot be looked up."
+        )
     return [*out, *notes]

@@ -118,7 +118,7 @@ class Intake:
     def __init__(self, journal: Journal, book: NoticeBook) -> None:
         self._journal = journal
         self._book = book
-        self._fit: set[tuple[str, tuple[Purpose, ...]]] = set()
+        self._fit: set[tuple[str, tuple[Purpose, ...], str | None]] = set()
         self._by_age: Counter[tuple[AgeRule, str]] = Counter()
         self._places: set[str] = set()
         self._rules: dict[tuple[AgeBand, str], AgeRule | None] = {}
@@ -150,7 +150,7 @@ class Intake:
             raise SimulatedRefused("this consent is simulated: a production registry refuses it")
         check_validity(row.valid_for)
         purposes = self.check_purposes(row.purposes)
-        nid = self.notice(row.notice, purposes)
+        nid = self.notice(row.notice, purposes, row.jurisdiction)
         role = Role(row.role)
         staff = is_staff(role)
         self.write(
@@ -227,11 +227,17 @@ class Intake:
             found = self._named[purposes] = _purposes(purposes)
         return found
 
-    def notice(self, notice: Notice | str, purposes: tuple[Purpose, ...]) -> int:
-        """Return the row of a notice in force that names all ``purposes``.
+    def notice(
+        self,
+        notice: Notice | str,
+        purposes: tuple[Purpose, ...],
+        jurisdiction: str | None = None,
+    ) -> int:
+        """Return the row of a notice in force that names all ``purposes``, and the place.
 
         Raises:
-            NoticeRefused: unregistered, superseded, or silent on a purpose (ISO/IEC 29184 5.5).
+            NoticeRefused: unregistered, superseded, silent on a purpose (ISO/IEC 29184 5.5), or
+                written for other jurisdictions.
 
         """
         digest = notice if isinstance(notice, str) else notice.hash
@@ -245,11 +251,18 @@ class Intake:
                 f"notice {state.notices[nid].notice_id} version {state.notices[nid].version} is "
                 "superseded: show the person the version in force"
             )
-        if (digest, purposes) not in self._fit:
-            missing = set(purposes) - set(self._book.get(digest).purposes)
+        if (digest, purposes, jurisdiction) not in self._fit:
+            shown = self._book.get(digest)
+            missing = set(purposes) - set(shown.purposes)
             if missing:
                 raise NoticeRefused(f"the notice does not name {', '.join(sorted(missing))}")
-            self._fit.add((digest, purposes))
+            # A notice for US serves US-IL; one for US-IL does not serve US-CA.
+            places = (jurisdiction, (jurisdiction or "").partition("-")[0])
+            if jurisdiction is not None and not set(places) & set(shown.jurisdictions):
+                raise NoticeRefused(
+                    f"the notice is for {', '.join(shown.jurisdictions)}, not for {jurisdiction}"
+                )
+            self._fit.add((digest, purposes, jurisdiction))
         return nid
 
     def write(

@@ -51,7 +51,7 @@ class RegistryCustody(RegistryReader):
 
     def finish_erasures(self) -> tuple[str, ...]:
         """Destroy what was still pending; return what still is. Opening a registry does so too."""
-        return finish_erasures(self._journal)
+        return finish_erasures(self._journal, scrub=True)
 
     def receipt(self, person: str) -> str:
         """Return the receipt that a person takes home: a signed token (JWS), verifiable offline.

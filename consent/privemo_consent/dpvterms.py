@@ -1,6 +1,8 @@
 """Notices and parties in DPV terms, and the shape of an exported record.
 
-Terms of DPV 2 and its extensions: ``pd`` personal data, ``loc`` places, ``eu-gdpr``, ``eu-aiact``.
+Terms of DPV 2.3 and its extensions: ``pd`` personal data, ``loc`` places, ``eu-gdpr``,
+``eu-aiact``. Each was compared with the files of https://github.com/w3c/dpv; 2.3 is the first
+release to name the systems of Annex III one by one. The tests hold the list.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ CONTEXT = {
 _BROADER = {
     Purpose.TRAINING: "dpv:ResearchAndDevelopment",
     Purpose.PERSONALISATION: "dpv:Personalisation",
-    Purpose.FAIRNESS_AUDIT: "dpv:LegalCompliance",
+    # Not dpv:LegalCompliance: that is for what a law requires, and this stands on consent.
+    Purpose.FAIRNESS_AUDIT: "dpv:OrganisationRiskManagement",
 }
 _RIGHTS = {
     Right.ACCESS: "eu-gdpr:A15",

@@ -9,13 +9,20 @@ short. The log keeps its leaves, which name nobody, and its proofs still verify.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from . import leaves, schema
-from .errors import MalformedError, PlacesPendingError, RegistryBusyError
+from .errors import (
+    KeyFileError,
+    MalformedError,
+    PlacesPendingError,
+    RegistryBusyError,
+    RegistryError,
+)
 from .journal import Journal
 from .leaves import PURPOSES, STATUSES
 from .terms import ConsentStatus
@@ -74,27 +81,34 @@ def erase(journal: Journal, persons: Sequence[str], *, cause: str) -> Erased:
     return Erased(len(gone), items, _destroy(journal, gone))
 
 
-def finish_erasures(journal: Journal) -> tuple[str, ...]:
+def finish_erasures(journal: Journal, *, scrub: bool = False) -> tuple[str, ...]:
     """Destroy the keys of everyone whose row is empty; return what is still pending.
 
     Costs one query while nobody was erased since the last time.
+
+    Args:
+        journal: of the registry.
+        scrub: clear the database's leftovers too, which may wait for a reader: an erasure that
+            found one in its way left them.
+
     """
     keys = journal.keys_needed()
     query = sa.select(schema.persons.c.pid).where(schema.persons.c.wrapped.is_(None))
     with journal.store.read() as connection:
         empty = list(connection.execute(query).scalars())
         # A row that was damaged looks erased as well: without its entry no key is destroyed.
-        late = [
-            pid for pid in empty if not keys.punctured(pid) and _was_erased(connection, pid)
-        ]
+        late = [pid for pid in empty if not keys.punctured(pid) and _was_erased(connection, pid)]
     if late:
         return _destroy(journal, late)
+    pending: list[str] = []
     if keys.pending:
         try:
             keys.finish()
         except PlacesPendingError as error:
-            return (str(error),)
-    return ()
+            pending.append(str(error))
+    if scrub and empty:
+        pending.extend(_scrub(journal))
+    return tuple(pending)
 
 
 def _was_erased(connection: sa.Connection, pid: int) -> bool:
@@ -110,16 +124,25 @@ def _was_erased(connection: sa.Connection, pid: int) -> bool:
 def _destroy(journal: Journal, pids: Sequence[int]) -> tuple[str, ...]:
     """Puncture the keys and scrub the database; return what could not be reached."""
     pending: list[str] = []
+    # The erasure is in the log by now: whatever fails is told as pending, never as not done.
     try:
         journal.keys_needed().puncture(pids)
     except PlacesPendingError as error:
         pending.append(str(error))
+    except (KeyFileError, RegistryError) as error:
+        pending.append(f"the keys still stand: {error}; then finish the erasure")
+    pending.extend(_scrub(journal))
+    with contextlib.suppress(KeyFileError, RegistryError):  # told above, and at the next use
+        journal.state.people.forget(pids)
+    return tuple(pending)
+
+
+def _scrub(journal: Journal) -> list[str]:
     try:
         journal.store.scrub()
     except RegistryBusyError as error:
-        pending.append(str(error))
-    journal.state.people.forget(pids)
-    return tuple(pending)
+        return [str(error)]
+    return []
 
 
 def _endings(journal: Journal, person: str) -> list[Draft]:

@@ -13,7 +13,13 @@ import sqlalchemy as sa
 from . import leaves, schema
 from .bulk import NoticeBook
 from .canonical import canonical_bytes, parse_canonical, sha256_hex
-from .errors import KeyFileError, MalformedError, ModeMismatchError, RegistryExistsError
+from .errors import (
+    KeyFileError,
+    MalformedError,
+    ModeMismatchError,
+    RegistryExistsError,
+    RegistryMissingError,
+)
 from .journal import Journal
 from .keyfolder import KeyFolder
 from .keys import SigningKey
@@ -169,8 +175,12 @@ class RegistryHandle:
     def _settle(self, readonly: bool) -> None:
         """Finish what a crash cut short, and ask the witness."""
         from .erasing import finish_erasures
+        from .restorekeys import check_belongs
         from .witnessing import check_witness
 
+        if self._keys is not None:
+            with self._journal.lock:
+                check_belongs(self._keys, self._journal.refresh().keys.ring)
         if not readonly:
             finish_erasures(self._journal)
         if self._keys is not None and self._keys.witness is not None:
@@ -246,6 +256,8 @@ def _folder_for(where: Where, keys: Keys | None, root: Root | None) -> tuple[Key
         folder, made = keys, False
     else:
         path = key_folder_of(where) if keys is None else Path(keys)
+        if not is_url(where) and not Path(where).absolute().parent.is_dir():
+            raise RegistryMissingError(f"{Path(where).parent} does not exist: make the folder")
         if not is_url(where) and Path(where).exists():
             raise RegistryExistsError(
                 f"{where} exists: open it with ConsentRegistry.open, or choose another path"

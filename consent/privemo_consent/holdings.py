@@ -17,7 +17,7 @@ from .records import ConsentEvent
 from .retention import SCHEDULE, Due, DueRule, due
 from .signing import newest_signer
 from .state import View
-from .terms import Purpose
+from .terms import ConsentStatus, Purpose
 from .times import from_us
 from .uses import LoggedDecision
 from .vault import Vault
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Overdue", "export_person", "make_receipt", "overdue", "processing_record"]
 
-_ENDED = frozenset(code for code, status in enumerate(STATUSES) if not status.permits)
+_ASKED = frozenset(map(STATUSES.index, (ConsentStatus.REQUESTED, ConsentStatus.REQUEST_DEFERRED)))
+_ENDED = frozenset(code for code, status in enumerate(STATUSES) if not status.permits) - _ASKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +182,10 @@ def overdue(registry: RegistryCustody, at: datetime) -> tuple[Overdue, ...]:
 
 
 def _due_of(pid: int, views: Sequence[View], days: Sequence[int]) -> Due | None:
-    """Return when and why a person's data falls due; None for whoever only was asked.
+    """Return when and why a person's data falls due; None for whoever has no record.
 
     Each purpose falls due by itself, and data that is held for two is held until the later of them.
+    Whoever was asked and has not answered yet has ended nothing: the notice's term counts.
     """
     held = [view for view in views if view.nid[pid] >= 0]
     if not held:
@@ -192,11 +194,13 @@ def _due_of(pid: int, views: Sequence[View], days: Sequence[int]) -> Due | None:
     found = []
     for view in held:
         at = from_us(int(view.at[pid]))
-        over = int(view.status[pid]) in _ENDED
+        status, ended = int(view.status[pid]), None
+        if status not in _ASKED:
+            ended = at if status in _ENDED else from_us(int(view.expires[pid]))
         found.append(
             due(
                 last_interaction=interaction,
-                ended=at if over else from_us(int(view.expires[pid])),
+                ended=ended,
                 granted=at,
                 retention_days=days[view.nid[pid]],
             )

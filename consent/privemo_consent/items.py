@@ -122,7 +122,7 @@ def open_head(
 
     """
     bound = _bound(registry_id, iid, kind, secrets.person)
-    value = json.loads(unseal(secrets.key, sealed, bound, f"item {iid}"))
+    value = json.loads(_unsealed(secrets, sealed, bound, iid))
     return Head(iid, pid, kind, value["id"], value["facts"], secrets.person)
 
 
@@ -134,7 +134,13 @@ def open_body(registry_id: str, head: Head, sealed: bytes, secrets: PersonSecret
 
     """
     bound = _bound(registry_id, head.iid, head.kind, secrets.person)
-    return unseal(secrets.key, sealed, _bound_body(bound, head.item_id), f"item {head.iid}")
+    return _unsealed(secrets, sealed, _bound_body(bound, head.item_id), head.iid)
+
+
+def _unsealed(secrets: PersonSecrets, sealed: bytes, bound: bytes, iid: int) -> bytes:
+    if not isinstance(sealed, bytes):  # a column of SQLite takes any type
+        raise TamperedError(f"item {iid}", "holds no bytes")
+    return unseal(secrets.key, sealed, bound, f"item {iid}")
 
 
 def check_items(

@@ -31,6 +31,11 @@ __all__ = ["Journal", "Writing"]
 
 _DAY_US = 86_400_000_000
 _META = {"mode", "registry_id", "controller"}
+# Both at one go: on a server each question is a journey.
+_LAST = sa.select(
+    sa.select(sa.func.max(schema.events.c.seq)).scalar_subquery(),
+    sa.select(sa.func.max(schema.uses.c.seq)).scalar_subquery(),
+)
 
 
 @dataclass(slots=True)
@@ -52,6 +57,8 @@ class Journal:
         self.lock = threading.RLock()
         self.clock = clock
         self._seen = 0
+        #: how long the log of uses was when the state was last brought up to date
+        self.uses_size = 0
         with store.read() as connection:
             self.meta: dict[str, str] = pairs(connection.execute(sa.select(schema.meta)))
         if _META - self.meta.keys():
@@ -103,7 +110,9 @@ class Journal:
         """Bring the state up to what ``connection`` sees; return the length of the log."""
         if self.keys is not None:
             self.keys.refresh()  # whatever another process destroyed is dropped here too
-        size = self.log.size(connection)
+        last, last_use = connection.execute(_LAST).one()
+        size = 0 if last is None else int(last) + 1
+        self.uses_size = 0 if last_use is None else int(last_use) + 1
         if size != self.state.seq:
             try:
                 self.state.advance(connection, size)
@@ -177,6 +186,7 @@ class Journal:
                 now,
                 registry_id=self.registry_id,
                 simulated=self.simulated,
+                known=self._known([*(draft.person for draft in drafts), *erase]),
             )
             # Refusals first: they carry the moment of the entry before them, not their own.
             work.rows.extend(self._age_row(refusal, now) for refusal in refusals)
@@ -186,6 +196,12 @@ class Journal:
             insert_rows(work.connection, schema.persons, task.new_persons)
             _erase_rows(work.connection, [row["pid"] for row in gone])
         return work.rows
+
+    def _known(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the row number of each of these persons who has one, asked for at one go."""
+        distinct = list(dict.fromkeys(names))
+        rows = self.state.people.rows(distinct)
+        return {name: pid for name, pid in zip(distinct, rows, strict=True) if pid >= 0}
 
     def _now_for(self, drafts: Sequence[Draft]) -> int:
         try:

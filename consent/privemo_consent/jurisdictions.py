@@ -1,7 +1,9 @@
 """Places and what their law asks, from a data file in which every number names its source.
 
-This is engineering, not legal advice: the sources are secondary, and each entry says when it was
-compared with them. A place the file does not name gets the strictest of what it holds.
+This is engineering, not legal advice. Each entry says what kind of text its number was read in
+(``standing``) and when; most are commentary, and the pages were copies of different ages. Where no
+text could be found the source is ``secondary, not confirmed``. A place the file does not name gets
+the strictest of what it holds.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ STRICTEST_AGE_OF_CONSENT = 16
 _UNION = 27
 _EEA_ALONE = frozenset({"IS", "LI", "NO"})
 _CODE = re.compile(JURISDICTION)
+_ADDRESS = re.compile(r"https?://\S")
+_NOT_CONFIRMED = "secondary, not confirmed"
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -44,8 +48,11 @@ class Jurisdiction(BaseModel):
         name: in English.
         membership: of the Union, of the EEA alone, or of neither.
         age_of_consent: from which a child may consent alone to online services (GDPR 8(1); COPPA).
-        law: that sets the age.
-        source: where the number was taken from.
+        law: that sets the age; without an article where none could be confirmed.
+        pending: a change of the age that was seen under way; how it ended is not known.
+        standing: what kind of text the number was read in: the law itself, a page of the
+            supervisory authority, what others wrote of the law, or none that was found.
+        source: what was read, with its address; ``secondary, not confirmed`` where nothing was.
         checked: the day it was compared with the source.
         explicit_consent: the clause by which a face needs explicit consent; None where no clause
             is known. privemo asks for explicit consent everywhere.
@@ -60,15 +67,33 @@ class Jurisdiction(BaseModel):
     membership: Literal["EU", "EEA"] | None = None
     age_of_consent: Annotated[int, Field(ge=13, le=STRICTEST_AGE_OF_CONSENT, strict=True)]
     law: Text
+    pending: Text | None = None
+    standing: Literal["law", "authority", "commentary", "not confirmed"]
     source: Text
     checked: date
     explicit_consent: Text | None = None
     biometric_law: Text | None = None
 
     @property
+    def is_confirmed(self) -> bool:
+        """True where a text that states the number was read."""
+        return self.standing != "not confirmed"
+
+    @property
     def is_eea(self) -> bool:
         """True where the GDPR itself applies: the Union, Iceland, Liechtenstein, Norway."""
         return self.membership is not None
+
+
+def _check(place: Jurisdiction) -> None:
+    if place.is_eea and place.explicit_consent is None:
+        raise MalformedError(f"jurisdictions: {place.code} without explicit consent")
+    if place.is_confirmed == (place.source == _NOT_CONFIRMED):
+        raise MalformedError(
+            f"jurisdictions: {place.code} is {place.standing!r}, got source {place.source!r}"
+        )
+    if place.is_confirmed and not _ADDRESS.search(place.source):
+        raise MalformedError(f"jurisdictions: the source of {place.code} has no address")
 
 
 class _File(BaseModel):
@@ -91,8 +116,9 @@ def parse_jurisdictions(data: bytes) -> dict[str, Jurisdiction]:
 
     Raises:
         MalformedError: not JSON, a field missing, unknown or out of range, a place twice or out
-            of order, a part without its country, a member of the EEA missing, or a member where
-            explicit consent would not be required (GDPR 9(2)(a)).
+            of order, a part without its country, a member of the EEA missing, a member where
+            explicit consent would not be required (GDPR 9(2)(a)), or a source without an address
+            that does not say ``secondary, not confirmed``.
 
     """
     try:
@@ -107,8 +133,7 @@ def parse_jurisdictions(data: bytes) -> dict[str, Jurisdiction]:
     for place in places:
         if place.code[:2] not in found:
             raise MalformedError(f"jurisdictions: {place.code} without its country")
-        if place.is_eea and place.explicit_consent is None:
-            raise MalformedError(f"jurisdictions: {place.code} without explicit consent")
+        _check(place)
     union = [place.code for place in places if place.membership == "EU"]
     eea = {place.code for place in places if place.membership == "EEA"}
     if len(union) != _UNION or eea != _EEA_ALONE:
@@ -148,7 +173,8 @@ def jurisdiction(code: str) -> Jurisdiction:
         name=code,
         age_of_consent=STRICTEST_AGE_OF_CONSENT,
         law="not in the table: the strictest age, GDPR 8(1)",
-        source="GDPR 8(1)",
+        standing="law",
+        source="GDPR 8(1), https://eur-lex.europa.eu/eli/reg/2016/679/oj",
         checked=max(place.checked for place in _places().values()),
         explicit_consent="not in the table: as in the Union, GDPR 9(2)(a)",
     )

@@ -1,20 +1,24 @@
 """Who is who: between a person's id and the number of their row, and the keys in between.
 
-The database finds a person by a keyed handle and tells nobody's id. What was looked up once is
-remembered in this process, so that a table of faces costs a dictionary lookup for each face.
+The database finds a person by a keyed handle and tells nobody's id. Names are remembered here only once
+their rows were opened.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import sqlalchemy as sa
 
 from .errors import ErasedKeyError, KeyFileError, TamperedError
+from .handles import HandleIndex
 from .keyfolder import KeyFolder
+from .keyload import PersonKeys
 from .schema import persons
-from .sealing import PersonSecrets, handle_of, open_person
+from .sealing import PersonSecrets, handle_of, handles_of, open_person
 
 __all__ = ["People"]
 
@@ -28,11 +32,12 @@ class People:
         self._keys = keys
         self._registry_id = registry_id
         self._epoch = 0
-        self._handles: dict[bytes, int] = {}
-        self._handle_of: list[bytes] = []
-        self._pids: dict[str, int] = {}
+        self._handles = HandleIndex()
         self._names: dict[int, str] = {}
         self._lookup = b""
+        #: the keys as they were when those they open no more were last forgotten, and who that was
+        self._known_keys: PersonKeys | None = None
+        self._gone: frozenset[int] = frozenset()
         self.size = 0
 
     @property
@@ -61,27 +66,44 @@ class People:
         """
         columns = (persons.c.pid, persons.c.handle, persons.c.epoch)
         query = sa.select(*columns).where(persons.c.pid >= self.size).order_by(persons.c.pid)
-        for pid, handle, epoch in connection.execute(query).all():
-            if pid != self.size:
-                raise TamperedError(f"person row {self.size}", "missing")
-            handle = b"" if handle is None else bytes(handle)
-            self._handle_of.append(handle)
-            if handle:
-                self._handles[handle] = pid
-                if epoch != self._epoch:  # rows of one moment are all of one epoch
-                    self._epoch, self._lookup = epoch, b""
-            self.size += 1
+        rows = connection.execute(query).all()
+        for number, row in enumerate(rows, start=self.size):
+            if row[0] != number:
+                raise TamperedError(f"person row {number}", "missing")
+        there = [row for row in rows if row[1] is not None]
+        if there and there[-1][2] != self._epoch:  # rows of one moment are all of one epoch
+            self._epoch, self._lookup = there[-1][2], b""
+        self._drop_erased()
+        there = [row for row in there if row[0] not in self._gone]
+        self._handles.add([bytes(row[1]) for row in there], [row[0] for row in there])
+        self.size += len(rows)
 
     def forget(self, pids: Iterable[int]) -> None:
         """Forget people who were erased, in every snapshot that leans on this object."""
+        try:
+            if self._keys is not None:
+                self._keys.refresh()
+            self._drop_erased()
+        finally:
+            self._let_go(set(pids) - self._gone)
+
+    def _let_go(self, pids: Set[int]) -> None:
+        self._handles.remove(pids)
         for pid in pids:
-            if pid < len(self._handle_of):  # else: read later, and empty by then
-                self._handles.pop(self._handle_of[pid], None)
-            name = self._names.pop(pid, None)
-            if name is not None:
-                self._pids.pop(name, None)
-        if self._keys is not None:
-            self._keys.refresh()
+            self._names.pop(pid, None)
+
+    def _drop_erased(self) -> None:
+        """Forget everyone whose key was destroyed, whatever the database says of them.
+
+        An old copy of it still holds their handles, and the past states of this process their
+        names; neither may bring a consent back to life (GDPR 17). One comparison while no key was.
+        """
+        keys = None if self._keys is None else self._keys._persons.get(self._epoch)
+        if keys is None or keys is self._known_keys:
+            return
+        gone = frozenset(keys.tree.indices_punctured())
+        self._let_go(gone - self._gone)
+        self._known_keys, self._gone = keys, gone
 
     def renumber(self, connection: sa.Connection) -> None:
         """Read every handle again after person keys were rotated.
@@ -90,8 +112,7 @@ class People:
             TamperedError: a row is missing.
 
         """
-        self._handles.clear()
-        self._handle_of.clear()
+        self._handles = HandleIndex()
         size, self.size = self.size, 0
         self.read(connection)
         if self.size < size:
@@ -99,42 +120,31 @@ class People:
 
     # -- finding -------------------------------------------------------------------------------
 
-    def rows(self, names: Sequence[str]) -> list[int]:
-        """Return the row number of each name, -1 for whoever has none.
+    def find(self, names: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Return the row number of each name, shape (n,), -1 for whoever has none.
 
         Raises:
             KeyFileError: the registry was opened without its key folder.
 
         """
-        known = self._pids
-        try:
-            return [known[name] for name in names]  # the usual case: everyone was asked before
-        except KeyError:
-            pass
-        if not self._handles:
+        self._drop_erased()
+        if not len(self._handles):
             self.keys  # noqa: B018 - without keys nobody can be told apart: refuse, not "no record"
-            return [-1] * len(names)
-        found, handles, lookup = [], self._handles, self._lookup_key()
-        seen = self._names
-        for name in names:
-            pid = known.get(name)
-            if pid is None:
-                pid = handles.get(handle_of(lookup, name), -1)
-                if pid >= 0:
-                    known[name] = pid
-                    seen[pid] = name
-            found.append(pid)
+            return np.full(len(names), -1, dtype=np.int64)
+        return self._handles.find(handles_of(self._lookup_key(), names))
+
+    def rows(self, names: Sequence[str]) -> list[int]:
+        """Return `find` as a list of plain integers."""
+        found: list[int] = self.find(names).tolist()
         return found
 
     def pid(self, name: str) -> int | None:
         """Return the row number of one name, or None."""
-        pid = self._pids.get(name)
-        if pid is None and self._handles:
-            pid = self._handles.get(handle_of(self._lookup_key(), name))
-            if pid is not None:
-                self._pids[name] = pid
-                self._names[pid] = name
-        return pid
+        self._drop_erased()
+        if not len(self._handles):
+            return None
+        found = self._handles.find_one(handle_of(self._lookup_key(), name))
+        return None if found < 0 else found
 
     def _lookup_key(self) -> bytes:
         if not self._lookup:
@@ -160,6 +170,9 @@ class People:
 
     def names(self, connection: sa.Connection, pids: Sequence[int]) -> dict[int, str]:
         """Return the ids of ``pids``; those erased since are left out."""
+        if self._keys is not None:
+            self._keys.refresh()  # names are remembered, and another process may have erased some
+        self._drop_erased()
         missing = [pid for pid in set(pids) if pid not in self._names]
         for pid, secrets in self.secrets(connection, missing).items():
             self._names[pid] = secrets.person

@@ -20,9 +20,9 @@ from .leaves import KINDS, PURPOSES, STATUSES
 from .policy import CHALLENGE_AGE, AgeRule, check_challenge_age
 from .records import ConsentEvent, Context, Decision, Notice, Use
 from .rules import REASONS
+from .signing import latest_checkpoint
 from .snapshot import Snapshot
 from .state import State
-from .signing import latest_checkpoint
 from .storage import Store
 from .terms import AgeBand, ConsentStatus, Purpose, Reason
 from .times import Clock, from_us, to_us, utcnow

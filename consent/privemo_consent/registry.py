@@ -59,15 +59,18 @@ class ConsentRegistry(RegistryCustody, RegistryKeeping):
 
         In production it has to tell everything that people must be told (GDPR 13; REQUIREMENTS 24):
         `check_notice` lists what is missing. A higher version of the same ``notice_id`` supersedes
-        the lower ones at once: consent given to them refuses as ``notice_changed`` until renewed (ISO/IEC 29184 5.5).
+        the lower ones at once: consent given to them refuses as ``notice_changed`` until renewed
+        (ISO/IEC 29184 5.5).
 
         Raises:
             NoticeRefused: it does not tell all that people must be told.
             TransitionRefused: a later version is in force already.
 
         """
-        if not self._journal.simulated:
-            check_notice(notice).raise_for_errors()
+        with self._journal.lock:
+            known = notice.hash in self._journal.refresh().notice_rows
+        if not known and not self._journal.simulated:
+            check_notice(notice, translations=self.notices()).raise_for_errors()
         self._journal.register(notice)
         return notice.hash
 
@@ -204,7 +207,7 @@ class ConsentRegistry(RegistryCustody, RegistryKeeping):
                     asked,
                     ConsentStatus.REQUESTED,
                     jurisdiction=jurisdiction,
-                    nid=intake.notice(notice, asked),
+                    nid=intake.notice(notice, asked, jurisdiction),
                     at=at,
                     entity="registry",
                 )
@@ -271,7 +274,7 @@ class ConsentRegistry(RegistryCustody, RegistryKeeping):
                 wanted = everything if purposes is None else tuple(purposes)
                 if wanted is None:
                     wanted = tuple(self._recorded(self._pid(person), None, _ANY))
-                nid = None if notice is None else intake.notice(notice, ())
+                nid = None if notice is None else intake.notice(notice, (), jurisdiction)
                 intake.write(
                     person,
                     wanted,

@@ -9,27 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from .errors import KeyFileError
 from .handle import new_signing_key
 from .keyfolder import KeyFolder
 from .keyload import PersonKeys, persons_file
 from .keys import KeyRing, SigningKey, VerifyingKey
 
-__all__ = ["begin_epoch", "check_belongs", "ended_since", "erased_beyond", "next_key"]
-
-
-def check_belongs(folder: KeyFolder, ring: KeyRing) -> None:
-    """Refuse a log none of whose signing keys this folder ever held.
-
-    Raises:
-        KeyFileError: the log is another registry's, or forged from nothing.
-
-    """
-    held = {key_id.hex() for key_id in folder.signers} | _dropped(folder)
-    if not held.intersection(period.key.key_id.hex() for period in ring.periods):
-        raise KeyFileError(
-            f"{folder.path} never held a signing key of this log: give the registry's own keys"
-        )
+__all__ = ["begin_epoch", "ended_since", "erased_beyond", "next_key"]
 
 
 def ended_since(folder: KeyFolder, ring: KeyRing) -> list[VerifyingKey]:

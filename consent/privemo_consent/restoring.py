@@ -20,9 +20,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from . import leaves, schema
+from . import schema
 from .backupfile import open_backup
-from .checkpoint import Checkpoint, uses_origin
 from .copycheck import Checked, CopyCheck, Facts, check_logs
 from .errors import ClockBackwardsError, ConsentError, ModeMismatchError
 from .evidence import Whole, look_back, remember
@@ -30,21 +29,18 @@ from .handle import Keys, Mode, Where, _check_mode
 from .items import check_items
 from .journal import Journal
 from .keyfolder import KeyFolder
-from .keys import KeyRing
-from .leaves import KINDS, STATUSES
+from .leaves import KINDS
 from .log import MerkleLog
 from .reader import LogHead
-from .restorekeys import begin_epoch, check_belongs, ended_since, erased_beyond, next_key
+from .restoredrows import Additions
+from .restorekeys import begin_epoch, ended_since, erased_beyond
 from .roots import Root
 from .sealing import handle_of, rewrap
 from .signing import Signer, latest_checkpoint
 from .storage import BUSY_TIMEOUT_MS, open_store, pairs
 from .storage.copying import copy_tables
-from .terms import ConsentStatus
 from .times import Clock, iso, to_us, utcnow
-from .transaction import plain_row
 from .wholefile import make_store
-from .witness import Witness
 from .witnessing import tell_witness
 
 __all__ = ["Restored", "restore"]
@@ -125,7 +121,6 @@ def restore(
             copy.check(connection)
             facts = _facts(connection, folder, mode, copy.where)
             checked = check_logs(facts, connection, CopyCheck)
-            check_belongs(folder, checked.check.keys.ring)
             heads = remember(newest), remember(newest_uses)
             whole = look_back(connection, folder, checked.check.keys, *heads)
             work = _Restore(connection, facts, checked, whole, to_us((clock or utcnow)()))
@@ -154,6 +149,7 @@ class _Restore:
         lost = self._check.late or self._revoked or erased_beyond(folder, rows)
         self._whole = Whole(whole.events and not lost, whole.uses)
         self._epoch: int | None = None
+        self._add = Additions(facts, self._check, now)
         self._check_clock()
 
     def _check_clock(self) -> None:
@@ -171,7 +167,6 @@ class _Restore:
             gone = [pid for pid, found in enumerate(check.readable) if found is None]
             self._epoch = begin_epoch(folder, len(check.people), gone)
         copy_tables(self._source, target, change={"persons": self._person, "items": self._item})
-        check_items(self._facts.registry_id, target, check.readable)
         log, size = MerkleLog(schema.EVENTS_LOG, schema.events), self._checked.events
         rows = self._rows()
         log.append(target, size, rows)
@@ -186,6 +181,20 @@ class _Restore:
         self._origin = state.origin
         found = latest_checkpoint(target, schema.EVENTS_LOG)
         self._note = "" if found is None else found[1]
+        check_items(self._facts.registry_id, target, check.readable)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        add, self._suspended = self._add, 0
+        rows = [] if all(self._whole) else [add.new_name()]
+        rows += add.revoked(self._revoked)
+        if self._epoch is not None:
+            rows.append(add.epoch(self._epoch))
+        if not self._whole.events:
+            suspended = add.suspensions(self._source)
+            # An erased person's consent ends as well, but nobody is there to be asked again.
+            self._suspended = sum(row["pid"] not in self._check.late for row in suspended)
+            rows += suspended
+        return rows + add.erasures()
 
     def result(self) -> Restored:
         """Return what was done."""
@@ -196,7 +205,7 @@ class _Restore:
             whole=self._whole.events,
             origin=self._origin,
             checkpoint=self._note,
-            suspended=len(self._suspended),
+            suspended=self._suspended,
             erased=len(self._check.late),
         )
 
@@ -215,86 +224,6 @@ class _Restore:
     def _item(self, row: dict[str, Any]) -> dict[str, Any] | None:
         return None if row["pid"] in self._check.late else row
 
-    # -- rows that are added -----------------------------------------------------------------------
-
-    def _rows(self) -> list[dict[str, Any]]:
-        self._suspended: list[dict[str, Any]] = []
-        rows: list[dict[str, Any]] = []
-        if not all(self._whole):
-            rows.append(self._begin())
-        rows.extend(self._key_row("revoke", str(key)) for key in self._revoked)
-        if self._epoch is not None:
-            rows.append(self._key_row("epoch", f"epoch:{self._epoch}"))
-        if not self._whole.events:
-            self._suspended = [self._suspension(last) for last in self._standing()]
-        rows += self._suspended
-        return rows + [self._erasure(pid) for pid in sorted(self._check.late)]
-
-    def _begin(self) -> dict[str, Any]:
-        folder, ring = self._facts.keys, self._check.keys.ring
-        known = _known_to_witness(folder, ring)
-        key = next_key(folder, self._facts.registry_id, ring, known)
-        # First the private half on the disk: a log that names a key nobody holds could not go on.
-        folder.add_signer(key)
-        # No overlap: an old key signing for the new name would tie the two histories together.
-        return self._key_row("begin", str(key.verifying), ends=self._now)
-
-    def _key_row(self, op: str, key: str, ends: int | None = None) -> dict[str, Any]:
-        simulated, now = self._facts.simulated, self._now
-        leaf = leaves.key_leaf(op=op, key=key, ends_others=ends, recorded=now, simulated=simulated)
-        return plain_row("key", leaf, now, simulated)
-
-    def _standing(self) -> list[Any]:
-        """Return the last entry of every consent that stands, its term over or not.
-
-        Terms do not count: a clock can be set back.
-        """
-        table, last = schema.events, {}
-        columns = (table.c.pid, table.c.purpose, table.c.status, table.c.nid, table.c.leaf)
-        query = sa.select(*columns).where(table.c.kind == KINDS.index("consent"))
-        for row in self._source.execute(query.order_by(table.c.seq)):
-            last[row.pid, row.purpose] = row
-        return [row for _, row in sorted(last.items()) if STATUSES[row.status].permits]
-
-    def _suspension(self, last: Any) -> dict[str, Any]:
-        record_id, now, said = os.urandom(16).hex(), iso(self._now), leaves.parse(last.leaf)
-        leaf = leaves.consent_leaf(
-            record_id=record_id,
-            subject=self._subject(last.pid, record_id),
-            purpose=said["purpose"],
-            status=ConsentStatus.INVALIDATED.value,
-            at=now,
-            recorded_at=now,
-            expires=None,
-            entity="registry",
-            role=said["role"],
-            jurisdiction=said["jurisdiction"],
-            notice=said["notice"],
-            simulated=self._facts.simulated,
-        )
-        row = plain_row("consent", leaf, self._now, self._facts.simulated, nid=last.nid)
-        coded = leaves.columns(leaves.parse(leaf))
-        return row | {"pid": last.pid} | {k: coded[k] for k in ("purpose", "status", "role")}
-
-    def _erasure(self, pid: int) -> dict[str, Any]:
-        record_id = os.urandom(16).hex()
-        leaf = leaves.erasure_leaf(
-            record_id=record_id,
-            subject=self._subject(pid, record_id),
-            cause="restore",
-            recorded=self._now,
-            simulated=self._facts.simulated,
-        )
-        return plain_row("erasure", leaf, self._now, self._facts.simulated) | {"pid": pid}
-
-    def _subject(self, pid: int, record_id: str) -> str:
-        found = self._check.readable_at(pid)
-        if found is None:
-            # The key that made this person's tags is destroyed. Random digits are what an erased
-            # person's tags look like to everybody: nobody can tell these from the true ones.
-            return os.urandom(32).hex()
-        return leaves.subject_tag(found.subject_key, record_id, found.person)
-
 
 def _facts(connection: sa.Connection, folder: KeyFolder, mode: Mode, where: str) -> Facts:
     meta: dict[str, str] = pairs(connection.execute(sa.select(schema.meta)))
@@ -304,23 +233,6 @@ def _facts(connection: sa.Connection, folder: KeyFolder, mode: Mode, where: str)
             "simulated and real consent never mix"
         )
     return Facts(folder, meta.get("registry_id", ""), mode == "simulation")
-
-
-def _known_to_witness(folder: KeyFolder, ring: KeyRing) -> Any:
-    if folder.witness is None:
-        return lambda _origin: False
-    witness = Witness.open(folder.witness, known=[period.key for period in ring.periods])
-
-    def taken(origin: str) -> bool:
-        try:
-            heads: list[Checkpoint | None] = [
-                witness.latest(name) for name in (origin, uses_origin(origin))
-            ]
-        except ConsentError:
-            return True  # lines by keys that this copy does not know: another restore's
-        return any(head is not None for head in heads)
-
-    return taken
 
 
 def _tell(where: Where, folder: KeyFolder, clock: Clock) -> None:

@@ -155,7 +155,7 @@ class Snapshot:
         Persons of this snapshot have their pid; all others get numbers from its size on.
         """
         size = len(self.view.status)
-        rows = np.array(self.people.rows(names), dtype=np.int64)
+        rows = self.people.find(names)
         strangers = np.flatnonzero((rows < 0) | (rows >= size))
         numbers: dict[str, int] = {}
         for face in strangers.tolist():

@@ -208,7 +208,11 @@ class State:
         )
         rows = connection.execute(query).all()
         if len(rows) != size - self.seq:
-            raise TamperedError(f"event {self.seq + len(rows)}", "entries are missing")
+            there = (row[_SEQ] for row in rows)
+            gap = next(
+                (n for n, seq in enumerate(there, self.seq) if seq != n), self.seq + len(rows)
+            )
+            raise TamperedError(f"event {gap}", "missing")
         flat = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows) * 11)
         self._apply(flat.reshape(-1, 11))
         self.seq = size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +85,10 @@ def plain_row(
 
 
 class Transaction:
-    """Turns drafts into rows, each seeing those before it."""
+    """Turns drafts into rows, each seeing those before it.
+
+    ``known`` has the row number of every person of the drafts who has one.
+    """
 
     def __init__(
         self,
@@ -94,13 +98,14 @@ class Transaction:
         *,
         registry_id: str,
         simulated: bool,
+        known: Mapping[str, int],
     ) -> None:
         self._state = state
         self._registry_id = registry_id
         self._simulated = simulated
         self._connection = connection
         self._now = now
-        self._pids: dict[str, int] = {}
+        self._pids = dict(known)
         self._keys: dict[int, bytes] = {}
         self._last: dict[tuple[int, Purpose], _Last] = {}
         self._roles: dict[int, int] = {}
@@ -179,7 +184,7 @@ class Transaction:
             UnknownPersonError: no record under this id.
 
         """
-        pid = self._state.people.pid(person)
+        pid = self._pids.get(person)
         if pid is None:
             raise UnknownPersonError("no record under this person id: check the id")
         record_id = os.urandom(16).hex()
@@ -209,18 +214,16 @@ class Transaction:
     def _pid(self, draft: Draft) -> int:
         pid = self._pids.get(draft.person)
         if pid is None:
-            pid = self._state.people.pid(draft.person)
-            if pid is None:
-                pid = self._state.size + len(self.new_persons)
-                row, secrets = seal_person(
-                    self._state.people.keys,
-                    registry_id=self._registry_id,
-                    epoch=self._state.keys.epoch,
-                    pid=pid,
-                    person=draft.person,
-                )
-                self.new_persons.append(row)
-                self._keys[pid] = secrets.subject_key
+            pid = self._state.size + len(self.new_persons)
+            row, secrets = seal_person(
+                self._state.people.keys,
+                registry_id=self._registry_id,
+                epoch=self._state.keys.epoch,
+                pid=pid,
+                person=draft.person,
+            )
+            self.new_persons.append(row)
+            self._keys[pid] = secrets.subject_key
             self._pids[draft.person] = pid
         return pid
 

@@ -112,7 +112,7 @@ class UsesLog:
             moment = now if at is None else to_us(at)
             if moment > now:
                 raise BackdatedRefused(f"got a use at {iso(moment)}, which is still to come")
-            seq = self.log.size(connection)
+            seq = journal.uses_size
             leaf = canonical_bytes(
                 {
                     "schema": _SCHEMA,
@@ -170,7 +170,7 @@ class UsesLog:
                 "simulated": journal.simulated,
             }
         )
-        seq = self.log.size(connection)
+        seq = journal.uses_size  # of this very transaction: the caller caught up under the lock
         self.log.append(connection, seq, [{"recorded": now, "persons": packed, "leaf": leaf}])
         return seq
 

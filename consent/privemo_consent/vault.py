@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from . import schema
-from .errors import MalformedError, RegistryBusyError
+from .errors import MalformedError, RegistryBusyError, TamperedError
 from .gate import SealedFaces
 from .items import KINDS, Head, ItemKind, open_body, open_head, seal_item
 from .policy import CHALLENGE_AGE, check_challenge_age
 from .records import Context
-from .storage import insert_rows
+from .storage import insert_rows, pairs
 from .terms import Purpose, Reason
 from .vaultdoor import NewItem, Stored, age_columns, check_item, entry_reasons
 
@@ -200,11 +200,14 @@ class Vault:
         if pid is not None:
             query = query.where(table.c.pid == pid)
         rows = connection.execute(query).all()
+        for iid, of, _head in rows:
+            if not isinstance(of, int):  # a column of SQLite takes any type
+                raise TamperedError(f"item {iid}", "belongs to nobody")
         secrets = self._journal.state.people.secrets(connection, [row[1] for row in rows])
         registry_id = self._journal.registry_id
         for iid, of, head in rows:
             if of in secrets:  # else erased since
-                yield open_head(registry_id, iid, of, kind, bytes(head), secrets[of])
+                yield open_head(registry_id, iid, of, kind, head, secrets[of])
 
     def _open(self, heads: Sequence[Head]) -> list[Item]:
         table = schema.items
@@ -214,7 +217,7 @@ class Vault:
             secrets = self._journal.state.people.secrets(connection, [head.pid for head in heads])
             for part in _parts([head.iid for head in heads]):
                 query = sa.select(table.c.iid, table.c.body).where(table.c.iid.in_(part))
-                bodies.update((iid, bytes(body)) for iid, body in connection.execute(query))
+                bodies.update(pairs(connection.execute(query)))
         if any(head.iid not in bodies or head.pid not in secrets for head in heads):
             raise RegistryBusyError("an item was deleted since the table was read: read it again")
         registry_id = self._journal.registry_id
@@ -272,7 +275,7 @@ class Vault:
         table = schema.items
         query = sa.select(table.c.kind, sa.func.count()).group_by(table.c.kind)
         with self._journal.store.read() as connection:
-            found = dict(tuple(row) for row in connection.execute(query))
+            found = pairs(connection.execute(query))
         return {kind: int(found.get(code, 0)) for code, kind in enumerate(KINDS)}
 
 

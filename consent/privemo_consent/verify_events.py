@@ -31,8 +31,8 @@ _OF_KEYS = (leaves.KINDS.index("registry"), leaves.KINDS.index("key"))
 _UNNAMED = PersonSecrets("", b"", b"")
 # SQLite columns hold values of any type: 1.0 equals 1, and is not what was written.
 _CONSENT_TYPES = tuple((*(int,) * 8, ends, int, bool, bytes, bytes) for ends in (int, type(None)))
-_CODES = {
-    name: code
+_CODES: dict[str, int] = {
+    str(name): code
     for names in (leaves.PURPOSES, leaves.STATUSES, leaves.ROLES)
     for code, name in enumerate(names)
 }
@@ -105,6 +105,8 @@ class EventsCheck:
         self._recorded = 0
         #: what the log says of keys, entry by entry
         self.keys = KeyState()
+        #: by the key as C2SP writes it: which entry began it
+        self._begun: dict[str, str] = {}
 
     def check(self) -> list[bytes]:
         """Return the leaf hashes of a log in which every entry is as written."""
@@ -122,6 +124,7 @@ class EventsCheck:
                 self._check_row(entry, row._mapping)
         if not hashes:
             raise TamperedError("event 0", "missing: the log has no beginning")
+        self._check_keys_held()
         for nid in range(len(self._notices)):
             if nid not in self._announced:
                 raise TamperedError(f"notice {nid}", "no event brought it into force")
@@ -132,6 +135,28 @@ class EventsCheck:
                 told = "an erasure" if secrets is None else "no erasure"
                 raise TamperedError(f"person row {pid}", f"the log should tell of {told}")
         return hashes
+
+    def _check_keys_held(self) -> None:
+        """Refuse a key that signs for this log and is nobody's here.
+
+        Whoever can write into the database can append an entry that begins a key of his own, and
+        sign with it; he cannot put it into the key folder. Keys of earlier names are left out:
+        those of a log that was taken over lie with whoever kept it.
+        """
+        folder = self._journal.keys
+        if folder is None:
+            return
+        held = {str(folder.signer(key_id).verifying) for key_id in folder.signers}
+        dropped = folder._now.record.dropped
+        for period in self.keys.ring.periods:
+            key = period.key
+            if key.name != self.keys.origin or str(key) in held or key.key_id.hex() in dropped:
+                continue
+            raise TamperedError(
+                self._begun.get(str(key), "event 0"),
+                "begins a signing key that the key folder never held: somebody else signs for "
+                "this log",
+            )
 
     def _check_beginning(self) -> None:
         query = sa.select(schema.events).where(schema.events.c.seq == 0)
@@ -254,6 +279,7 @@ class EventsCheck:
             raise TamperedError(entry, "names a person, which its kind does not")
         if row["kind"] in _OF_KEYS:
             self.keys.apply(leaf)
+            self._begun.setdefault(leaf.get("key", ""), entry)
 
     def _check_notice(self, entry: str, row: Any, leaf: Leaf, notice: str | None) -> None:
         nid = row["nid"]

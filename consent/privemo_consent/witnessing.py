@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .checkpoint import uses_origin
+import sqlalchemy as sa
+
+from .checkpoint import Checkpoint, uses_origin
+from .errors import ForkedError, RolledBackError, TamperedError
 from .journal import Journal
 from .log import MerkleLog
 from .schema import USES_LOG, uses
@@ -14,9 +17,8 @@ from .witness import Witness, check_against
 __all__ = ["check_witness", "tell_witness"]
 
 
-def _logs(journal: Journal) -> list[tuple[str, MerkleLog, str]]:
+def _logs(journal: Journal, origin: str) -> list[tuple[str, MerkleLog, str]]:
     """Return origin, log and what its entries are called, for both logs."""
-    origin = journal.state.keys.origin
     return [
         (origin, journal.log, "event"),
         (uses_origin(origin), MerkleLog(USES_LOG, uses), "use"),
@@ -40,7 +42,7 @@ def tell_witness(journal: Journal, path: Path) -> None:
     with journal.lock:
         journal.refresh()
     witness = _open(journal, path)
-    for origin, log, _ in _logs(journal):
+    for origin, log, _ in _logs(journal, journal.state.keys.origin):
         with journal.store.read() as connection:
             if latest_checkpoint(connection, log.number) is None:
                 continue
@@ -64,20 +66,37 @@ def check_witness(journal: Journal, path: Path) -> None:
     Raises:
         RolledBackError, ForkedError: an old copy, or a rewritten one, stands in the registry's place.
         WitnessMissingError: it cannot be asked; without it an old copy could not be told.
-        TamperedError: the witness's own file was changed.
+        TamperedError: the witness's own file was changed, or was signed by a key that this log does
+            not know: an old copy from before a change of keys.
 
     """
+    try:
+        _check(journal, path)
+    except (RolledBackError, ForkedError):
+        raise
+    except TamperedError:
+        _check(journal, path)  # another process may have begun a key between the two readings
+
+
+def _check(journal: Journal, path: Path) -> None:
     with journal.lock:
         journal.refresh()
     witness = _open(journal, path)
-    for origin, log, kind in _logs(journal):
-        latest = witness.latest(origin)
-        if latest is None:
-            continue
-        with journal.store.read() as connection:
-            check_against(
-                latest,
-                size=log.size(connection),
-                root_at=lambda size, log=log, at=connection: log.root(at, size),
-                kind=kind,
-            )
+    # Under its earlier names too: a log that goes on under a new one still holds the old entries.
+    names = dict.fromkeys(period.key.name for period in journal.state.keys.ring.periods)
+    for name in names:
+        for origin, log, kind in _logs(journal, name):
+            latest = witness.latest(origin)
+            if latest is None:
+                continue
+            with journal.store.read() as connection:
+                _hold_against(latest, log, connection, kind)
+
+
+def _hold_against(latest: Checkpoint, log: MerkleLog, connection: sa.Connection, kind: str) -> None:
+    check_against(
+        latest,
+        size=log.size(connection),
+        root_at=lambda size: log.root(connection, size),
+        kind=kind,
+    )

@@ -28,6 +28,7 @@ class Figure(TypedDict):
 
 BENCHMARKS: dict[str, str] = {
     "synth": "drawing people who do not exist",
+    "consent": "the consent registry on SQLite and PostgreSQL, up to a million people",
     "step": "a private training step against a plain one",
 }
 

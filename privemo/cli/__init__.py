@@ -14,7 +14,7 @@ import typer
 from click import ClickException
 from click.exceptions import Abort, Exit
 
-from privemo.cli import held, inspect, keys, log, make, notice, registry, train
+from privemo.cli import copies, inspect, keys, log, make, notice, train
 from privemo.cli.common import complain
 from privemo.errors import PrivemoError, RunInterrupted
 from privemo.machine import quiet_environment
@@ -38,11 +38,11 @@ app.command()(inspect.evaluate)
 app.command()(inspect.audit)
 app.command()(make.synth)
 app.command()(make.bench)
-app.add_typer(held.app, name="consent")
+app.add_typer(copies.consent_app, name="consent")
 app.add_typer(notice.app, name="notice")
 app.add_typer(log.app, name="log")
 app.add_typer(keys.app, name="keys")
-app.add_typer(registry.app, name="registry")
+app.add_typer(copies.registry_app, name="registry")
 
 _EXTRAS = {
     "torch": "train",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from privemo_consent import ConsentRegistry
     from privemo_consent.roots import Root
 
-__all__ = ["app", "new_root"]
+__all__ = ["ProtectOption", "app", "at_place", "new_root", "root_of_place"]
 
 app = typer.Typer(no_args_is_help=True, help="Make, keep, copy and bring back a registry.")
 
@@ -34,9 +34,6 @@ class ModeName(StrEnum):
     simulation = "simulation"
 
 
-WhereArgument = Annotated[
-    str, typer.Argument(metavar="PLACE", help="A new file, or the URL of an empty database.")
-]
 ProtectOption = Annotated[
     Protection | None,
     typer.Option(help="What protects a new key folder beyond its permissions; none by default."),
@@ -66,11 +63,11 @@ def new(
     """Make a registry and its key folder."""
     from privemo_consent import ConsentRegistry, Party
 
-    place = _at(place, where)
+    place = at_place(place, where)
     if mode is None or controller is None:
         raise SettingsError("--mode and --controller are both needed: neither has a default")
     party = read_record(controller, Party)
-    root = _root(place, protect)
+    root = root_of_place(place, protect)
     with ConsentRegistry.create(
         place.where, mode=mode.value, controller=party, keys=place.folder, root=root
     ) as registry:
@@ -85,14 +82,14 @@ def new(
         )
 
 
-def _at(place: Place, where: str | None) -> Place:
+def at_place(place: Place, where: str | None) -> Place:
     """The place that the argument names, or else the common option."""
     if where is None:
         return place
     return Place(where, place.keys, place.passphrase_file, place.json)
 
 
-def _root(place: Place, protect: Protection | None) -> Root | None:
+def root_of_place(place: Place, protect: Protection | None) -> Root | None:
     """The root of a key folder that is there, or of the one to make."""
     if place.folder.exists():
         if protect is not None:
@@ -215,7 +212,7 @@ def migrate(place: Place, protect: ProtectOption = None) -> None:
     """Bring a registry of an earlier version to this one; make its key folder if it has none."""
     from privemo_consent.upgrading import upgrade_registry
 
-    root = _root(place, protect)
+    root = root_of_place(place, protect)
     before, after = upgrade_registry(place.where, keys=place.folder, root=root)
     told = f"version {before} to {after}" if before != after else f"is of version {after} already"
     place.show({"from": before, "to": after, "keys": str(place.folder)}, f"{place.where}: {told}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,8 @@ BAD: list[tuple[str, Spoil, type[AuditError], str]] = [
              '"admitted":{"faces":2,"persons":1},"refused":{"faces":{},"persons":{}}}\n'),
      RunFilesError, "more were admitted than asked"),
     ("no registry", remove(REGISTRY), ConsentLogError, "stores/store-01/consent.sqlite cannot be"),
+    ("no keys of the registry", lambda run: shutil.rmtree(run.path(0, "consent.keys")),
+     ConsentLogError, "its key folder consent.keys is not beside it"),
     ("registry is no database", replace(REGISTRY, "hello"), ConsentLogError, "consent.sqlite cannot"),
     ("production said of a simulation", key("run.json", simulated=False), ConsentLogError,
      "never mix"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from privemo_audits import build_report
+from privemo_audits import ConsentLogError, build_report
 from tests.support.audit_runs import RunMaker, copied
 
 Rows = list[dict[str, Any]]
@@ -86,7 +87,9 @@ def unlocked(path: Path, *statements: str) -> None:
         "UPDATE events SET status = 4 WHERE seq = (SELECT max(seq) FROM events)",
         "DELETE FROM events WHERE seq = (SELECT max(seq) FROM events)",
         "UPDATE uses SET persons = substr(persons, 5) WHERE seq = 0",
-        "UPDATE persons SET person = 'somebody else' WHERE pid = 0",
+        "UPDATE persons SET handle = randomblob(16) WHERE pid = 0",
+        "UPDATE checkpoints SET note = replace(note, '+', '/') WHERE log = 0",
+        "DELETE FROM checkpoints WHERE log = 0",
     ],
 )
 def test_an_edited_registry_is_named(run: RunMaker, statement: str) -> None:
@@ -99,11 +102,47 @@ def test_an_edited_registry_is_named(run: RunMaker, statement: str) -> None:
     assert report.lineage.consent_logs["store-02"]["verified"] is True
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE persons SET sealed = (SELECT sealed FROM persons WHERE pid = 1) WHERE pid = 0",
+        "UPDATE persons SET wrapped = (SELECT wrapped FROM persons WHERE pid = 1) WHERE pid = 0",
+    ],
+)
+def test_a_person_put_in_another_ones_place_stops_the_audit(run: RunMaker, statement: str) -> None:
+    """Nobody can say who the row is any more: there is nothing to hold the uses against."""
+    unlocked(run.path(0, "consent.sqlite"), statement)
+    with pytest.raises(ConsentLogError, match=r"store-01.*person row 0"):
+        build_report(run.directory)
+
+
 def test_a_registry_put_in_another_ones_place_is_named(run: RunMaker) -> None:
     """Each log verifies by itself; the rounds remember its root."""
     one, two = run.path(0, "consent.sqlite"), run.path(1, "consent.sqlite")
     one.write_bytes(two.read_bytes())
+    shutil.rmtree(run.path(0, "consent.keys"))
+    shutil.copytree(run.path(1, "consent.keys"), run.path(0, "consent.keys"))
     report = build_report(run.directory)
     assert "consent_log.verifies" in report.failed_checks
     assert report.lineage.violations_by_kind["log_root"] == 3
     assert report.lineage.violations_by_kind["foreign_use"] > 0
+
+
+def test_a_registry_beside_the_keys_of_another_is_no_registry(run: RunMaker) -> None:
+    one, two = run.path(0, "consent.sqlite"), run.path(1, "consent.sqlite")
+    one.write_bytes(two.read_bytes())
+    with pytest.raises(ConsentLogError, match=r"store-01.*registry's own keys"):
+        build_report(run.directory)
+
+
+def test_an_erased_person_cannot_be_looked_up_and_is_counted(run: RunMaker) -> None:
+    before = build_report(run.directory)
+    with run.registry(0) as registry:
+        registry.erase(run.people(0, "train")[0])  # drawn into every batch
+    report = build_report(run.directory)
+    assert report.passed
+    facts = report.lineage.consent_logs["store-01"]
+    assert (facts["erasures"], facts["erased_uses"]) == (1, run.rounds * run.steps)
+    assert facts["signed"] == facts["entries"]
+    assert report.lineage.uses == before.lineage.uses - run.rounds * run.steps
+    assert any("1 person was erased since" in limit for limit in report.limits)

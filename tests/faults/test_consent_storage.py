@@ -69,9 +69,11 @@ def test_a_file_that_may_not_grow_records_nothing(whole: Path) -> None:
         assert "new-0" not in registry.persons()
 
 
-def test_a_registry_opened_for_reading_decides_and_writes_nothing(whole: Path) -> None:
+def test_a_registry_opened_for_reading_shows_and_permits_nothing(whole: Path) -> None:
     with ConsentRegistry.open(whole, mode="production", readonly=True) as registry:
-        assert registry.decide("p05", TRAINING, SHOP).permit
+        assert registry.preview("p05", TRAINING, SHOP).permit
+        decision = registry.decide("p05", TRAINING, SHOP)  # which could not be logged
+        assert decision.reason is Reason.REGISTRY_UNREADABLE
         registry.verify()
         with pytest.raises(RegistryFullError, match="may not be written"):
             registry.withdraw("p05")
@@ -89,13 +91,19 @@ def anybodys() -> Iterator[Path]:
 
 
 def test_a_file_the_user_may_only_read(anybodys: Path) -> None:
+    keys = anybodys.with_suffix(".keys")
+
     def act() -> None:
         if os.geteuid() == 0:
+            for file in (keys, *keys.iterdir()):
+                os.chown(file, 65534, 65534)
             os.setuid(65534)  # root may write anything
         else:
             anybodys.parent.chmod(0o555)
-        with ConsentRegistry.open(anybodys, mode="production", readonly=True) as registry:
-            assert registry.decide("p05", TRAINING, SHOP).permit
+        with ConsentRegistry.open(
+            anybodys, mode="production", readonly=True, keys=keys
+        ) as registry:
+            assert registry.preview("p05", TRAINING, SHOP).permit
             registry.verify()
             with pytest.raises(RegistryFullError, match="may not be written"):
                 registry.withdraw("p05")
@@ -113,7 +121,9 @@ def test_a_lock_that_does_not_come_free_is_told_and_nothing_is_lost(whole: Path)
     with ConsentRegistry.open(whole, mode="production", busy_timeout_ms=80) as registry:
         with pytest.raises(RegistryBusyError, match="try again"):
             registry.withdraw("p05")
-        assert registry.decide("p05", TRAINING, SHOP).permit, "reading goes on"
+        assert registry.preview("p05", TRAINING, SHOP).permit, "reading goes on"
+        decision = registry.decide("p05", TRAINING, SHOP)  # which has to wait for the log
+        assert decision.reason is Reason.REGISTRY_UNREADABLE
         holder.execute("ROLLBACK")
         registry.withdraw("p05")
         assert registry.decide("p05", TRAINING, SHOP).reason is Reason.WITHDRAWN

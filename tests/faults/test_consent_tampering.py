@@ -51,11 +51,11 @@ def keys_of(path: Path) -> Path:
 
 def verdict(path: Path) -> str:
     """The entry that verify names, or an empty text."""
-    with ConsentRegistry.open(path, mode="production", keys=keys_of(path)) as registry:
-        try:
+    try:
+        with ConsentRegistry.open(path, mode="production", keys=keys_of(path)) as registry:
             registry.verify()
-        except TamperedError as error:
-            return error.entry if error.entry in str(error) else "unnamed"
+    except TamperedError as error:
+        return error.entry if error.entry in str(error) else "unnamed"
     return ""
 
 

@@ -24,16 +24,15 @@ from .. import schema
 from ..errors import (
     ConsentError,
     MalformedError,
-    RegistryBusyError,
     RegistryError,
     RegistryExistsError,
     RegistryFullError,
     RegistryMissingError,
-    RegistryUnreadableError,
     TamperedError,
 )
 from . import guards, pgcheck
 from .base import Stage, Store, Work
+from .pgerrors import explain
 
 __all__ = ["PostgresStore"]
 
@@ -50,17 +49,6 @@ _CONNECT = {
 }
 #: Asking before every use would double the time of a decision.
 _IDLE_S = 1.0
-_BUSY = {
-    "55P03": "is locked by another process",  # lock_not_available
-    "40P01": "is locked by another process",  # deadlock_detected
-    "40001": "was changed by another process meanwhile",  # serialization_failure
-    "53300": "has no connection left",  # too_many_connections
-    "57014": "took longer than the server allows",  # query_canceled
-}
-_FULL = {
-    "53100": "no space left on the server; free some, nothing was recorded",
-    "25006": "may not be written: the server or this session is read-only",
-}
 
 
 def parse_url(text: str) -> tuple[sa.URL, str]:
@@ -89,11 +77,11 @@ class PostgresStore(Store):
 
     def __init__(self, url: str, *, readonly: bool, busy_timeout_ms: int) -> None:
         self._url, self.schema = parse_url(url)
-        shown = self._url.set(drivername="postgresql", password=None)
+        shown = self._url.set(drivername="postgresql")._replace(password=None)
         shown = shown.difference_update_query(_SECRETS)
         if self.schema != _DEFAULT_SCHEMA:
             shown = shown.update_query_dict({"schema": self.schema})
-        where = shown.render_as_string(hide_password=True)
+        where = shown.render_as_string()
         super().__init__(where, None, readonly=readonly, busy_timeout_ms=busy_timeout_ms)
         name = f"privemo.registry/{self.schema}".encode()
         self._lock_number = int.from_bytes(blake2b(name, digest_size=8).digest(), signed=True)
@@ -154,19 +142,19 @@ class PostgresStore(Store):
             RegistryFullError: this role may not vacuum the tables.
 
         """
-        told: list[str] = []
+        told: list[str | None] = []
         with self._translated("write"):
             engine = self._engine_for("base").execution_options(isolation_level="AUTOCOMMIT")
             with engine.connect() as connection:
                 raw: Any = connection.connection.dbapi_connection
-                listen = lambda notice: told.append(notice.message_primary or "")  # noqa: E731
+                listen = lambda notice: told.append(notice.severity_nonlocalized)  # noqa: E731
                 raw.add_notice_handler(listen)
                 try:
                     for table in (schema.persons, schema.items):
                         connection.exec_driver_sql(f'VACUUM "{table.name}"')
                 finally:
                     raw.remove_notice_handler(listen)
-        if any("permission denied" in line or "only" in line for line in told):
+        if "WARNING" in told:  # skipped: only their owner may
             raise RegistryFullError(
                 f"{self.where}: this role may not VACUUM persons and items: "
                 "run VACUUM on them as their owner"
@@ -231,6 +219,7 @@ class PostgresStore(Store):
         )
         sa.event.listen(engine, "connect", self._prepare)
         sa.event.listen(engine, "checkin", _note_use)
+        sa.event.listen(engine, "after_cursor_execute", _note_cursor)
         sa.event.listen(engine, "checkout", _check_alive)
         # READ COMMITTED: what is read after the lock was granted is what its last holder wrote.
         writing = engine.execution_options(isolation_level="READ COMMITTED")
@@ -251,6 +240,17 @@ class PostgresStore(Store):
         connection.commit()
 
     @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """Yield a connection inside one consistent snapshot; see `Store.read`."""
+        with super().read() as connection:
+            try:
+                yield connection
+            finally:  # whoever reads the first rows of many leaves a cursor open on the server
+                gone = connection.invalidated or connection.closed
+                for cursor in () if gone else connection.info.pop("cursors", ()):
+                    cursor.close()
+
+    @contextmanager
     def _translated(self, stage: Stage) -> Iterator[None]:
         try:
             with super()._translated(stage):
@@ -264,34 +264,20 @@ class PostgresStore(Store):
         return error if state is None else None
 
     def _explain(self, error: BaseException, stage: Stage) -> RegistryError:
-        state = getattr(error, "sqlstate", None)
-        lost = isinstance(error, psycopg.OperationalError) and (
-            state is None or state.startswith(("08", "57P"))
-        )
-        if stage == "commit" and lost:
-            return RegistryUnreadableError(
-                f"the connection to {self.where} was lost while recording: "
-                "it may have been recorded: ask again"
-            )
-        if state in _BUSY:
-            return RegistryBusyError(f"{self.where} {_BUSY[state]}: try again")
-        if state in _FULL:
-            return RegistryFullError(f"{self.where}: {_FULL[state]}")
-        if state == "42501" and stage != "read":
-            return RegistryFullError(f"{self.where} may not be written: this role has no right to")
-        if state in ("3D000", "3F000"):
-            return RegistryMissingError(f"no registry at {self.where}: no such database or schema")
-        cause = _first_line(error)
-        if lost:
-            return RegistryUnreadableError(
-                f"{self.where} cannot be reached: {cause}; see that the server runs and that the "
-                "URL names it; nothing was recorded"
-            )
-        return RegistryUnreadableError(f"{self.where} cannot be read or written: {cause}")
+        return explain(self.where, error, stage)
 
 
-def _note_use(_connection: object, record: Any) -> None:
+def _note_cursor(
+    connection: sa.Connection, cursor: Any, _sql: str, _values: Any, _context: Any, _many: bool
+) -> None:
+    if isinstance(cursor, psycopg.ServerCursor):
+        connection.info.setdefault("cursors", []).append(cursor)
+
+
+def _note_use(connection: Any, record: Any) -> None:
     record.info["used"] = time.monotonic()
+    if connection is not None:
+        connection.read_only = None  # SQLAlchemy resets to READ WRITE: the server may say otherwise
 
 
 def _check_alive(connection: Any, record: Any, _proxy: object) -> None:
@@ -302,10 +288,3 @@ def _check_alive(connection: Any, record: Any, _proxy: object) -> None:
             connection.rollback()
         except psycopg.Error as error:
             raise sa.exc.DisconnectionError from error
-
-
-def _first_line(error: BaseException) -> str:
-    """Return what went wrong, without the lines that quote rows."""
-    diagnosis = getattr(error, "diag", None)
-    text = getattr(diagnosis, "message_primary", None) or str(error)
-    return text.splitlines()[0] if text else type(error).__name__

@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 import rdflib
-from rdflib.namespace import DCTERMS, RDF
+from rdflib.namespace import DCTERMS, RDF, SKOS
 
 from privemo_consent.dpv import (
     CONTEXT,
@@ -22,8 +22,10 @@ from privemo_consent.dpv import (
     record_schema,
     record_to_jsonld,
 )
+from privemo_consent.dpvterms import party_node
 from privemo_consent.errors import MalformedError
 from privemo_consent.records import ConsentEvent, Notice, Party
+from privemo_consent.terms import ConsentStatus
 from tests.support.notices import whole_notice
 
 SHOP = Party(id="shop-1", name="A Shop", address="1 Main Street", contact="privacy@example.org")
@@ -155,21 +157,68 @@ def test_the_system_is_named_as_high_risk_and_children_as_barred() -> None:
         assert DPV.Child in set(found.objects(barred, DPV.hasDataSubject))
 
 
-def test_every_term_has_a_name_in_a_vocabulary() -> None:
-    # A term without a prefix, or with one the context does not know, falls out of the graph.
-    def terms(value: object) -> Iterator[str]:
-        if isinstance(value, dict):
-            for key, item in value.items():
-                if key == "privemo:body":
-                    continue
+#: Looked up by hand in the files of DPV 2.3; a new term is looked up before it is added here.
+VOCABULARY = {
+    "dpv": """
+        Adult Authority Child ConsentExpired ConsentGiven ConsentInvalidated ConsentNotice
+        ConsentRecord ConsentRefused ConsentRequestDeferred ConsentRequested ConsentRevoked
+        ConsentUnknown ConsentWithdrawn DataController DataProcessor DataSubject Employee
+        ExplicitlyExpressedConsent LegalEntity OrganisationRiskManagement Personalisation Process
+        Prohibition Purpose RenewedConsentGiven Representative ResearchAndDevelopment
+        StorageDuration StorageLocation Student UntilTimeDuration WithdrawConsent hasAddress
+        hasAuthority hasConsentControl hasConsentStatus hasContact hasDataController
+        hasDataSubject hasDuration hasJurisdiction hasLegalBasis hasName hasNotice
+        hasPersonalData hasProcess hasProhibition hasPurpose hasRecipient hasRight
+        hasStorageCondition isImplementedUsingTechnology isIndicatedAtTime isIndicatedBy
+    """,
+    "eu-aiact": "EmotionRecognitionSystem HighRiskAISystem-AnnexIII-1-c",
+    "eu-gdpr": "A7-3 A9-2-a A15 A16 A17 A18 A20",
+    "pd": "FacialExpression",
+    "loc": "IE US-IL",
+    "dct": "conformsTo created description hasVersion identifier language",
+    "rdf": "value",
+    "skos": "broader",
+}
+KNOWN = {f"{prefix}:{name}" for prefix, names in VOCABULARY.items() for name in names.split()}
+
+
+def terms(value: object) -> Iterator[str]:
+    """Every key, and every value that has the form of a term."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key != "privemo:body":
                 yield key
                 yield from terms(item)
-        elif isinstance(value, list):
-            for item in value:
-                yield from terms(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from terms(item)
+    elif isinstance(value, str) and value.partition(":")[0] in VOCABULARY:
+        yield value
 
+
+def test_every_term_has_a_name_in_a_vocabulary() -> None:
+    # A term without a prefix, or with one the context does not know, falls out of the graph.
     for term in terms({k: v for k, v in RECORD.items() if k != "@context"}):
-        assert term.startswith("@") or term.partition(":")[0] in CONTEXT, term
+        assert term in KNOWN or term.startswith(("@", "privemo:")), term
+
+
+def test_no_term_is_made_up() -> None:
+    states = [f"dpv:{status.value}" for status in ConsentStatus]
+    roles = [
+        party_node(SHOP.model_copy(update={"type": kind}))["@type"]
+        for kind in ("controller", "processor", "authority", "representative", "auditor")
+    ]
+    words = [name for name in CONTEXT if ":" in name]
+    for term in (*states, *roles, *words):
+        assert term in KNOWN or term.startswith("privemo:"), term
+
+
+def test_what_is_asked_for_by_consent_is_not_called_required_by_law() -> None:
+    broader = {str(each) for each in graph(RECORD).objects(None, SKOS.broader)}
+    assert broader == {
+        str(DPV[name])
+        for name in ("ResearchAndDevelopment", "Personalisation", "OrganisationRiskManagement")
+    }
 
 
 def test_recipients_and_authority_stand_in_the_notice() -> None:

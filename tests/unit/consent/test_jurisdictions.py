@@ -20,6 +20,7 @@ from privemo_consent.jurisdictions import (
 from privemo_consent.policy import AGE_OF_CONSENT
 
 DATA = files("privemo_consent").joinpath("data/jurisdictions.json").read_bytes()
+NOT_CONFIRMED = "secondary, not confirmed"
 #: The numbers of the first version, by hand.
 AGES = {
     13: "BE EE FI GB IS LV MT NO PT SE US",
@@ -39,6 +40,18 @@ def test_every_entry_says_where_its_number_is_from() -> None:
         assert place.law, place.code
         assert place.source, place.code
         assert place.checked.year >= 2026, place.code
+        assert place.is_confirmed == ("https://" in place.source or "http://" in place.source)
+
+
+def test_a_number_that_nobody_found_in_a_text_says_so_and_cites_no_article() -> None:
+    open_ones = [place for place in jurisdictions() if not place.is_confirmed]
+    assert [place.code for place in open_ones] == ["LV", "RO"]
+    assert {place.source for place in open_ones} == {NOT_CONFIRMED}
+    assert not any("section" in place.law or "article" in place.law for place in open_ones)
+
+
+def test_a_change_under_way_is_told() -> None:
+    assert [place.code for place in jurisdictions() if place.pending] == ["ES", "GB", "NO", "RO"]
 
 
 def test_the_union_asks_for_explicit_consent() -> None:
@@ -60,6 +73,7 @@ def test_a_place_nobody_looked_up_gets_the_strictest_rules(code: str) -> None:
     assert (place.age_of_consent, age_of_consent(code)) == (STRICTEST_AGE_OF_CONSENT,) * 2
     assert place.explicit_consent
     assert place.law.startswith("not in the table")
+    assert (place.standing, place.pending) == ("law", None)
 
 
 @pytest.mark.parametrize("code", ["", "ie", "Ireland", "IE\n", "US-", "US-TOOLONG", None, 7])
@@ -94,6 +108,14 @@ def without(code: str) -> Callable[[dict[str, Any]], None]:
         (place("IE", age_of_consent=True), "age_of_consent"),
         (place("IE", law=" "), "law"),
         (place("IE", source=None), "source"),
+        (place("IE", source="somebody said so"), "the source of IE has no address"),
+        (place("IE", source=NOT_CONFIRMED), "IE is 'commentary'"),
+        (place("IE", standing="not confirmed"), "IE is 'not confirmed'"),
+        (place("IE", standing="hearsay"), "standing"),
+        (place("IE", standing=None), "standing"),
+        (place("LV", standing="law"), "LV is 'law'"),
+        (place("LV", source=f"{NOT_CONFIRMED} at all"), "LV is 'not confirmed'"),
+        (place("GB", pending=" "), "pending"),
         (place("IE", checked="lately"), "checked"),
         (place("IE", surprise=1), "surprise"),
         (place("IE", membership="USA"), "membership"),

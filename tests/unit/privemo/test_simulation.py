@@ -18,7 +18,8 @@ from privemo import weights as w
 from privemo.errors import DataError, RunError, RunInterrupted
 from privemo.faces import load_faces
 from privemo.runs import Run
-from privemo_consent import Purpose
+from privemo_audits import build_report
+from privemo_consent import ItemKind, Purpose
 from tests.conftest import noise_faces
 from tests.support.small_runs import small_run
 
@@ -87,6 +88,52 @@ def test_nobody_is_used_without_live_consent_and_nobody_stands_in_two_stores(
         store.close()
     assert all(seen)
     assert not seen[0] & seen[1]
+
+
+def test_someone_is_erased_between_two_rounds_and_the_audit_passes(tmp_path: Path) -> None:
+    """GDPR 17 on the main road: the run goes on, and its audit counts what cannot be looked up."""
+    run = small_run(tmp_path, people=160, declared_people=20)
+
+    def erase_after_round_one(event: dict[str, Any]) -> None:
+        if event["event"] == "round" and event["manifest"]["round"] == 1:
+            store = run.store("store-01")
+            used = {p for use in store.registry.uses() for p in use.persons}
+            erased.extend(sorted(p for p in used if p is not None)[:2])
+            store.erase(erased)
+            store.close()
+
+    erased: list[str] = []
+    simulation.run(run, listener=erase_after_round_one)
+    simulation.finish(run)
+    store = run.store("store-01")
+    try:
+        gone = [u.round for u in store.registry.uses() for p in u.persons if p is None]
+        assert not set(erased) & {p for u in store.registry.uses() for p in u.persons}
+        assert all(store.vault.of_person(person) == [] for person in erased)
+    finally:
+        store.close()
+    assert set(gone) == {1}
+    report = build_report(run.folder)
+    assert report.failed_checks == ()
+    log = report.lineage.consent_logs["store-01"]
+    assert (log["erasures"], log["erased_uses"]) == (2, len(gone))
+    assert report.lineage.consent_logs["store-02"]["erasures"] == 0
+
+
+def test_a_finished_run_holds_no_demographic_labels_but_for_the_audit(tmp_path: Path) -> None:
+    """EU AI Act 10(5). Finishing and auditing once more gives the same report."""
+    run = small_run(tmp_path, people=160, declared_people=20, rounds=1)
+    simulation.run(run)
+    simulation.finish(run)
+    for name in run.stores:
+        store = run.store(name)
+        assert store.vault.counts()[ItemKind.DEMOGRAPHIC] == 0
+        assert store.vault.counts()[ItemKind.FACE] > 0
+        store.close()
+    first = build_report(run.folder)
+    simulation.finish(run)
+    assert first.groups
+    assert build_report(run.folder).to_json() == first.to_json()
 
 
 class Stop:
@@ -158,8 +205,9 @@ def test_a_run_that_cannot_be_prepared_leaves_nothing(tmp_path: Path) -> None:
 def test_one_store_too_small_is_left_out_and_the_federation_goes_on(tmp_path: Path) -> None:
     run = small_run(tmp_path)
     store = run.store("store-02")
-    agreed = store.gate.still_permitted(store.table.person, Purpose.TRAINING, store.context)
-    store.registry.withdraw_many(sorted(set(store.table.person[agreed]))[3:])
+    people = np.array(store.registry.persons())
+    agreed = store.gate.still_permitted(people, Purpose.TRAINING, store.context)
+    store.registry.withdraw_many(sorted(people[agreed].tolist())[3:])
     store.close()
     simulation.run(run)
     stores = run.manifests()[0]["stores"]

@@ -5,19 +5,25 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from privemo import protocol
 from privemo import weights as w
+from privemo.capture import PURPOSE_OF
 from privemo.config import StoreConfig
-from privemo.errors import DataError, LedgerError, RunError, SettingsError
+from privemo.errors import LedgerError, RunError, SettingsError
+from privemo.faces import load_faces
 from privemo.orders import PlainRecipe, RoundOrder, check_order, order_digest
 from privemo.runs import Run
 from privemo.store import Store
-from privemo_consent import AgeBand, Purpose
+from privemo_consent import AgeBand, Item, ItemKind, KeyFileError, Purpose, TamperedError
+from privemo_consent.storage import guards
 from tests.support.small_runs import small_run
 
 
@@ -262,27 +268,102 @@ def test_a_store_of_real_people_takes_no_settings_of_a_simulation(
         StoreConfig.of(**{**facts, **change})
 
 
-def test_edited_answers_about_age_are_refused(run: Run) -> None:
-    path = run.folder / "stores" / "store-01" / "rows.npz"
-    with np.load(path) as old:
-        rows = dict(old)
-    rows["train_attested"] = np.full_like(rows["train_attested"], "35_44")
-    np.savez(path, **rows)
-    with pytest.raises(DataError, match=r"rows\.npz changed"):
-        run.store("store-01")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE items SET head = (SELECT head FROM items i WHERE i.iid <> items.iid LIMIT 1)",
+        "UPDATE items SET head = zeroblob(length(head))",
+        "UPDATE items SET body = (SELECT body FROM items i WHERE i.pid <> items.pid LIMIT 1)",
+        "UPDATE items SET body = zeroblob(length(body))",
+        "UPDATE items SET pid = (SELECT pid FROM items i WHERE i.pid <> items.pid LIMIT 1)",
+        "UPDATE items SET kind = 1 - kind WHERE kind < 2",
+        "UPDATE persons SET wrapped = zeroblob(length(wrapped))",
+    ],
+)
+def test_a_vault_that_was_tampered_with_trains_nothing(run: Run, store: Store, damage: str) -> None:
+    """Faces swapped, answers about age edited, another's picture under an agreeing id: refused."""
+    tamper(store, damage)
+    with pytest.raises(TamperedError, match=r"^(item|person row) \d+:"):
+        store.train_round(start(run), run.order_for(1))
+    assert used_people(store) == set()
+    assert store.ledger.entries == ()
+
+
+def tamper(store: Store, statement: str) -> None:
+    """Edit the registry as someone with the file and no keys can."""
+    with closing(sqlite3.connect(store.folder / "consent.sqlite", isolation_level=None)) as db:
+        for name in [
+            row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+        ]:
+            db.execute(f"DROP TRIGGER {name}")
+        db.execute(statement)
+        for sql in guards.triggers().values():
+            db.execute(sql)
 
 
 def test_minors_are_never_used(run: Run, store: Store) -> None:
     store.train_round(start(run), run.order_for(1))
-    rows, attested = store._rows("train")
-    minors = {
-        str(p)
-        for p, band in zip(store.table.person[rows], attested, strict=True)
-        if AgeBand(str(band)).is_minor
-    }
-    assert minors
+    table = load_faces(run.folder.parent / "faces.npz")
+    minors = set(table.person[table.column("age_band") == "13_15"].tolist())
     assert used_people(store)
     assert not used_people(store) & minors
+
+
+def test_of_a_minor_a_store_keeps_no_name_and_no_picture(run: Run) -> None:
+    table = load_faces(run.folder.parent / "faces.npz")
+    minor = table.column("age_band") == "13_15"
+    asked = 0
+    for name in run.stores:
+        store = run.store(name)
+        try:
+            held = {item.person for item in everything(store)}
+            assert not held & set(table.person[minor].tolist())
+            asked += sum(c["minor"].faces for c in store.config.turned_away.values())
+        finally:
+            store.close()
+    assert asked == minor.sum()  # and yet all of them are counted
+
+
+def everything(store: Store) -> list[Item]:
+    return [
+        item
+        for person in store.registry.persons()
+        for kind in ItemKind
+        for item in store.vault.of_person(person, kind=kind)
+    ]
+
+
+def test_no_picture_of_anyone_who_did_not_agree_is_written(run: Run) -> None:
+    """Byte for byte: what the vault holds is pictures of people with live consent, and no others."""
+    with np.load(run.folder.parent / "faces.npz") as source:
+        pictures = {
+            image.tobytes(): str(p)
+            for image, p in zip(source["images"], source["identity"], strict=True)
+        }
+    held = 0
+    for name in run.stores:
+        store = run.store(name)
+        try:
+            for item in everything(store):
+                assert not item.body or item.body[:1] == b"{" or pictures[item.body] == item.person
+                if item.facts.get("part") is None or not item.body:
+                    continue
+                purpose = PURPOSE_OF[item.facts["part"]]
+                assert store.registry.preview(item.person, purpose, store.context).permit
+                held += 1
+        finally:
+            store.close()
+    assert 0 < held < len(pictures)
+
+
+def test_no_picture_stands_on_the_disk_in_the_open(run: Run) -> None:
+    with np.load(run.folder.parent / "faces.npz") as source:
+        rows = [image[24:26].tobytes() for image in source["images"]]  # 96 bytes of noise each
+    files = [path for path in run.folder.rglob("*") if path.is_file()]
+    assert any(path.name == "consent.sqlite" for path in files)
+    for path in files:
+        content = path.read_bytes()
+        assert not any(row in content for row in rows), path.name
 
 
 def test_a_withdrawal_acts_before_the_next_batch(tmp_path: Path) -> None:
@@ -332,14 +413,136 @@ def test_a_damaged_ledger_stops_the_store(run: Run, store: Store) -> None:
         store.train_round(start(run), run.order_for(2))
 
 
-def test_a_replaced_face_table_is_refused(run: Run) -> None:
-    data = run.folder.parent / "faces.npz"
-    with np.load(data) as old:
-        columns = dict(old)
-    columns["images"] = columns["images"][::-1]
-    np.savez(data, **columns)
-    with pytest.raises(DataError, match="changed since"):
+def test_the_table_that_faces_came_from_no_longer_matters(run: Run, store: Store) -> None:
+    (run.folder.parent / "faces.npz").unlink()
+    assert store.train_round(start(run), run.order_for(1)).reason is None
+
+
+def test_without_its_keys_a_store_does_not_open(run: Run) -> None:
+    folder = run.folder / "stores" / "store-01"
+    (folder / "consent.keys").rename(run.folder / "taken")
+    with pytest.raises(KeyFileError, match=r"consent\.keys"):
         run.store("store-01")
+
+
+def test_a_folder_of_an_earlier_version_is_named(run: Run) -> None:
+    path = run.folder / "stores" / "store-01" / "store.json"
+    path.write_text(path.read_text().replace("privemo.store/2", "privemo.store/1"))
+    with pytest.raises(RunError, match=r"not of schema privemo\.store/2"):
+        run.store("store-01")
+
+
+def admission(store: Store) -> dict[str, Any]:
+    return json.loads((store.folder / "admissions.jsonl").read_text().splitlines()[-1])
+
+
+def test_everyone_is_counted_also_who_was_turned_away(run: Run, store: Store) -> None:
+    store.train_round(start(run), run.order_for(1))
+    line = admission(store)
+    table = load_faces(run.folder.parent / "faces.npz")
+    train, _ = table.split(0.2, seed=5)
+    rows = table.partition(train, 2, seed=5)[0]
+    for unit, asked in (("faces", len(rows)), ("persons", len(set(table.person[rows].tolist())))):
+        assert line["asked"][unit] == asked
+        assert line["admitted"][unit] + sum(line["refused"][unit].values()) == asked
+        assert line["refused"][unit]["minor"] > 0
+
+
+def test_whoever_agrees_after_being_turned_away_is_not_there_and_is_told_apart(
+    run: Run, store: Store
+) -> None:
+    """Their face was never taken, so it can neither train nor count as admitted."""
+    store.train_round(start(run), run.order_for(1))
+    before = admission(store)
+    (late, *_) = [
+        asked.person
+        for asked in store.vault.turned_away(lambda facts: facts["part"] == "train")
+        if store.registry.preview(asked.person, Purpose.TRAINING, store.context).reason == "refused"
+    ]
+    store.registry.grant(
+        late,
+        [Purpose.TRAINING],
+        age_band=AgeBand.FROM_35,
+        jurisdiction="IE",
+        notice=store.registry.notices()[-1],
+    )
+    store.train_round(start(run), run.order_for(2))
+    after = admission(store)
+    assert after["asked"] == before["asked"]
+    assert after["admitted"] == before["admitted"]
+    assert after["refused"]["persons"]["not_captured"] == 1
+    assert after["refused"]["faces"]["not_captured"] == 2
+    assert late not in used_people(store)
+
+
+# -- erasure ---------------------------------------------------------------------------------------
+
+
+def test_whoever_is_erased_is_gone_and_training_goes_on(run: Run, store: Store) -> None:
+    store.train_round(start(run), run.order_for(1))
+    someone = min(used_people(store))
+    before = admission(store)["asked"]["faces"]
+    assert store.erase([someone]).items == 2
+    assert store.vault.of_person(someone) == []
+    assert store.train_round(start(run), run.order_for(2)).reason is None
+    later = [u for u in store.registry.uses() if u.round == 2]
+    assert later
+    assert not any(someone in u.persons for u in later)
+    assert any(None in u.persons for u in store.registry.uses() if u.round == 1)
+    assert admission(store)["asked"]["faces"] == before - 2
+    store.registry.verify()
+
+
+def test_an_erasure_from_a_kiosk_in_the_middle_of_a_batch_is_heeded(
+    run: Run, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the decision and the record of the use, another process erases one of the drawn."""
+    real, gone = store._consistent_decision, []
+
+    def decide(drawn: Any) -> Any:
+        ok, seq = real(drawn)
+        if not gone and ok.any():
+            gone.append(str(drawn[ok][0]))
+            kiosk = run.store("store-01")
+            kiosk.registry.erase(gone[0])
+            kiosk.close()
+        return ok, seq
+
+    monkeypatch.setattr(store, "_consistent_decision", decide)
+    assert store.train_round(start(run), run.order_for(1)).reason is None
+    assert gone
+    assert gone[0] not in used_people(store)
+
+
+def test_an_erasure_while_faces_are_read_is_heeded(
+    run: Run, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the gate's decision and the opening: the table is read again, without them."""
+    real, gone = store.gate.admit, []
+
+    def admit(sealed: Any, *more: Any) -> Any:
+        if not gone:
+            gone.append(str(sealed.person[0]))
+            store.registry.erase(gone[0])
+        return real(sealed, *more)
+
+    monkeypatch.setattr(store.gate, "admit", admit)
+    assert store.train_round(start(run), run.order_for(1)).reason is None
+    assert gone[0] not in used_people(store)
+
+
+def test_whoever_is_erased_leaves_the_predictions_too(run: Run, store: Store) -> None:
+    n = store.write_predictions(start(run), model="emotion-cnn", run_id=run.run_id)
+    someone = min(used_people(store, Purpose.FAIRNESS_AUDIT))
+    store.registry.erase(someone)
+    assert store.forget_erased() == 2
+    text = (store.folder / "predictions.csv").read_text()
+    assert someone not in text
+    assert len(text.splitlines()) == 1 + n - 2
+    assert store.forget_erased() == 0
+
+
+# -- held-out faces --------------------------------------------------------------------------------
 
 
 def test_what_leaves_a_store_holds_no_pseudonym_count_label_or_picture(
@@ -372,3 +575,31 @@ def test_predictions_are_of_those_who_agreed_to_an_audit(run: Run, store: Store)
     people = {line.split(",")[1] for line in lines[1:]}
     assert people == used_people(store, Purpose.FAIRNESS_AUDIT)
     assert not any(",13_15" in line for line in lines)
+
+
+def test_demographic_labels_are_read_for_the_audit_alone_and_deleted_after_it(
+    run: Run, store: Store
+) -> None:
+    """EU AI Act 10(5): a purpose of their own, apart from the faces, gone when the audit has them."""
+    held = store.vault.counts()[ItemKind.DEMOGRAPHIC]
+    assert held > 0
+    labelled = store.vault.sealed(kind=ItemKind.DEMOGRAPHIC).person.tolist()
+    for person in labelled:
+        assert store.registry.preview(person, Purpose.FAIRNESS_AUDIT, store.context).permit
+    assert not any(
+        "35_44" in str(item.facts) for item in everything(store) if not item.facts.get("part")
+    )
+    store.write_predictions(start(run), model="emotion-cnn", run_id=run.run_id)
+    before = (store.folder / "predictions.csv").read_text()
+    assert store.forget_demographics() == held
+    assert store.vault.counts()[ItemKind.DEMOGRAPHIC] == 0
+    assert store.write_predictions(start(run), model="emotion-cnn", run_id=run.run_id) > 0
+    assert (store.folder / "predictions.csv").read_text() == before  # to be audited again
+
+
+def test_once_demographic_labels_are_gone_nothing_is_predicted_in_their_place(
+    run: Run, store: Store
+) -> None:
+    store.forget_demographics()
+    assert store.write_predictions(start(run), model="emotion-cnn", run_id=run.run_id) == 0
+    assert used_people(store, Purpose.FAIRNESS_AUDIT) == set()

@@ -11,7 +11,7 @@ from alembic import op
 revision = "0001"
 down_revision: str | None = None
 
-_TABLES = {
+_TABLES: dict[str, tuple[sa.schema.SchemaItem, ...]] = {
     "meta": (
         sa.Column("key", sa.Text, primary_key=True),
         sa.Column("value", sa.Text, nullable=False),

@@ -1,0 +1,548 @@
+"""A registry moved whole: the same trees, other keys; and nothing that was tampered with gets in."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from privemo_consent import (
+    AgeBand,
+    ConsentRegistry,
+    Context,
+    Grant,
+    ModeMismatchError,
+    Notice,
+    Party,
+    Purpose,
+    Reason,
+    RegistryExistsError,
+    RegistryMissingError,
+    TamperedError,
+)
+from privemo_consent.errors import ClockBackwardsError, ConsentError, KeyFileError, MalformedError
+from privemo_consent.keyfolder import KeyFolder
+from privemo_consent.roots import PassphraseRoot
+from privemo_consent.transfer import read_transfer, write_transfer
+from privemo_consent.transferfile import LineWriter
+from privemo_consent.vault import ItemKind, NewItem, Vault
+from tests.support.notices import whole_notice
+from tests.support.postgres import PostgresServer, find_binaries, running_postgres
+from tests.unit.consent.conftest import MovableClock, Yes
+
+TRAINING = Purpose.TRAINING
+SHOP = Context(setting="retail", jurisdiction="IE")
+USE: dict[str, Any] = {"run": "r", "round": 1, "store": "s", "log_seq": 1}
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    if find_binaries() is None:
+        pytest.skip("no PostgreSQL is installed: apt install postgresql")
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def full(registry: ConsentRegistry, yes: Yes, clock: MovableClock) -> ConsentRegistry:
+    """A registry with something in every table, an erased person, two epochs and two signers."""
+    for name in ("anna", "ben", "cy", "dora"):
+        registry.grant(name, [TRAINING, Purpose.FAIRNESS_AUDIT], **yes())  # type: ignore[arg-type]
+    registry.grant_many([grant_of(yes, "kid", AgeBand.UNDER_13)])
+    registry.withdraw("dora")
+    registry.record_use(["anna", "ben"], TRAINING, batch=0, **USE)
+    registry.decide("anna", TRAINING, SHOP)
+    vault = Vault(registry)
+    faces = [
+        NewItem(person=name, item_id=f"f{i}", body=bytes([i]) * 40, facts={"estimated_age": 30.25})
+        for name in ("anna", "cy")
+        for i in range(2)
+    ]
+    vault.put(faces, SHOP)
+    vault.put([NewItem(person="ben", item_id="d", body=b"group")], SHOP, kind=ItemKind.DEMOGRAPHIC)
+    registry.announce_reading(registry.notices()[0], place="at the door")
+    registry.erase("cy")
+    registry.rotate_person_keys()
+    registry.rotate_signing_key()
+    clock.forward(minutes=1)
+    return registry
+
+
+def grant_of(yes: Yes, person: str, band: AgeBand) -> Grant:
+    notice = yes.arguments["notice"]
+    assert isinstance(notice, Notice)
+    return Grant(
+        person=person,
+        purposes=(TRAINING,),
+        age_band=band,
+        jurisdiction="IE",
+        notice=notice,
+        valid_for=timedelta(days=9),
+    )
+
+
+def everything(registry: ConsentRegistry, events: int) -> dict[str, object]:
+    """Return what a registry holds that has to be the same elsewhere."""
+    vault, people = Vault(registry), registry.persons()
+    return {
+        "root": registry.log_root(events),
+        "uses": (registry.uses_head(), list(registry.uses()), list(registry.decisions())),
+        "people": people,
+        "histories": [registry.history(person) for person in people],
+        "leaves": [registry.leaf(seq) for seq in range(events)],
+        "notices": registry.notices(),
+        "refused": registry.age_refusals(),
+        "decisions": [
+            registry.preview(person, purpose, SHOP, at=datetime(2026, 3, 2, tzinfo=UTC)).reason
+            for person in people
+            for purpose in Purpose
+        ],
+        "items": {
+            (person, kind): sorted(
+                (item.item_id, sorted(item.facts.items()), item.body)
+                for item in vault.of_person(person, kind=kind)
+            )
+            for person in people
+            for kind in ItemKind
+        },
+    }
+
+
+def move(
+    registry: ConsentRegistry, to: str | Path, clock: Any, passphrase: bytes | None = None
+) -> ConsentRegistry:
+    """Move a registry and check that nothing is lost on the way."""
+    folder = registry.keys.path.parent / "moved"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    made = write_transfer(registry, folder / "whole.jsonl", passphrase=passphrase)
+    assert (made.path.stat().st_mode & 0o777, made.sealed) == (0o600, passphrase is not None)
+    keys: Path = folder / "new.keys"
+    options: dict[str, Any] = {"keys": keys, "mode": registry.mode, "clock": clock}
+    found = read_transfer(made.path, to, passphrase=passphrase, **options)
+    head = registry.head()
+    assert (found.root, found.events, made.root) == (head.root, head.seq, head.root)
+    moved = ConsentRegistry.open(to, **options)
+    moved.verify()
+    assert everything(moved, head.seq) == everything(registry, head.seq)
+    assert moved.registry_id == registry.registry_id
+    assert moved.origin == found.origin != registry.origin
+    return moved
+
+
+@pytest.mark.parametrize("passphrase", [None, b"correct horse"])
+def test_everything_arrives(
+    full: ConsentRegistry,
+    clock: MovableClock,
+    tmp_path: Path,
+    yes: Yes,
+    passphrase: bytes | None,
+) -> None:
+    with move(full, tmp_path / "new.sqlite", clock, passphrase) as moved:
+        assert "cy" not in moved.persons()
+        assert moved.decide("anna", TRAINING, SHOP).permit
+        assert moved.decide("dora", TRAINING, SHOP).reason is Reason.WITHDRAWN
+        moved.grant("eve", [TRAINING], **yes())  # type: ignore[arg-type]
+        moved.erase("anna")
+        moved.rotate_person_keys()
+        moved.record_use(["ben"], TRAINING, batch=3, **USE)
+        moved.verify()
+
+
+def test_between_servers_and_files(
+    full: ConsentRegistry, clock: MovableClock, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    with (
+        move(full, postgres.fresh(), clock) as there,
+        move(there, postgres.fresh(), clock) as on,
+        move(on, tmp_path / "back.sqlite", clock) as back,
+    ):
+        assert back.origin.endswith("/4")
+        assert back.log_root(full.head().seq) == full.head().root
+
+
+def test_people_are_sealed_under_other_keys(
+    full: ConsentRegistry, clock: MovableClock, tmp_path: Path
+) -> None:
+    with move(full, tmp_path / "new.sqlite", clock) as moved:
+        old, new = full.keys, moved.keys
+        assert new.epoch == old.epoch == 2
+        assert new.epochs == (2,), "epochs that never sealed anything are not kept"
+        assert new.lookup_key(2) != old.lookup_key(2)
+        assert new.wrap_key(2, 0) != old.wrap_key(2, 0)
+        assert new.punctured(2), "an erased person's key does not exist there either"
+        assert new.registry_key == old.registry_key
+        assert not set(new.signers) & set(old.signers)
+
+
+def test_a_sealed_file_shows_nothing(full: ConsentRegistry, tmp_path: Path) -> None:
+    write_transfer(full, tmp_path / "open.jsonl", passphrase=None)
+    write_transfer(full, tmp_path / "shut.jsonl", passphrase=b"secret words")
+    secret = [b"anna", full.registry_id.encode(), full.keys.registry_key.hex().encode()]
+    shown, hidden = (tmp_path / "open.jsonl").read_bytes(), (tmp_path / "shut.jsonl").read_bytes()
+    assert [value in shown for value in secret] == [True] * 3
+    assert [value in hidden for value in secret] == [False] * 3
+    assert b"cy" not in shown.split(b'"line":"event"')[0].split(b'"line":"person"', 1)[1]
+    for line in hidden.splitlines():
+        json.loads(line)
+
+
+# -- refused -------------------------------------------------------------------------------------
+
+
+class Sent:
+    """A transfer's file and where it would go."""
+
+    def __init__(self, registry: ConsentRegistry, folder: Path, clock: MovableClock) -> None:
+        self.folder, self.clock = folder, clock
+        self.file = folder / "sent.jsonl"
+        self.made = write_transfer(registry, self.file, passphrase=None)
+        self.lines = self.file.read_bytes().splitlines(keepends=True)
+
+    def read(self, **changes: Any) -> None:
+        options = {"keys": self.folder / "to.keys", "mode": "production", "clock": self.clock}
+        read_transfer(self.file, self.folder / "to.sqlite", **(options | changes))
+
+    def refuse(self, kind: type[ConsentError], told: str, **changes: Any) -> ConsentError:
+        with pytest.raises(kind, match=told) as caught:
+            self.read(**changes)
+        left = {path.name for path in self.folder.iterdir()}
+        assert not [name for name in left if name.startswith(("to.", ".to"))], "nothing was made"
+        return caught.value
+
+    def numbers(self, kind: str) -> list[int]:
+        return [i for i, line in enumerate(self.lines) if json.loads(line)["line"] == kind]
+
+    def forge(self, change: Callable[[list[dict[str, Any]]], object]) -> None:
+        """Change lines and write every sum anew, as somebody would who knows the format."""
+        values = [json.loads(line) for line in self.lines]
+        change(values)
+        with self.file.open("wb") as file:
+            writer = LineWriter(file)
+            for value in values:
+                value.pop("sum", None)
+                writer.put(value.pop("line"), **value)
+
+
+@pytest.fixture
+def sent(full: ConsentRegistry, tmp_path: Path, clock: MovableClock) -> Sent:
+    return Sent(full, tmp_path, clock)
+
+
+def test_every_damaged_line_is_named(sent: Sent) -> None:
+    for number, line in enumerate(sent.lines):
+        at = len(line) // 2
+        broken = line[:at] + bytes([line[at] ^ 1]) + line[at + 1 :]
+        sent.file.write_bytes(b"".join([*sent.lines[:number], broken, *sent.lines[number + 1 :]]))
+        error = sent.refuse(TamperedError, f"^line {number + 1}: ")
+        assert "anna" not in str(error)
+
+
+@pytest.mark.parametrize("kind", ["notice", "person", "event", "use", "checkpoint", "item"])
+@pytest.mark.parametrize("how", ["dropped", "doubled", "swapped", "cut off"])
+def test_lines_stand_as_they_were_written(sent: Sent, kind: str, how: str) -> None:
+    first = sent.numbers(kind)[0]
+    lines = list(sent.lines)
+    if how == "dropped":
+        del lines[first]
+    elif how == "doubled":
+        lines.insert(first, lines[first])
+    elif how == "swapped":
+        lines[first], lines[first + 1] = lines[first + 1], lines[first]
+    else:
+        del lines[first:]
+    sent.file.write_bytes(b"".join(lines))
+    error = sent.refuse(TamperedError, "")
+    assert isinstance(error, TamperedError)
+    assert error.entry in (f"line {first + 1}", f"line {first + 2}")
+
+
+@pytest.mark.parametrize(
+    ("data", "entry"),
+    [
+        (b"", "line 1"),
+        (b"\n", "line 1"),
+        (b"[]\n", "line 1"),
+        (b"\xff\xfe\n", "line 1"),
+        (b'{"line":"registry"}\n', "line 1"),
+    ],
+)
+def test_no_transfer_is_refused(sent: Sent, data: bytes, entry: str) -> None:
+    sent.file.write_bytes(data)
+    sent.refuse(TamperedError, f"^{entry}: ")
+
+
+def test_nothing_follows_the_end(sent: Sent) -> None:
+    sent.file.write_bytes(b"".join(sent.lines) + b"{}\n")
+    sent.refuse(TamperedError, f"^line {len(sent.lines) + 1}: stands after the end")
+
+
+def first_of(kind: str, **fields: Any) -> Callable[[list[dict[str, Any]]], object]:
+    def change(values: list[dict[str, Any]]) -> None:
+        next(value for value in values if value["line"] == kind).update(fields)
+
+    return change
+
+
+def swap_people(values: list[dict[str, Any]]) -> None:
+    people = [value for value in values if value["line"] == "person"]
+    people[0]["person"], people[1]["person"] = people[1]["person"], people[0]["person"]
+
+
+def revive(values: list[dict[str, Any]]) -> None:
+    people = [value for value in values if value["line"] == "person"]
+    people[2].update(person="cy", subject_key="ab" * 32)
+
+
+def bury(values: list[dict[str, Any]]) -> None:
+    people = [value for value in values if value["line"] == "person"]
+    people[3].update(person=None, subject_key=None)
+
+
+def drop_last_event(values: list[dict[str, Any]]) -> None:
+    last = max(i for i, value in enumerate(values) if value["line"] == "event")
+    del values[last]
+    values[0]["counts"]["events"] -= 1
+
+
+def drop_item(values: list[dict[str, Any]]) -> None:
+    del values[next(i for i, value in enumerate(values) if value["line"] == "item")]
+    values[0]["counts"]["items"] -= 1
+
+
+def give_consent(values: list[dict[str, Any]]) -> None:
+    for value in values:
+        if value["line"] == "event" and "ConsentWithdrawn" in value["leaf"]:
+            value["leaf"] = value["leaf"].replace("ConsentWithdrawn", "ConsentGiven")
+            return
+
+
+@pytest.mark.parametrize(
+    ("change", "entry"),
+    [
+        (swap_people, "event"),
+        (revive, "person row 2"),
+        (bury, "person row 3"),
+        (drop_last_event, "events checkpoint"),
+        (give_consent, "event"),
+        (drop_item, "line"),  # in no log: the signature at the end tells
+        (first_of("item", body="AAAA"), "line"),
+        (first_of("item", facts={"estimated_age": 99}), "line"),
+        (first_of("item", facts=[]), "line"),
+        (first_of("item", pid=2), "line"),
+        (first_of("item", pid=99), "line"),
+        (first_of("item", kind="hair"), "line"),
+        (first_of("item", body="*"), "line"),
+        (first_of("event", leaf="{}"), "line"),
+        (first_of("event", pid=True), "line"),
+        (first_of("event", pid=1), "event 0"),
+        (first_of("event", more=1), "line"),
+        (first_of("use", persons=[3, 1]), "use 0"),
+        (first_of("use", persons=[-1]), "line"),
+        (first_of("use", persons=2), "line"),
+        (first_of("checkpoint", size=3), "events checkpoint"),
+        (first_of("checkpoint", log=7), "events"),
+        (first_of("checkpoint", note="x"), "events checkpoint"),
+        (first_of("notice", body="{}"), "line"),
+        (first_of("person", subject_key="00"), "line"),
+        (first_of("person", subject_key="00" * 32), "event"),
+        (first_of("person", person=7), "line"),
+        (first_of("registry", schema="privemo.transfer/9"), "line 1"),
+        (first_of("registry", registry_id="0" * 32), "meta registry_id"),
+        (first_of("registry", registry_key="00" * 32), "use 0"),
+        (first_of("registry", epoch=1), "line 1"),
+        (first_of("registry", epoch=0), "line 1"),
+        (first_of("registry", epoch="2"), "line 1"),
+        (first_of("registry", counts={}), "line 1"),
+        (first_of("registry", controller="{}"), "meta controller"),
+        (first_of("end", note="x"), "line"),
+    ],
+)  # fmt: skip
+def test_whoever_writes_the_sums_anew_is_found_out(
+    sent: Sent, change: Callable[[list[dict[str, Any]]], object], entry: str
+) -> None:
+    sent.forge(change)
+    error = sent.refuse(TamperedError, "")
+    assert isinstance(error, TamperedError)
+    assert error.entry.startswith(entry), error.entry
+    assert "anna" not in str(error)
+
+
+def test_mode_place_clock_and_keys(
+    sent: Sent, full: ConsentRegistry, clock: MovableClock, simulation: ConsentRegistry
+) -> None:
+    sent.refuse(ModeMismatchError, "production registry, read as simulation", mode="simulation")
+    sent.refuse(MalformedError, "mode", mode="both")
+    sent.refuse(KeyFileError, "exists: keys are never overwritten", keys=full.keys.path)
+    sent.refuse(KeyFileError, "is another registry's, or in use", keys=full.keys)
+    sent.refuse(KeyFileError, "is another registry's, or in use", keys=simulation.keys)
+    sent.refuse(KeyFileError, "is not sealed", passphrase=b"words")
+    clock.forward(hours=-1)
+    sent.refuse(ClockBackwardsError, "set the clock")
+    clock.forward(hours=1)
+    with pytest.raises(RegistryExistsError):
+        read_transfer(
+            sent.file, full.path, keys=sent.folder / "to.keys", mode="production", clock=clock
+        )
+    assert not (sent.folder / "to.keys").exists()
+    with pytest.raises(RegistryMissingError, match="no transfer at"):
+        read_transfer(sent.folder / "none", sent.folder / "to.sqlite", keys="k", mode="production")
+    with pytest.raises(RegistryExistsError):
+        write_transfer(full, sent.file, passphrase=None)
+    sent.read()
+
+
+def test_new_keys_may_have_a_root(sent: Sent, clock: MovableClock) -> None:
+    root = PassphraseRoot(b"another")
+    sent.read(root=root)
+    with pytest.raises(KeyFileError):
+        KeyFolder.open(sent.folder / "to.keys")
+    with ConsentRegistry.open(
+        sent.folder / "to.sqlite", mode="production", root=root, clock=clock
+    ) as moved:
+        moved.verify()
+
+
+@pytest.mark.parametrize("word", [b"", "text"])
+def test_an_empty_passphrase_seals_nothing(
+    full: ConsentRegistry, tmp_path: Path, word: Any
+) -> None:
+    with pytest.raises(MalformedError, match="passphrase"):
+        write_transfer(full, tmp_path / "x.jsonl", passphrase=word)
+    assert not (tmp_path / "x.jsonl").exists()
+
+
+def sealed_lines(registry: ConsentRegistry, path: Path) -> list[bytes]:
+    vault = Vault(registry)
+    noise = hashlib.shake_256(b"noise").digest(60_000)
+    vault.put([NewItem(person="anna", item_id=f"big{i}", body=noise) for i in range(4)], SHOP)
+    write_transfer(registry, path, passphrase=b"words")
+    return path.read_bytes().splitlines(keepends=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "told"),
+    [
+        (lambda lines: lines, KeyFileError, "give its passphrase"),
+        (lambda lines: lines, KeyFileError, "another passphrase"),
+        (lambda lines: [lines[0], *lines[2:]], KeyFileError, "does not open"),
+        (lambda lines: [*lines[:2], *lines[3:]], TamperedError, "^line 3: does not open"),
+        (lambda lines: [*lines[:3], lines[2], *lines[3:]], TamperedError, "^line 4: "),
+        (lambda lines: lines[:-1], TamperedError, "does not open: changed, moved, or cut off"),
+        (lambda lines: [*lines, lines[-1]], TamperedError, "does not open"),
+        (lambda lines: lines[:1], TamperedError, "^line 2: missing"),
+        (lambda lines: [lines[0].replace(b"131072", b"16"), *lines[1:]], TamperedError, "^line 1: "),
+        (lambda lines: [*lines[:2], b"{}\n", *lines[3:]], TamperedError, "^line 3: is no sealed block"),
+    ],
+)  # fmt: skip
+def test_sealed_blocks_stand_as_they_were_written(
+    full: ConsentRegistry,
+    tmp_path: Path,
+    clock: MovableClock,
+    change: Callable[[list[bytes]], list[bytes]],
+    kind: type[ConsentError],
+    told: str,
+) -> None:
+    path = tmp_path / "shut.jsonl"
+    path.write_bytes(b"".join(change(sealed_lines(full, path))))
+    word = {"give its passphrase": None, "another passphrase": b"others"}.get(told, b"words")
+    with pytest.raises(kind, match=told):
+        read_transfer(
+            path,
+            tmp_path / "to.sqlite",
+            keys=tmp_path / "to.keys",
+            mode="production",
+            clock=clock,
+            passphrase=word,
+        )
+    assert not [path for path in tmp_path.iterdir() if "to." in path.name]
+
+
+# -- any small registry --------------------------------------------------------------------------
+
+PARTY = Party(id="c", name="Shop", address="1 Street", contact="c@example.org")
+WHO = st.sampled_from(["p0", "p1", "p2", "é 漢"])
+ACTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("grant"), WHO, st.sampled_from(list(Purpose))),
+        st.tuples(st.sampled_from(["withdraw", "erase", "use", "face", "renew"]), WHO, st.none()),
+        st.tuples(st.sampled_from(["epoch", "signer", "minor", "notice"]), st.none(), st.none()),
+    ),
+    max_size=14,
+)
+
+
+def act_of(
+    registry: ConsentRegistry, act: str, who: str, purpose: Purpose, notice: Notice, number: int
+) -> None:
+    row: dict[str, Any] = {"age_band": AgeBand.FROM_25, "jurisdiction": "IE", "notice": notice}
+    acts: dict[str, Callable[[], object]] = {
+        "grant": lambda: registry.grant(who, [purpose], **row),
+        "minor": lambda: registry.grant("m", [TRAINING], **(row | {"age_band": AgeBand.FROM_13})),
+        "notice": lambda: registry.notice(whole_notice(PARTY, notice.version + 1)),
+        "use": lambda: registry.record_use([who], TRAINING, batch=number, **USE),
+        "face": lambda: Vault(registry).put(
+            [NewItem(person=who, item_id=str(number), body=bytes([number]))], SHOP
+        ),
+        "renew": lambda: registry.renew(who, notice=notice),
+        "epoch": registry.rotate_person_keys,
+        "signer": registry.rotate_signing_key,
+        "withdraw": lambda: registry.withdraw(who),
+        "erase": lambda: registry.erase(who),
+    }
+    acts[act]()
+
+
+def perform(registry: ConsentRegistry, acts: list[tuple[str, Any, Any]]) -> None:
+    """Do what can be done; what the rules refuse is left out."""
+    for number, (act, who, purpose) in enumerate(acts):
+        notice = registry.notices()[-1]
+        with contextlib.suppress(ConsentError):
+            act_of(registry, act, who, purpose, notice, number)
+
+
+def round_trip(acts: list[tuple[str, Any, Any]], to: str | None) -> None:
+    folder = Path(tempfile.mkdtemp())
+    now = [datetime(2026, 3, 1, tzinfo=UTC)]
+
+    def clock() -> datetime:
+        now[0] += timedelta(seconds=1)
+        return now[0]
+
+    try:
+        with ConsentRegistry.create(
+            folder / "r.sqlite", mode="production", controller=PARTY, clock=clock
+        ) as registry:
+            registry.notice(whole_notice(PARTY, 1))
+            perform(registry, acts)
+            with move(registry, to or folder / "new.sqlite", clock) as moved:
+                perform(moved, acts)
+                moved.verify()
+    finally:
+        shutil.rmtree(folder)
+
+
+@given(ACTS)
+@settings(max_examples=25, deadline=None)
+def test_any_registry_arrives_whole(acts: list[tuple[str, Any, Any]]) -> None:
+    round_trip(acts, None)
+
+
+@given(ACTS)
+@settings(
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_registry_arrives_whole_on_a_server(
+    postgres: PostgresServer, acts: list[tuple[str, Any, Any]]
+) -> None:
+    round_trip(acts, postgres.fresh())

@@ -2,9 +2,10 @@
 
     python examples/regulator_audit.py RUN [OUT]
 
-Builds the report again from RUN, prints what was checked, and compares with RUN/report.json if the
-operator handed one over. With OUT, writes report.json and report.html there. Exit code 1 when a required
-check fails or the two reports differ, 2 when the files cannot be audited.
+RUN holds each store's consent.sqlite with its key folder consent.keys beside it, since people's ids are
+sealed under those keys. Builds the report again from RUN, prints what was checked, and compares with
+RUN/report.json if the operator handed one over. With OUT, writes report.json and report.html there. Exit
+code 1 when a required check fails or the two reports differ, 2 when the files cannot be audited.
 """
 
 # ruff: noqa: T201 - an example talks to whoever runs it

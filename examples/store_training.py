@@ -2,9 +2,10 @@
 
     python examples/store_training.py FOLDER
 
-FOLDER must not exist. What it shows: opening a registry, a notice, granting and refusing, sealed faces, the
-gate, private training that asks again before every batch, a withdrawal in the middle, and a ledger entry
-that is on the disk before the model is written. `privemo simulate` does all of this for a chain of stores.
+FOLDER must not exist. What it shows: opening a registry, a notice, granting and refusing, faces captured
+into the vault under each person's own key, the gate, private training that asks again before every
+batch, a withdrawal in the middle, a ledger entry that is on the disk before the model is written, and an
+erasure. `privemo simulate` does the same for a chain of stores.
 """
 
 # ruff: noqa: T201 - an example talks to whoever runs it
@@ -22,8 +23,9 @@ from numpy.typing import NDArray
 
 import privemo
 from privemo import weights as w
+from privemo.capture import asked, capture, faces_of
 from privemo.training import PrivateRecipe, Randomness, train_private
-from privemo_consent import MinorRefused
+from privemo_consent import MinorRefused, Vault
 
 DELTA = 1e-5
 RUN, STORE = "example", "store-01"
@@ -182,8 +184,11 @@ def main(folder: Path) -> None:
     ) as registry:
         registry.notice(NOTICE)
         ask_everyone(registry, table)
-        gate = privemo.ConsentGate(registry)
-        admitted = gate.admit(table.seal(np.arange(len(table))), privemo.Purpose.TRAINING, CONTEXT)
+        gate, vault = privemo.ConsentGate(registry), Vault(registry)
+        # Of who agreed the face is taken; of who did not, no pixel. From here on the table is of no use.
+        rows = np.arange(len(table))
+        away = capture(registry, table, rows, part="train", context=CONTEXT)
+        admitted = gate.admit(asked(vault, "train", away), privemo.Purpose.TRAINING, CONTEXT)
         counts = admitted.counts
         reasons = ", ".join(f"{reason} {n}" for reason, n in counts.refused_faces.items())
         print(
@@ -193,8 +198,13 @@ def main(folder: Path) -> None:
         model = privemo.build_model(channels=table.channels)
         # No seed: who is drawn, and the noise, come from the operating system.
         randomness = Randomness(np.random.default_rng(), privemo.GaussianNoise())
-        train_private(model, admitted.faces, recipe, randomness, ask_again(registry, gate))
+        faces = faces_of(admitted.faces)
+        train_private(model, faces, recipe, randomness, ask_again(registry, gate))
         epsilon = release(folder, model, recipe)
+        erased = registry.erase(
+            str(faces.person[0])
+        )  # their key is gone: no copy of the vault opens
+        print(f"Erased one person with {erased.items} faces; every proof of the log still holds.")
         registry.verify()
     print(f"Nobody lost more than epsilon {epsilon:.2f} at delta {DELTA:g}. See {folder}.")
 

@@ -279,9 +279,10 @@ def faces_of(items: Sequence[Item]) -> Faces:
     sizes = {len(item.body) for item in items}
     labels = [item.facts.get("label") for item in items]
     if not sizes <= {_GRAY} and not sizes <= {3 * _GRAY}:
+        found = " and ".join(map(str, sorted(sizes)))
         raise DataError(
-            f"The vault holds faces of {sorted(sizes)} bytes; {_GRAY} (gray) or {3 * _GRAY} (RGB) "
-            "were due, the same for all. Capture the faces again."
+            f"The vault holds faces of {found} bytes; {_GRAY} (gray) or {3 * _GRAY} (RGB) were due, "
+            "the same for all. Capture the faces again."
         )
     if not all(type(label) is int and 0 <= label < len(EMOTIONS) for label in labels):
         raise DataError("A face in the vault has none of the four labels. Capture the faces again.")

@@ -26,7 +26,7 @@ from .keys import SigningKey
 from .log import MerkleLog
 from .records import Party
 from .roots import Root
-from .signing import Signer
+from .signing import Signer, check_belongs
 from .state import KeyState
 from .storage import BUSY_TIMEOUT_MS, Store, create_store, is_url, open_store
 from .times import Clock, to_us, utcnow
@@ -175,7 +175,6 @@ class RegistryHandle:
     def _settle(self, readonly: bool) -> None:
         """Finish what a crash cut short, and ask the witness."""
         from .erasing import finish_erasures
-        from .restorekeys import check_belongs
         from .witnessing import check_witness
 
         if self._keys is not None:

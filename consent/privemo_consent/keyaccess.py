@@ -94,6 +94,11 @@ class OpenFolder:
         """The ids of the signing keys, in rising order."""
         return tuple(sorted(self._now.signers))
 
+    @property
+    def dropped(self) -> frozenset[bytes]:
+        """The ids of signing keys that it held and that were revoked."""
+        return frozenset(bytes.fromhex(key_id) for key_id in self._now.record.dropped)
+
     def signer(self, key_id: bytes) -> SigningKey:
         """Return a signing key.
 

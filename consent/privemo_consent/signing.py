@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from .checkpoint import Checkpoint, open_checkpoint, sign_checkpoint, uses_origin
 from .errors import ConsentError, KeyFileError, TamperedError
 from .keyfolder import KeyFolder
-from .keys import SigningKey
+from .keys import KeyRing, SigningKey
 from .log import MerkleLog
 from .schema import EVENTS_LOG, checkpoints
 from .times import from_us
@@ -167,6 +167,20 @@ def _stored(connection: sa.Connection, log: int, size: int) -> str:
         checkpoints.c.log == log, checkpoints.c.size == size
     )
     return str(connection.execute(query).scalar_one())
+
+
+def check_belongs(keys: KeyFolder, ring: KeyRing) -> None:
+    """Refuse a log none of whose signing keys this folder ever held.
+
+    Raises:
+        KeyFileError: the log is another registry's, or forged from nothing.
+
+    """
+    held = {*keys.signers, *keys.dropped}
+    if not any(period.key.key_id in held for period in ring.periods):
+        raise KeyFileError(
+            f"{keys.path} never held a signing key of this log: give the registry's own keys"
+        )
 
 
 def newest_signer(journal: Journal) -> SigningKey:

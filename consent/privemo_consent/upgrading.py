@@ -9,7 +9,10 @@ its first signing key.
 from __future__ import annotations
 
 import hmac
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -69,9 +72,10 @@ def upgrade_registry(
         if {"mode", "registry_id"} - meta.keys() or not isinstance(secret, bytes):
             raise RegistryUnreadableError(f"{where} is a registry that was never finished")
         registry_id, folder = meta["registry_id"], _folder(where, keys, root, secret)
-        _seal_everyone(connection, folder, registry_id, secret)
+        gone = _seal_everyone(connection, folder, registry_id, secret)
         simulated = meta["mode"] != "production"
-        _begin_signing(connection, folder, registry_id, simulated, to_us((clock or utcnow)()))
+        _go_on(connection, folder, registry_id, simulated, gone, to_us((clock or utcnow)()))
+        folder.puncture(gone)
 
     return migrate(where, convert=convert, busy_timeout_ms=busy_timeout_ms)
 
@@ -92,13 +96,16 @@ def _folder(where: Where, keys: Keys | None, root: Root | None, secret: bytes) -
 
 def _seal_everyone(
     connection: sa.Connection, folder: KeyFolder, registry_id: str, secret: bytes
-) -> None:
+) -> list[int]:
+    """Fill ``persons``; return the rows that were emptied by hand, which that version let through."""
     query = sa.select(_OLD_PERSONS).order_by(_OLD_PERSONS.c.pid)
-    rows = []
+    rows, gone = [], []
     for pid, person, nonce in connection.execute(query).all():
         if person is None and nonce is None:
-            empty = dict.fromkeys(("handle", "sealed", "wrapped", "epoch"))
-            rows.append({"pid": pid, **empty})
+            rows.append(
+                {"pid": pid, "handle": None, "sealed": None, "wrapped": None, "epoch": None}
+            )
+            gone.append(pid)
             continue
         if not isinstance(person, str) or not isinstance(nonce, bytes):
             raise TamperedError(f"person row {pid}", "holds values of another type")
@@ -110,11 +117,18 @@ def _seal_everyone(
         rows.append(row)
     for at in range(0, len(rows), _CHUNK):
         insert_rows(connection, schema.persons, rows[at : at + _CHUNK])
+    return gone
 
 
-def _begin_signing(
-    connection: sa.Connection, folder: KeyFolder, registry_id: str, simulated: bool, now: int
+def _go_on(
+    connection: sa.Connection,
+    folder: KeyFolder,
+    registry_id: str,
+    simulated: bool,
+    gone: Sequence[int],
+    now: int,
 ) -> None:
+    """Begin the first signing key, log who was erased before, and sign the head."""
     log = MerkleLog(schema.EVENTS_LOG, schema.events)
     size = log.size(connection)
     last = connection.execute(
@@ -126,6 +140,18 @@ def _begin_signing(
     leaf = leaves.key_leaf(
         op="begin", key=str(key.verifying), ends_others=now, recorded=now, simulated=simulated
     )
-    log.append(connection, size, [plain_row("key", leaf, now, simulated)])
-    state = KeyState().after([leaf], now)
-    Signer(folder).sign(connection, log, size + 1, state)
+    rows = [plain_row("key", leaf, now, simulated)]
+    rows += [_erasure_row(pid, now, simulated) for pid in gone]
+    log.append(connection, size, rows)
+    Signer(folder).sign(connection, log, size + len(rows), KeyState().after([leaf], now))
+
+
+def _erasure_row(pid: int, now: int, simulated: bool) -> dict[str, Any]:
+    leaf = leaves.erasure_leaf(
+        record_id=os.urandom(16).hex(),
+        subject=os.urandom(32).hex(),  # the key of the true one is gone, as it should be
+        cause="request",
+        recorded=now,
+        simulated=simulated,
+    )
+    return plain_row("erasure", leaf, now, simulated) | {"pid": pid}

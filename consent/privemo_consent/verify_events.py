@@ -107,6 +107,8 @@ class EventsCheck:
         self.keys = KeyState()
         #: by the key as C2SP writes it: which entry began it
         self._begun: dict[str, str] = {}
+        #: by epoch of person keys: the first row that is wrapped under it
+        self._wrapped: dict[int, str] = {}
 
     def check(self) -> list[bytes]:
         """Return the leaf hashes of a log in which every entry is as written."""
@@ -125,6 +127,15 @@ class EventsCheck:
         if not hashes:
             raise TamperedError("event 0", "missing: the log has no beginning")
         self._check_keys_held()
+        self._check_rows()
+        return hashes
+
+    def _check_rows(self) -> None:
+        """Hold the rows of notices and persons to what the whole log says of them."""
+        for epoch, entry in self._wrapped.items():
+            if epoch != self.keys.epoch:
+                told = f"is wrapped under epoch {epoch}, the log says {self.keys.epoch}"
+                raise TamperedError(entry, told)
         for nid in range(len(self._notices)):
             if nid not in self._announced:
                 raise TamperedError(f"notice {nid}", "no event brought it into force")
@@ -134,7 +145,6 @@ class EventsCheck:
             if (secrets is None) is not (pid in self._erased):
                 told = "an erasure" if secrets is None else "no erasure"
                 raise TamperedError(f"person row {pid}", f"the log should tell of {told}")
-        return hashes
 
     def _check_keys_held(self) -> None:
         """Refuse a key that signs for this log and is nobody's here.
@@ -182,6 +192,7 @@ class EventsCheck:
             return None
         if any(empty):
             raise TamperedError(entry, "half erased")
+        self._wrapped.setdefault(row["epoch"], entry)
         if not self.named:
             return _UNNAMED
         journal = self._journal

@@ -7,7 +7,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from .checkpoint import Checkpoint, uses_origin
-from .errors import ForkedError, RolledBackError, TamperedError
+from .errors import ForkedError, RolledBackError, TamperedError, WitnessMissingError
 from .journal import Journal
 from .log import MerkleLog
 from .schema import USES_LOG, uses
@@ -65,7 +65,8 @@ def check_witness(journal: Journal, path: Path) -> None:
 
     Raises:
         RolledBackError, ForkedError: an old copy, or a rewritten one, stands in the registry's place.
-        WitnessMissingError: it cannot be asked; without it an old copy could not be told.
+        WitnessMissingError: it cannot be asked, or is of another log; without it an old copy
+            could not be told.
         TamperedError: the witness's own file was changed, or was signed by a key that this log does
             not know: an old copy from before a change of keys.
 
@@ -84,6 +85,11 @@ def _check(journal: Journal, path: Path) -> None:
     witness = _open(journal, path)
     # Under its earlier names too: a log that goes on under a new one still holds the old entries.
     names = dict.fromkeys(period.key.name for period in journal.state.keys.ring.periods)
+    if all(witness.latest(name) is None for name in names):
+        raise WitnessMissingError(
+            f"the witness at {path} remembers nothing of this log: it is another registry's, or "
+            "was emptied; bring its own back, or set a new one"
+        )
     for name in names:
         for origin, log, kind in _logs(journal, name):
             latest = witness.latest(origin)

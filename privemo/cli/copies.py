@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
@@ -18,7 +18,6 @@ from privemo.cli.registry import app as registry_app
 from privemo.errors import SettingsError
 
 if TYPE_CHECKING:
-    from privemo_consent import ConsentRegistry
     from privemo_consent.keyfolder import KeyFolder
     from privemo_consent.reader import LogHead
 
@@ -69,10 +68,9 @@ def export(
         _export_all(place, all_, transfer_passphrase_file, plain)
         return
     with place.open(readonly=True) as registry:
-        if person is not None:
-            content = registry.export(person_of(person))
-        else:
-            content = registry.processing_record()
+        content = (
+            registry.processing_record() if person is None else registry.export(person_of(person))
+        )
     if to is None:
         print_json(content)
         return

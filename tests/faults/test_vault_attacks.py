@@ -192,11 +192,8 @@ def test_a_stolen_disk_opens_under_no_other_keys(registry: ConsentRegistry, tmp_
     fill(thief / "consent.sqlite").close()  # the keys of a registry of the thief's own
     for part in tmp_path.glob("consent.sqlite*"):
         shutil.copy(part, thief)
-    with ConsentRegistry.open(thief / "consent.sqlite", mode="production") as opened:
-        assert Vault(opened).counts()[ItemKind.FACE] == 6  # sizes
-        for look in (Vault(opened).sealed, opened.persons, opened.verify):
-            with pytest.raises((KeyFileError, TamperedError)):
-                look()
+    with pytest.raises(KeyFileError, match="registry's own keys"):
+        ConsentRegistry.open(thief / "consent.sqlite", mode="production")
 
 
 def test_the_erased_open_in_no_old_copy_and_everyone_else_does(

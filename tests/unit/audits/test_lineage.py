@@ -12,6 +12,7 @@ from privemo_audits import Report, build_report
 from privemo_audits.consent_log import Event
 from privemo_audits.report import Violation
 from privemo_audits.timeline import Timeline
+from privemo_consent import Context
 from privemo_consent.terms import Purpose
 from tests.support.audit_runs import RunMaker
 
@@ -34,6 +35,23 @@ def test_a_truthful_run_has_no_violation(truthful: RunMaker) -> None:
         "store-01": True,
         "store-02": True,
     }
+
+
+def test_what_the_log_says_of_itself_stands_in_the_report(run: RunMaker) -> None:
+    shop = Context(setting="retail", jurisdiction="IE")
+    with run.registry(0) as registry:
+        for person in (run.people(0, "train")[0], run.people(0, "no")[0], "nobody"):
+            registry.decide(person, Purpose.TRAINING, shop)
+        registry.erase(run.people(0, "gone")[0])
+    report = build_report(run.directory)
+    assert report.passed
+    one, two = (report.lineage.consent_logs[f"store-0{n}"] for n in (1, 2))
+    assert one["signed"] == one["entries"] > two["entries"]
+    assert (one["decisions"], two["decisions"]) == (
+        {"logged": 3, "permitted": 1},
+        {"logged": 0, "permitted": 0},
+    )
+    assert (one["erasures"], one["erased_uses"], two["erasures"]) == (1, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,7 @@ class Sent:
         options = {"keys": self.folder / "to.keys", "mode": "production", "clock": self.clock}
         read_transfer(self.file, self.folder / "to.sqlite", **(options | changes))
 
-    def refuse(self, kind: type[ConsentError], told: str, **changes: Any) -> ConsentError:
+    def refuse(self, kind: type[ConsentError], told: str | None, **changes: Any) -> ConsentError:
         with pytest.raises(kind, match=told) as caught:
             self.read(**changes)
         left = {path.name for path in self.folder.iterdir()}
@@ -262,7 +262,7 @@ def test_lines_stand_as_they_were_written(sent: Sent, kind: str, how: str) -> No
     else:
         del lines[first:]
     sent.file.write_bytes(b"".join(lines))
-    error = sent.refuse(TamperedError, "")
+    error = sent.refuse(TamperedError, None)
     assert isinstance(error, TamperedError)
     assert error.entry in (f"line {first + 1}", f"line {first + 2}")
 
@@ -287,7 +287,7 @@ def test_nothing_follows_the_end(sent: Sent) -> None:
     sent.refuse(TamperedError, f"^line {len(sent.lines) + 1}: stands after the end")
 
 
-def first_of(kind: str, **fields: Any) -> Callable[[list[dict[str, Any]]], object]:
+def first_of(kind: str, /, **fields: Any) -> Callable[[list[dict[str, Any]]], object]:
     def change(values: list[dict[str, Any]]) -> None:
         next(value for value in values if value["line"] == kind).update(fields)
 
@@ -331,7 +331,7 @@ def give_consent(values: list[dict[str, Any]]) -> None:
     ("change", "entry"),
     [
         (swap_people, "event"),
-        (revive, "person row 2"),
+        (revive, "event"),
         (bury, "person row 3"),
         (drop_last_event, "events checkpoint"),
         (give_consent, "event"),
@@ -351,7 +351,7 @@ def give_consent(values: list[dict[str, Any]]) -> None:
         (first_of("use", persons=[-1]), "line"),
         (first_of("use", persons=2), "line"),
         (first_of("checkpoint", size=3), "events checkpoint"),
-        (first_of("checkpoint", log=7), "events"),
+        (first_of("checkpoint", log=7), "event 0"),
         (first_of("checkpoint", note="x"), "events checkpoint"),
         (first_of("notice", body="{}"), "line"),
         (first_of("person", subject_key="00"), "line"),
@@ -360,7 +360,7 @@ def give_consent(values: list[dict[str, Any]]) -> None:
         (first_of("registry", schema="privemo.transfer/9"), "line 1"),
         (first_of("registry", registry_id="0" * 32), "meta registry_id"),
         (first_of("registry", registry_key="00" * 32), "use 0"),
-        (first_of("registry", epoch=1), "line 1"),
+        (first_of("registry", epoch=1), "person row 0"),
         (first_of("registry", epoch=0), "line 1"),
         (first_of("registry", epoch="2"), "line 1"),
         (first_of("registry", counts={}), "line 1"),
@@ -372,7 +372,7 @@ def test_whoever_writes_the_sums_anew_is_found_out(
     sent: Sent, change: Callable[[list[dict[str, Any]]], object], entry: str
 ) -> None:
     sent.forge(change)
-    error = sent.refuse(TamperedError, "")
+    error = sent.refuse(TamperedError, None)
     assert isinstance(error, TamperedError)
     assert error.entry.startswith(entry), error.entry
     assert "anna" not in str(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from privemo.errors import DataError, RunError, RunInterrupted
 from privemo.faces import load_faces
 from privemo.runs import Run
 from privemo_audits import build_report
-from privemo_consent import ItemKind, Purpose
+from privemo_consent import ConsentRegistry, ItemKind, Purpose, Vault
 from tests.conftest import noise_faces
 from tests.support.small_runs import small_run
 
@@ -134,6 +135,21 @@ def test_a_finished_run_holds_no_demographic_labels_but_for_the_audit(tmp_path: 
     simulation.finish(run)
     assert first.groups
     assert build_report(run.folder).to_json() == first.to_json()
+
+
+def test_an_audit_outside_the_store_needs_no_face(tmp_path: Path) -> None:
+    """What docs/reference/run-files.md tells to hand over: the same report, and nothing to open."""
+    run = small_run(tmp_path, people=160, declared_people=20, rounds=1)
+    simulation.run(run)
+    simulation.finish(run)
+    copy = tmp_path / "copy"
+    shutil.copytree(run.folder, copy)
+    for folder in (copy / "stores").iterdir():
+        with ConsentRegistry.open(folder / "consent.sqlite", mode="simulation") as registry:
+            for kind in ItemKind:
+                Vault(registry).delete(kind=kind)
+            assert not any(Vault(registry).counts().values())
+    assert build_report(copy).to_json() == build_report(run.folder).to_json()
 
 
 class Stop:

@@ -78,7 +78,6 @@ MIXES = {"realistic": ConsentMix(), "everyone": EVERYONE}
 
 def prepare(
     table: FaceTable,
-    data: Path,
     out: Path,
     settings: RunSettings,
     *,
@@ -88,9 +87,8 @@ def prepare(
     """Lay out a run folder; it appears whole or not at all.
 
     Args:
-        table: the faces.
-        data: where the table was read from. Nothing of the run refers to it: each store has the faces
-            of people who agreed in its own vault.
+        table: the faces. Nothing of the run refers to it: each store has the faces of people who agreed
+            in its own vault.
         out: the run folder to make; must not exist, or be empty.
         settings: of the run.
         engine: written into the run's facts.

@@ -64,6 +64,25 @@ class RegistryKeeping(RegistryReader):
 
             self._journal.announce("exposure", leaf, nid)
 
+    # -- heads -----------------------------------------------------------------------------------
+
+    def sign_heads(self) -> None:
+        """Sign the head of the log of uses, with the decisions since the last batch in it.
+
+        The log of events is signed with every change; there is nothing to do for it.
+
+        Raises:
+            RegistryError, KeyFileError: nothing was signed.
+
+        """
+        journal = self._journal
+        with journal.lock, self._store.write() as connection:
+            journal.catch_up(connection)
+            if journal.uses_size:
+                now = (journal.state.keys, journal.now())
+                journal.signer.sign(connection, self._uses.log, journal.uses_size, now)
+        journal.signer.publish(journal)
+
     # -- signing keys ----------------------------------------------------------------------------
 
     def rotate_signing_key(self, *, overlap: timedelta = OVERLAP) -> VerifyingKey:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,9 @@ from .terms import AgeBand, ConsentStatus, Purpose, Reason
 from .times import Clock, from_us, to_us, utcnow
 from .uses import LoggedDecision
 from .verify import Verified, verify_registry
+
+if TYPE_CHECKING:
+    from .exporting import LogExported
 
 __all__ = ["LogHead", "RegistryReader"]
 
@@ -312,6 +316,20 @@ class RegistryReader(RegistryHandle):
         if found is None:
             raise MalformedError("no head of this log was signed yet")
         return found[1]
+
+    def export_log(self, folder: str | os.PathLike[str]) -> LogExported:
+        """Write both logs as plain files that anybody verifies offline; no entry names a person.
+
+        Entries that no head covers yet (decisions since the last batch) are left out:
+        `ConsentRegistry.sign_heads` signs them.
+
+        Raises:
+            RegistryExistsError, RegistryFullError: nothing was written.
+
+        """
+        from .exporting import export_log
+
+        return export_log(self, folder)
 
     @property
     def ring(self) -> KeyRing:

@@ -84,6 +84,7 @@ def restore(
     root: Root | None = None,
     newest: LogHead | None = None,
     newest_uses: LogHead | None = None,
+    suspend: bool = False,
     clock: Clock | None = None,
     busy_timeout_ms: int = BUSY_TIMEOUT_MS,
 ) -> Restored:
@@ -99,6 +100,7 @@ def restore(
             the copy reaches it, nothing is suspended.
         newest_uses: likewise of the log of uses (`uses_head`). Where both are shown to be whole,
             the log goes on under its old name.
+        suspend: suspend every consent whatever is shown: for a witness that was away at the end.
         clock: returns the time with its zone.
         busy_timeout_ms: how long a write waits.
 
@@ -123,6 +125,8 @@ def restore(
             checked = check_logs(facts, connection, CopyCheck)
             heads = remember(newest), remember(newest_uses)
             whole = look_back(connection, folder, checked.check.keys, *heads)
+            if suspend:
+                whole = Whole(events=False, uses=False)
             work = _Restore(connection, facts, checked, whole, to_us((clock or utcnow)()))
             make_store(where, work.fill, busy_timeout_ms=busy_timeout_ms)
     finally:

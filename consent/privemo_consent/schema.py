@@ -137,7 +137,7 @@ checkpoints = Table(
 items = Table(
     "items",
     metadata,
-    # drawn at random: a rising number would tell who came when
+    # a hash keyed with the person's key: a rising number would tell who came when
     Column("iid", _SEQ, primary_key=True, autoincrement=False),
     Column("pid", Integer, ForeignKey("persons.pid"), nullable=False),
     Column("kind", SmallInteger, nullable=False),

@@ -157,6 +157,14 @@ class KeyState:
         self.origin = key.name
 
 
+def _not_numbers(rows: Iterable[Any]) -> str:
+    """Return the first entry with a column that is no number of 64 bits."""
+    for row in rows:
+        if not all(type(value) is int and -(2**63) <= value < 2**63 for value in row):
+            return f"event {row[_SEQ]}"
+    return "event"
+
+
 class State:
     """The last states up to event ``seq``. Not thread-safe: its owner locks.
 
@@ -213,7 +221,10 @@ class State:
                 (n for n, seq in enumerate(there, self.seq) if seq != n), self.seq + len(rows)
             )
             raise TamperedError(f"event {gap}", "missing")
-        flat = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows) * 11)
+        try:
+            flat = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows) * 11)
+        except (ValueError, TypeError, OverflowError):  # a column of SQLite holds any type
+            raise TamperedError(_not_numbers(rows), "a column holds no number") from None
         self._apply(flat.reshape(-1, 11))
         self.seq = size
 

@@ -53,6 +53,16 @@ def verify_registry(journal: Journal, uses: UsesLog) -> Verified:
         RegistryUnreadableError: the file cannot be read at all.
 
     """
+    try:
+        return _verify(journal, uses)
+    except TamperedError:
+        # Keys as they were before another process rotated them, or erased somebody, blame whole rows.
+        if journal.keys is None or not journal.keys.refresh():
+            raise
+    return _verify(journal, uses)
+
+
+def _verify(journal: Journal, uses: UsesLog) -> Verified:
     with journal.store.read() as connection:
         journal.store.check(connection)
         notices = _check_notices(connection)

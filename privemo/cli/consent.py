@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from privemo.cli.common import read_input, sure
+from privemo.cli.common import sure
 from privemo.cli.opening import Place, at_registry
+from privemo.cli.people import PeopleOption, PersonOption, moment, people_of, person_of
 from privemo.errors import SettingsError
 from privemo_consent.terms import AgeBand, Purpose, Role, Setting
 
 if TYPE_CHECKING:
     from privemo_consent import ConsentEvent, ConsentRegistry
 
-__all__ = ["PersonOption", "app", "moment", "person_of"]
+__all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="What people agreed to, and what is held of them.")
 
-PersonOption = Annotated[
-    str | None,
-    typer.Option(metavar="ID", help="A pseudonymous id; - reads it from standard input."),
-]
 PurposeOption = Annotated[
     list[Purpose] | None, typer.Option(help="May be given several times; all by default.")
 ]
@@ -39,62 +34,6 @@ AtOption = Annotated[
     str | None, typer.Option(metavar="TIME", help="As 2026-01-31T09:30:00+00:00; now by default.")
 ]
 DaysOption = Annotated[int, typer.Option(help="The term of the consent.")]
-PeopleOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Many people instead: one id a line.")
-]
-
-
-def person_of(given: str | None) -> str:
-    """The person that is meant.
-
-    Raises:
-        SettingsError: nobody was named.
-
-    """
-    if given == "-":
-        given = sys.stdin.readline().rstrip("\r\n")
-    if not given:
-        raise SettingsError("--person is missing")
-    return given
-
-
-def moment(text: str | None) -> datetime | None:
-    """A moment with its zone; None for now.
-
-    Raises:
-        SettingsError: another form, or no zone.
-
-    """
-    if text is None:
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
-        raise SettingsError("a time is written as 2026-01-31T09:30:00+00:00, with its zone")
-    return found
-
-
-def people_of(person: str | None, people: Path | None) -> list[str]:
-    """The people that are meant: one, or those of a file.
-
-    Raises:
-        SettingsError: neither or both were named, or the file names nobody.
-
-    """
-    if (person is None) == (people is None):
-        raise SettingsError("name one person with --person, or many with --people FILE")
-    if people is None:
-        return [person_of(person)]
-    try:
-        found = [line.strip() for line in read_input(people).decode("utf-8-sig").splitlines()]
-    except UnicodeDecodeError:
-        raise SettingsError(f"{people} is no text in UTF-8") from None
-    found = [line for line in found if line]
-    if not found:
-        raise SettingsError(f"{people} names nobody")
-    return found
 
 
 def _valid(days: int) -> timedelta:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import typer
 
 from privemo.cli.common import print_json, read_input, say, write_new
-from privemo.cli.consent import PersonOption, person_of
 from privemo.cli.held import app as consent_app
 from privemo.cli.opening import Place, Protection, at_registry, read_passphrase
+from privemo.cli.people import PersonOption, person_of
 from privemo.cli.registry import ProtectOption, at_place, root_of_place
 from privemo.cli.registry import app as registry_app
 from privemo.errors import SettingsError

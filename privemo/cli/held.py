@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from privemo.cli.common import say, sure, write_new
-from privemo.cli.consent import PeopleOption, PersonOption, app, moment, people_of, person_of
+from privemo.cli.consent import app
 from privemo.cli.opening import Place, at_registry
+from privemo.cli.people import PeopleOption, PersonOption, moment, people_of, person_of
 from privemo.errors import SettingsError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from privemo.cli.common import complain, print_json, say
-from privemo.cli.opening import Place, at_registry
+from privemo.cli.opening import Place, Protection, at_registry, root_for
 
 if TYPE_CHECKING:
     from privemo_consent import ConsentRegistry
@@ -27,10 +27,11 @@ def checkpoint(
     place: Place,
     uses: Annotated[bool, typer.Option("--uses", help="Of the log of uses.")] = False,
 ) -> None:
-    """The newest signed head of the log: a C2SP signed note."""
+    """Sign what is not signed yet, and print the newest head of the log: a C2SP signed note."""
     from privemo_consent.checkpoint import Checkpoint
 
-    with place.open(readonly=True) as registry:
+    with place.open() as registry:
+        registry.sign_heads()
         note = registry.checkpoint(uses=uses)
     head = Checkpoint.parse(note.rpartition("\n\n")[0] + "\n")
     place.show({**_head(head), "note": note}, note.rstrip("\n"))
@@ -179,21 +180,23 @@ def _judged(place: Place) -> Iterator[None]:
 
 
 def _were_keys(place: Place) -> bool:
-    """Whether a key folder that does not open was changed.
+    """Whether a key folder was changed: it is there, and does not open though it asks for nothing.
 
-    One that needs a passphrase or a keyring may have been given another one.
+    A passphrase may be another one, and a keyring another user's. Whole keys that do not fit are
+    another registry's, which is a mistake and no verdict.
     """
     from privemo_consent import KeyFileError
-    from privemo_consent.keyrecord import FolderRecord
-    from privemo_consent.secretfiles import FOLDER_FILE
 
-    try:
-        data = (place.folder / FOLDER_FILE).read_bytes()
-        return FolderRecord.decode(data, place.folder).root == "none"
-    except OSError:
+    if not place.folder.is_dir():
         return False
+    try:
+        root = root_for(place.folder, place.passphrase_file)
+        if root is not None and root.kind != Protection.none:
+            return False
+        place.key_folder()
     except KeyFileError:
         return True
+    return False
 
 
 @app.command()
@@ -203,13 +206,8 @@ def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is not there yet.")],
 ) -> None:
     """Write the log as plain files that anyone verifies offline; no entry names a person."""
-    from privemo.cli.logfiles import export_log
-
-    with place.open(readonly=True) as registry:
-        facts = export_log(registry, place.where, folder)
-    if facts["uses_unsigned"]:
-        say(
-            f"{facts['uses_unsigned']:,} decisions since the last signed head are left out: they "
-            "are signed with the next use that is recorded."
-        )
-    place.show(facts, f"{folder}: {facts['events']:,} events, {facts['uses']:,} uses")
+    with place.open() as registry:
+        registry.sign_heads()
+        done = registry.export_log(folder)
+    facts = {"folder": str(folder), "events": done.events, "uses": done.uses}
+    place.show(facts, f"{folder}: {done.events:,} events, {done.uses:,} uses")

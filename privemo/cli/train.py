@@ -249,7 +249,6 @@ def _run_new(data: Path, folder: Path, settings: RunSettings, engine: str, json_
         listener = _Watch(bar, settings.rounds)
         run = simulation.prepare(
             table,
-            data,
             folder,
             settings,
             engine=engine,  # type: ignore[arg-type]  # the enum holds the same two names

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from privemo_consent import ConsentRegistry, Context, Purpose, RegistryFullError
+from privemo_consent import ConsentRegistry, Context, Purpose
 from privemo_consent.backup import restore, write_backup
 from privemo_consent.errors import ConsentError
 from privemo_consent.storage.base import Store
@@ -201,35 +202,70 @@ def remove(house: House, *names: str) -> None:
 
 
 @pytest.mark.parametrize("name", ACTS)
-def test_a_full_disk_leaves_nothing_behind(house: House, name: str) -> None:
+def test_a_full_disk_leaves_the_whole_or_nothing(house: House, name: str) -> None:
     act, made, check = ACTS[name]
-    failed = 0
-    for step in range(0, 2000, 3):
+    place, failed = house.folder / made, 0
+    for step in range(2000):
 
         def child(step: int = step) -> None:
-            reached = interrupt(step, disk_full)
-            del reached
-            try:
-                act(house)
-            except (RegistryFullError, ConsentError):
-                os._exit(7)
+            interrupt(step, disk_full)
+            expect_refusal(lambda: act(house))
 
         code = in_child(child)
-        assert code in (0, 7), f"at step {step}"
+        assert code in (0, REFUSED), f"at step {step}"
         if code == 0:
             break
         failed += 1
-        assert not (house.folder / made).exists()
-        remove(house, "new.keys")
+        if place.exists():  # its name could not be flushed: failed, but persisted
+            check(house)
+            place.unlink()
+        remove(house, "new.keys", "tried.sqlite", "tried.keys")
     assert failed > 3
     check(house)
+    remove(house, made, "new.keys", "tried.sqlite", "tried.keys")
+    act(house)
+    assert not list(house.folder.glob(".*.making-*")), "whoever comes next sweeps up"
+
+
+@pytest.mark.parametrize("name", ACTS)
+def test_a_file_that_cannot_grow_leaves_nothing(house: House, name: str) -> None:
+    act, made, check = ACTS[name]
+    whole = house.path.stat().st_size
+    for limit in (4096, whole // 2):
+
+        def child(limit: int = limit) -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            expect_refusal(lambda: act(house))
+
+        code = in_child(child)
+        if code == 0:  # a transfer is shorter than the database
+            assert name == "send"
+            (house.folder / made).unlink()
+            continue
+        assert code == REFUSED
+        assert not (house.folder / made).exists()
+        assert not list(house.folder.glob(".*.making-*"))
+        remove(house, "new.keys")
+    act(house)
+    check(house)
+
+
+REFUSED = 7
+
+
+def expect_refusal(act: Callable[[], None]) -> None:
+    """End this (forked) process with a code of its own when the act refuses in words of ours."""
+    try:
+        act()
+    except ConsentError:
+        os._exit(REFUSED)
 
 
 def test_a_restore_onto_a_server_is_one_transaction(house: House, postgres: PostgresServer) -> None:
     place, none = postgres.fresh(), 0
     for step in range(0, 2000, 4):
 
-        def child(step: int = step) -> None:
+        def child(step: int = step, place: str = place) -> None:
             arm(step, die)
             restore(house.copy, place, keys=house.keys, mode="production")
 

@@ -32,4 +32,4 @@ def small_run(folder: Path, *, people: int = 60, **changes: Any) -> Run:
             **changes,
         }
     )
-    return simulation.prepare(load_faces(data), data, folder / "run", settings)
+    return simulation.prepare(load_faces(data), folder / "run", settings)

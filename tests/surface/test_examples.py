@@ -63,6 +63,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "run/stores" / store).mkdir(parents=True)
         for name in HANDED_OVER:
             shutil.copy(folder / "whole/stores" / store / name, folder / "run/stores" / store)
+        keys = f"stores/{store}/consent.keys"
+        shutil.copytree(folder / "whole" / keys, folder / "run" / keys)
     return folder / "run"
 
 

@@ -210,11 +210,16 @@ def head_from_before_the_copy(house: Shop) -> dict[str, Any]:
     return {"newest": LogHead(3, registry.log_root(3))}
 
 
+def both_heads_and_doubt(house: Shop) -> dict[str, Any]:
+    return {**both_heads(house), "suspend": True}
+
+
 @pytest.mark.parametrize(
     ("known", "permits", "same_origin"),
     [
         (nothing, False, False),
         (both_heads, True, True),
+        (both_heads_and_doubt, False, False),
         (events_head, True, False),  # a use may be missing: the name must not be signed twice
         (uses_head, False, False),
         (witness, True, True),
@@ -360,14 +365,18 @@ def test_erasing_in_the_restored_registry_reaches_older_backups(house: Shop) -> 
         again.verify()
 
 
-def test_every_restore_goes_on_under_a_name_of_its_own(house: Shop) -> None:
+def test_every_restore_goes_on_under_a_name_of_its_own(
+    house: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
     witness(house.back_up())
     house.registry.withdraw("cy")
     origins = [house.restore(f"r{i}.sqlite").origin for i in range(3)]
     assert [origin.rpartition("/")[2] for origin in origins] == ["2", "3", "4"]
     for i in range(3):  # the witness remembers all of them, side by side
         with house.open(f"r{i}.sqlite") as restored:
+            house.grant("new", restored)
             restored.verify()
+    assert "the witness was not told" not in caplog.text
 
 
 def test_a_name_that_the_witness_knows_is_not_taken(house: Shop) -> None:

@@ -208,7 +208,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
     before = sorted(p.name for p in run.folder.iterdir())
     data = tmp_path / "faces.npz"
     with pytest.raises(RunError, match="not empty"):
-        simulation.prepare(load_faces(data), data, run.folder, run.settings)
+        simulation.prepare(load_faces(data), run.folder, run.settings)
     assert sorted(p.name for p in run.folder.iterdir()) == before
 
 

@@ -9,14 +9,12 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from .errors import RegistryMissingError, RegistryUnreadableError
-from .schema import APPLICATION_ID
+from .schema import APPLICATION_ID, BACKUP_ID
 from .storage import BUSY_TIMEOUT_MS
 from .storage.sqlite import SqliteStore
 
 __all__ = ["BACKUP_ID", "BackupFile", "mark_backup", "one_plain_file", "open_backup"]
 
-#: ``PRAGMA application_id``: "pvmb"; three bits from a registry's "pvmo".
-BACKUP_ID = 0x70766D62
 
 
 def mark_backup(connection: sa.Connection) -> None:

@@ -18,7 +18,7 @@ from .journal import Journal
 from .keyfolder import KeyFolder
 from .log import MerkleLog
 from .sealing import PersonSecrets, open_person
-from .verify import _check_nodes, _check_notices, _check_uses
+from .verify import check_nodes, check_notices, check_uses
 from .verify_checkpoints import check_checkpoints
 from .verify_events import EventsCheck
 
@@ -116,13 +116,13 @@ def check_logs(
         TamperedError: names the first bad entry.
 
     """
-    check = kind(cast("Journal", facts), connection, _check_notices(connection))
+    check = kind(cast("Journal", facts), connection, check_notices(connection))
     events_log = MerkleLog(schema.EVENTS_LOG, schema.events)
     uses_log = MerkleLog(schema.USES_LOG, schema.uses)
     hashes = check.check()
-    _check_nodes(connection, events_log, hashes)
-    use_hashes = _check_uses(connection, cast("Journal", facts), uses_log, len(hashes))
-    _check_nodes(connection, uses_log, use_hashes)
+    check_nodes(connection, events_log, hashes)
+    use_hashes = check_uses(connection, cast("Journal", facts), uses_log, len(hashes))
+    check_nodes(connection, uses_log, use_hashes)
     check_checkpoints(connection, (events_log, uses_log), check.keys)
     return Checked(
         check, len(hashes), merkle.root(hashes), len(use_hashes), merkle.root(use_hashes)

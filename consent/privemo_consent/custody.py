@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .erasing import Erased, erase, finish_erasures
-from .errors import UnknownPersonError
+from .errors import MalformedError, UnknownPersonError
+from .leaves import CAUSES
 from .reader import RegistryReader
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class RegistryCustody(RegistryReader):
             RegistryError, KeyFileError: nothing was acknowledged; ask again.
 
         """
-        return erase(self._journal, [person], cause=cause)
+        return self.erase_many([person], cause=cause)
 
     def erase_many(self, persons: Sequence[str], *, cause: str = "request") -> Erased:
         """Erase many people in one durable transaction: all of them, or none.
@@ -47,6 +48,8 @@ class RegistryCustody(RegistryReader):
             As `erase`.
 
         """
+        if cause not in CAUSES[:3]:
+            raise MalformedError(f"got cause {cause!r}, want one of {', '.join(CAUSES[:3])}")
         return erase(self._journal, persons, cause=cause)
 
     def finish_erasures(self) -> tuple[str, ...]:

@@ -158,8 +158,8 @@ def check_items(
 
     """
     table = schema.items
-    rows = connection.execution_options(yield_per=200).execute(
-        sa.select(table).order_by(table.c.iid)
+    rows = connection.execute(
+        sa.select(table).order_by(table.c.iid), execution_options={"yield_per": 200}
     )
     for row in rows.mappings():
         iid, pid, code = row["iid"], row["pid"], row["kind"]

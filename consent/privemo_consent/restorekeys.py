@@ -19,11 +19,10 @@ __all__ = ["begin_epoch", "ended_since", "erased_beyond", "next_key"]
 
 def ended_since(folder: KeyFolder, ring: KeyRing) -> list[VerifyingKey]:
     """Return the keys that were revoked after the log's last entry: they stay revoked."""
-    dropped = _dropped(folder)
     return [
         period.key
         for period in ring.periods
-        if period.revoked is None and period.key.key_id.hex() in dropped
+        if period.revoked is None and period.key.key_id in folder.dropped
     ]
 
 
@@ -82,7 +81,3 @@ def next_key(
 def _generation(name: str, registry_id: str) -> int:
     tail = name.removeprefix(f"privemo.consent/{registry_id}").removeprefix("/")
     return int(tail) if tail.isascii() and tail.isdecimal() else 1
-
-
-def _dropped(folder: KeyFolder) -> set[str]:
-    return set(folder._now.record.dropped)

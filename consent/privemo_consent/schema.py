@@ -26,6 +26,7 @@ from sqlalchemy import (
 
 __all__ = [
     "APPLICATION_ID",
+    "BACKUP_ID",
     "EVENTS_LOG",
     "SCHEMA_VERSION",
     "USES_LOG",
@@ -42,6 +43,8 @@ __all__ = [
 
 #: ``PRAGMA application_id``: "pvmo"
 APPLICATION_ID = 0x70766D6F
+#: Of a backup: "pvmb"; three bits from a registry's, so that no single flip makes one of it.
+BACKUP_ID = 0x70766D62
 SCHEMA_VERSION = 2
 EVENTS_LOG = 0
 USES_LOG = 1

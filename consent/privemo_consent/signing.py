@@ -104,6 +104,11 @@ class Signer:
         head = Checkpoint(origin, size, log.root(connection, size))
         proof: list[bytes] = []
         if previous is not None:
+            if previous.size == size and previous.root != head.root:
+                raise TamperedError(
+                    f"{log.table.name} {size - 1}",
+                    f"a head was signed over {size} other entries: the log was cut",
+                )
             if previous.size == size:
                 return _stored(connection, log.number, size)
             if previous.size > size:

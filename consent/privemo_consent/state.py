@@ -7,6 +7,7 @@ notice's row or -1.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -35,6 +36,7 @@ _ERASURE = KINDS.index("erasure")
 _EXPOSURE = KINDS.index("exposure")
 _REGISTRY = KINDS.index("registry")
 _KEY = KINDS.index("key")
+_EPOCH = re.compile(r"epoch:([1-9][0-9]{0,8})", re.ASCII)
 _COLUMNS = ("kind", "pid", "purpose", "status", "role", "at", "recorded", "expires", "nid")
 _KIND, _PID, _PURPOSE, _STATUS, _ROLE, _AT, _RECORDED, _EXPIRES, _NID, _SIMULATED, _SEQ = range(11)
 
@@ -132,8 +134,11 @@ class KeyState:
             return
         op, key = leaf["op"], leaf["key"]
         if op in ("epoch", "forget"):
-            number = int(key.removeprefix("epoch:"))
-            self.epoch = max(self.epoch, number) if op == "epoch" else self.epoch
+            match = _EPOCH.fullmatch(key)
+            if match is None:
+                raise MalformedError(f"got {key[:30]!r}, want epoch:N")
+            if op == "epoch":
+                self.epoch = max(self.epoch, int(match[1]))
         elif op == "begin":
             ends = leaf["ends_others"]
             overlap = timedelta(0) if ends is None else from_us(parse_iso(ends)) - at

@@ -203,7 +203,7 @@ class UsesLog:
         query = sa.select(table.c.seq, table.c.persons, table.c.leaf).order_by(table.c.seq)
         people = self._journal.state.people
         with self._journal.store.read() as connection:
-            rows = connection.execution_options(yield_per=500).execute(query)
+            rows = connection.execute(query, execution_options={"yield_per": 500})
             for part in rows.partitions(500):
                 packed = [np.frombuffer(row[1], dtype="<i4").tolist() for row in part]
                 with self._journal.store.read() as other:

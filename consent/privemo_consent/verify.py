@@ -20,7 +20,7 @@ from .uses import UsesLog, parse_use, persons_mac
 from .verify_checkpoints import check_checkpoints
 from .verify_events import EventsCheck, checked_leaf_hash, naming, rows_of
 
-__all__ = ["Verified", "verify_registry"]
+__all__ = ["Verified", "check_nodes", "check_notices", "check_uses", "verify_registry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +65,13 @@ def verify_registry(journal: Journal, uses: UsesLog) -> Verified:
 def _verify(journal: Journal, uses: UsesLog) -> Verified:
     with journal.store.read() as connection:
         journal.store.check(connection)
-        notices = _check_notices(connection)
+        notices = check_notices(connection)
         events_log, uses_log = journal.log, uses.log
         events = EventsCheck(journal, connection, notices)
         hashes = events.check()
-        _check_nodes(connection, events_log, hashes)
-        use_hashes = _check_uses(connection, journal, uses_log, len(hashes))
-        _check_nodes(connection, uses_log, use_hashes)
+        check_nodes(connection, events_log, hashes)
+        use_hashes = check_uses(connection, journal, uses_log, len(hashes))
+        check_nodes(connection, uses_log, use_hashes)
         signed = check_checkpoints(connection, (events_log, uses_log), events.keys)
         if events.named:
             check_items(journal.registry_id, connection, events.people)
@@ -85,7 +85,8 @@ def _verify(journal: Journal, uses: UsesLog) -> Verified:
     )
 
 
-def _check_notices(connection: sa.Connection) -> list[tuple[str, str, int]]:
+def check_notices(connection: sa.Connection) -> list[tuple[str, str, int]]:
+    """Return hash, id and version of every notice, once each is found to be the text it was."""
     found: list[tuple[str, str, int]] = []
     query = sa.select(schema.notices).order_by(schema.notices.c.nid)
     for row in rows_of(connection, query, "notice"):
@@ -112,7 +113,8 @@ def _levels(hashes: list[bytes]) -> Iterator[tuple[int, list[bytes]]]:
         yield level, hashes
 
 
-def _check_nodes(connection: sa.Connection, log: MerkleLog, hashes: list[bytes]) -> None:
+def check_nodes(connection: sa.Connection, log: MerkleLog, hashes: list[bytes]) -> None:
+    """Hold every stored node of a tree against those computed from its leaf hashes."""
     table = schema.nodes
     total = 0
     for level, wanted in _levels(hashes):
@@ -134,9 +136,10 @@ def _check_nodes(connection: sa.Connection, log: MerkleLog, hashes: list[bytes])
         raise TamperedError(f"{log.table.name} nodes", "more hashes than the tree has")
 
 
-def _check_uses(
+def check_uses(
     connection: sa.Connection, journal: Journal, log: MerkleLog, events: int
 ) -> list[bytes]:
+    """Return the leaf hashes of a log of uses in which every entry is as written."""
     hashes: list[bytes] = []
     key = None if journal.keys is None else journal.keys.registry_key
     query = sa.select(log.table).order_by(log.table.c.seq)

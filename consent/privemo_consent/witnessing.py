@@ -9,9 +9,11 @@ import sqlalchemy as sa
 from .checkpoint import Checkpoint, uses_origin
 from .errors import ForkedError, RolledBackError, TamperedError, WitnessMissingError
 from .journal import Journal
+from .leaves import KINDS, parse
 from .log import MerkleLog
-from .schema import USES_LOG, uses
+from .schema import USES_LOG, events, uses
 from .signing import latest_checkpoint
+from .state import KeyState
 from .witness import Witness, check_against
 
 __all__ = ["check_witness", "tell_witness"]
@@ -44,8 +46,10 @@ def tell_witness(journal: Journal, path: Path) -> None:
     witness = _open(journal, path)
     for origin, log, _ in _logs(journal, journal.state.keys.origin):
         with journal.store.read() as connection:
-            if latest_checkpoint(connection, log.number) is None:
-                continue
+            found = latest_checkpoint(connection, log.number)
+        # Under a new name nothing of the log of uses may be signed yet: its last head is of the old.
+        if found is None or found[1].partition("\n")[0] != origin:
+            continue
 
         def newest(number: int = log.number) -> str:
             with journal.store.read() as connection:
@@ -90,13 +94,46 @@ def _check(journal: Journal, path: Path) -> None:
             f"the witness at {path} remembers nothing of this log: it is another registry's, or "
             "was emptied; bring its own back, or set a new one"
         )
+    until = _renamed(journal)
     for name in names:
         for origin, log, kind in _logs(journal, name):
             latest = witness.latest(origin)
-            if latest is None:
+            if latest is None or (name in until and _given_up(latest, until[name], kind)):
                 continue
             with journal.store.read() as connection:
                 _hold_against(latest, log, connection, kind)
+
+
+def _renamed(journal: Journal) -> dict[str, int]:
+    """Return, by earlier name, how many entries the log had when it took another.
+
+    Nothing where a key that began a name was never in this key folder: a restore puts it there, and
+    whoever writes into the database alone cannot.
+    """
+    keys = journal.keys_needed()
+    held = {str(keys.signer(key_id).verifying) for key_id in keys.signers}
+    query = sa.select(events.c.seq, events.c.leaf).where(
+        events.c.kind.in_([KINDS.index("registry"), KINDS.index("key")])
+    )
+    found, said = {}, KeyState()
+    with journal.store.read() as connection:
+        for seq, leaf in connection.execute(query.order_by(events.c.seq)):
+            before = said.origin
+            said.apply(parse(bytes(leaf)))
+            if before and said.origin != before:
+                key = said.ring.periods[-1].key
+                if str(key) not in held and key.key_id not in keys.dropped:
+                    return {}
+                found[before] = int(seq)
+    return found
+
+
+def _given_up(latest: Checkpoint, until: int, kind: str) -> bool:
+    """Return whether a head lies in the part that a restore gave up: it suspended all consents.
+
+    Where the log of uses ended then, no entry says.
+    """
+    return kind == "use" or latest.size > until
 
 
 def _hold_against(latest: Checkpoint, log: MerkleLog, connection: sa.Connection, kind: str) -> None:

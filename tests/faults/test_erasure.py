@@ -400,9 +400,7 @@ def test_keys_that_cannot_be_written_are_pending_and_the_erasure_stands(shop: Pa
         ([ANN, ANN], MalformedError),
     ],
 )
-def test_one_wrong_id_erases_nobody(
-    shop: Path, persons: list[str], error: type[Exception]
-) -> None:
+def test_one_wrong_id_erases_nobody(shop: Path, persons: list[str], error: type[Exception]) -> None:
     with opened(shop) as registry:
         before = registry.head()
         with pytest.raises(error):
@@ -431,7 +429,9 @@ def test_a_hundred_of_a_thousand_go_and_the_others_stay(tmp_path: Path) -> None:
     with ConsentRegistry.create(path, mode="production", controller=PARTY) as registry:
         registry.notice(consent_notice())
         registry.grant_many([grant(person, valid_for=timedelta(days=30)) for person in everyone])
-        faces = [NewItem(person=p, item_id="f", body=p.encode() * 4) for p in everyone[::2] + gone[:9]]
+        faces = [
+            NewItem(person=p, item_id="f", body=p.encode() * 4) for p in everyone[::2] + gone[:9]
+        ]
         Vault(registry).put(faces, SHOP)
         erased = registry.erase_many(gone)
         assert (erased.people, erased.items, erased.pending) == (100, 9, ())

@@ -700,15 +700,15 @@ def test_an_export_is_verified_offline_and_pinned(rich: Path, tmp_path: Path) ->
     assert verdict(export) == "event 5"
 
 
-def test_decisions_after_the_last_signature_are_left_out_and_said(
+def test_decisions_since_the_last_signature_are_signed_before_they_leave(
     registry: Path, tmp_path: Path
 ) -> None:
     asked = ("--purpose", "training", "--jurisdiction", "IE", "--age-band", "25_34")
     told("consent", "decide", "--registry", registry, "--person", PERSON, *asked)
-    result = privemo("log", "export", "--registry", registry, tmp_path / "export")
-    assert result.returncode == 0
-    assert "left out" in result.stderr
-    assert told("log", "verify", tmp_path / "export")["uses"] == 0
+    refused(privemo("log", "checkpoint", "--uses", "--registry", tmp_path / "no.sqlite"), "no")
+    assert told("log", "export", "--registry", registry, tmp_path / "export")["uses"] == 1
+    assert told("log", "verify", tmp_path / "export")["uses"] == 1
+    assert told("log", "checkpoint", "--uses", "--registry", registry)["size"] == 1
 
 
 def test_a_registry_without_its_keys_verifies_and_says_what_it_could_not(

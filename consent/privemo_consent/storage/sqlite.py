@@ -255,6 +255,10 @@ def look_at(path: Path) -> None:
     except OSError as error:
         raise RegistryUnreadableError(f"{path} cannot be read: {error.strerror}") from error
     # https://sqlite.org/fileformat.html#the_database_header; a log that waits may hold a later one.
+    if head[:16] == _MAGIC and head[68:] == schema.BACKUP_ID.to_bytes(4):
+        raise RegistryUnreadableError(
+            f"{path} is a backup, not a registry: bring it back with `privemo registry restore`"
+        )
     if not waiting and (head[:16] != _MAGIC or head[68:] != schema.APPLICATION_ID.to_bytes(4)):
         raise RegistryUnreadableError(f"{path} is no consent registry: check the path")
 

@@ -383,7 +383,7 @@ DOCS = Path(__file__).parents[3] / "docs" / "reference" / "log-format.md"
 
 
 def snippet(marker: str) -> str:
-    blocks = DOCS.read_text(encoding="utf-8").split("```python\n")[1:]
+    blocks = DOCS.read_text(encoding="utf-8").split("```py\n")[1:]
     (found,) = [block.split("```")[0] for block in blocks if marker in block]
     return found
 

@@ -40,7 +40,7 @@ def test_people_are_found_by_a_keyed_handle_and_stand_nowhere_in_the_clear(
 
 @pytest.mark.parametrize("name", ["", "ANN", "ann ", "an", "annn", "nobody", "\u0430nn"])
 def test_nobody_is_taken_for_somebody_else(people: ConsentRegistry, name: str) -> None:
-    found = people._journal.state.people
+    found = people._journal.refresh().people
     assert found.pid(name) is None
     assert found.rows(["ann", name, "cat"]) == [0, -1, 2]
 
@@ -84,7 +84,7 @@ def test_states_of_the_past_and_the_present_forget_together(
 
 
 def test_names_are_remembered_and_forgotten(people: ConsentRegistry) -> None:
-    known = people._journal.state.people
+    known = people._journal.refresh().people
     with people._store.read() as connection:
         assert known.names(connection, range(3)) == {0: "ann", 1: "ben", 2: "cat"}
     with ConsentRegistry.open(people.path, mode="production", clock=people.now) as other:

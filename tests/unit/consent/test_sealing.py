@@ -36,7 +36,11 @@ def ann(keys: KeyFolder, **changes: Any) -> tuple[Row, PersonSecrets]:
 def test_what_is_sealed_opens_again(keys: KeyFolder) -> None:
     row, secrets = ann(keys, person="ann\u00e9 \U0001f600")
     assert open_person(keys, "r1", row) == secrets
-    assert (secrets.person, len(secrets.key), len(secrets.subject_key)) == ("ann\u00e9 \U0001f600", 32, 32)
+    assert (secrets.person, len(secrets.key), len(secrets.subject_key)) == (
+        "ann\u00e9 \U0001f600",
+        32,
+        32,
+    )
     assert row.keys() == {"pid", "handle", "sealed", "wrapped", "epoch"}
 
 

@@ -16,7 +16,6 @@ from .storage.sqlite import SqliteStore
 __all__ = ["BACKUP_ID", "BackupFile", "mark_backup", "one_plain_file", "open_backup"]
 
 
-
 def mark_backup(connection: sa.Connection) -> None:
     """Turn the tables of a fresh registry into a backup's, in the same transaction."""
     connection.exec_driver_sql(f"PRAGMA application_id = {BACKUP_ID}")

@@ -24,13 +24,8 @@ from .errors import (
     RegistryError,
 )
 from .journal import Journal
-from .leaves import PURPOSES, STATUSES
-from .terms import ConsentStatus
-from .transaction import Draft
 
 __all__ = ["Erased", "erase", "finish_erasures"]
-
-_LIVE = frozenset(STATUSES.index(s) for s in (ConsentStatus.GIVEN, ConsentStatus.RENEWED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +56,8 @@ def erase(journal: Journal, persons: Sequence[str], *, cause: str) -> Erased:
     Raises:
         UnknownPersonError: someone has no record; nothing changed.
         MalformedError: an id that stands twice, or an unknown cause.
-        RegistryError, KeyFileError: nothing was acknowledged; ask again.
+        RegistryError, KeyFileError: nothing was acknowledged; ask again. What fails once the
+            erasure is logged is told in ``pending`` instead, and finished by whoever opens next.
 
     """
     if cause not in leaves.CAUSES:
@@ -72,12 +68,7 @@ def erase(journal: Journal, persons: Sequence[str], *, cause: str) -> Erased:
     with journal.lock:
         journal.refresh()
         items = _count_items(journal, persons)
-        rows = journal.append(
-            [draft for person in persons for draft in _endings(journal, person)],
-            erase=persons,
-            cause=cause,
-        )
-        gone = [row["pid"] for row in rows if row["kind"] == leaves.KINDS.index("erasure")]
+        gone = journal.erase(persons, cause) if persons else []
     return Erased(len(gone), items, _destroy(journal, gone))
 
 
@@ -143,18 +134,6 @@ def _scrub(journal: Journal) -> list[str]:
     except RegistryBusyError as error:
         return [str(error)]
     return []
-
-
-def _endings(journal: Journal, person: str) -> list[Draft]:
-    """Return a withdrawal for each purpose that is still given: a log without loose ends."""
-    pid = journal.state.people.pid(person)
-    if pid is None:
-        return []  # `Transaction.erasure` says so
-    return [
-        Draft(person=person, purpose=purpose, status=ConsentStatus.WITHDRAWN)
-        for code, purpose in enumerate(PURPOSES)
-        if journal.state.last(pid, code)[0] in _LIVE
-    ]
 
 
 def _count_items(journal: Journal, persons: Sequence[str]) -> int:

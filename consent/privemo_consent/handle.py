@@ -26,7 +26,7 @@ from .keys import SigningKey
 from .log import MerkleLog
 from .records import Party
 from .roots import Root
-from .signing import Signer, check_belongs
+from .signing import Signer, check_belongs, drop_revoked
 from .state import KeyState
 from .storage import BUSY_TIMEOUT_MS, Store, create_store, is_url, open_store
 from .times import Clock, to_us, utcnow
@@ -179,7 +179,10 @@ class RegistryHandle:
 
         if self._keys is not None:
             with self._journal.lock:
-                check_belongs(self._keys, self._journal.refresh().keys.ring)
+                ring = self._journal.refresh().keys.ring
+            check_belongs(self._keys, ring)
+            if not readonly:
+                drop_revoked(self._keys, ring)
         if not readonly:
             finish_erasures(self._journal)
         if self._keys is not None and self._keys.witness is not None:

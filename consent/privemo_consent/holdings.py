@@ -49,10 +49,10 @@ class Overdue:
 
 
 def make_receipt(registry: RegistryCustody, person: str) -> str:
-    """Return the receipt of a person's last answers to the notice they saw last.
+    """Return the receipt of what was last recorded for each purpose, under the last notice shown.
 
     Raises:
-        MalformedError: the person has no consent record to show, only a request.
+        MalformedError: the person was erased meanwhile.
 
     """
     journal = registry._journal

@@ -24,12 +24,14 @@ from .records import Notice
 from .signing import Signer
 from .state import KeyState, State
 from .storage import Store, insert_rows, pairs
+from .terms import ConsentStatus
 from .times import Clock, iso, to_us
 from .transaction import Draft, Refusal, Transaction, plain_row
 
 __all__ = ["Journal", "Writing"]
 
 _DAY_US = 86_400_000_000
+_LIVE = frozenset(code for code, status in enumerate(leaves.STATUSES) if status.permits)
 _META = {"mode", "registry_id", "controller"}
 # Both at one go: on a server each question is a journey.
 _LAST = sa.select(
@@ -149,21 +151,8 @@ class Journal:
         changes = [row["leaf"] for row in work.rows if row["kind"] in special]
         return self.state.keys.after(changes, max(row["recorded"] for row in work.rows))
 
-    def append(
-        self,
-        drafts: Sequence[Draft],
-        refusals: Iterable[Refusal] = (),
-        *,
-        erase: Sequence[str] = (),
-        cause: str = "request",
-    ) -> list[Any]:
+    def append(self, drafts: Sequence[Draft], refusals: Iterable[Refusal] = ()) -> list[Any]:
         """Append what the drafts ask for and count the refusals, all of it or nothing.
-
-        Args:
-            drafts: changes of state.
-            refusals: people refused for their age.
-            erase: persons to erase, after the drafts.
-            cause: why, one of `leaves.CAUSES`.
 
         Returns:
             For each event written, its row: the columns of `schema.events` and ``person``.
@@ -176,26 +165,64 @@ class Journal:
 
         """
         refusals = [refusal for refusal in refusals if refusal.count]
-        if not drafts and not refusals and not erase:
+        if not drafts and not refusals:
             return []
         with self.writing() as work:
             now = self._now_for(drafts)
-            task = Transaction(
-                self.state,
-                work.connection,
-                now,
-                registry_id=self.registry_id,
-                simulated=self.simulated,
-                known=self._known([*(draft.person for draft in drafts), *erase]),
-            )
+            task = self._task(work, now, (draft.person for draft in drafts))
             # Refusals first: they carry the moment of the entry before them, not their own.
             work.rows.extend(self._age_row(refusal, now) for refusal in refusals)
             work.rows.extend(row for draft in drafts if (row := task.event(draft)) is not None)
-            gone = [task.erasure(person, cause) for person in erase]
-            work.rows.extend(gone)
             insert_rows(work.connection, schema.persons, task.new_persons)
-            _erase_rows(work.connection, [row["pid"] for row in gone])
         return work.rows
+
+    def erase(self, persons: Sequence[str], cause: str) -> list[int]:
+        """End what people had given, log their erasure, and empty their rows; all or nothing.
+
+        Their keys are not touched: see `erasing.erase`.
+
+        Args:
+            persons: each once.
+            cause: why, one of `leaves.CAUSES`.
+
+        Returns:
+            The numbers of the rows.
+
+        Raises:
+            UnknownPersonError: someone has no record; nothing changed.
+
+        """
+        with self.writing() as work:
+            task = self._task(work, self._now_for(()), persons)
+            for person in persons:
+                # A log without loose ends: what was given is withdrawn before its person is gone.
+                endings = (task.event(draft) for draft in self._endings(person))
+                work.rows.extend(row for row in endings if row is not None)
+            gone = [task.erasure(person, cause) for person in persons]
+            work.rows.extend(gone)
+            pids = [row["pid"] for row in gone]
+            _erase_rows(work.connection, pids)
+        return pids
+
+    def _task(self, work: Writing, now: int, persons: Iterable[str]) -> Transaction:
+        return Transaction(
+            self.state,
+            work.connection,
+            now,
+            registry_id=self.registry_id,
+            simulated=self.simulated,
+            known=self._known(persons),
+        )
+
+    def _endings(self, person: str) -> list[Draft]:
+        pid = self.state.people.pid(person)
+        if pid is None:
+            return []  # `Transaction.erasure` says so
+        return [
+            Draft(person=person, purpose=purpose, status=ConsentStatus.WITHDRAWN)
+            for code, purpose in enumerate(leaves.PURPOSES)
+            if self.state.last(pid, code)[0] in _LIVE
+        ]
 
     def _known(self, names: Iterable[str]) -> dict[str, int]:
         """Return the row number of each of these persons who has one, asked for at one go."""

@@ -188,6 +188,13 @@ def check_belongs(keys: KeyFolder, ring: KeyRing) -> None:
         )
 
 
+def drop_revoked(keys: KeyFolder, ring: KeyRing) -> None:
+    """Let go of private keys that the log says were revoked: a crash may have come in between."""
+    for period in ring.periods:
+        if period.revoked is not None and period.key.key_id in keys.signers:
+            keys.drop_signer(period.key.key_id)
+
+
 def newest_signer(journal: Journal) -> SigningKey:
     """Return the key that signs now, the newest where two overlap.
 

@@ -176,7 +176,7 @@ class State:
     Attributes:
         seq: how many events are in.
         recorded: the time of the last of them.
-        people: who is who; shared by snapshots of every moment, so that whoever is erased is
+        people: who is who; shared by the snapshots of this state, so that whoever is erased is
             unknown to all of them.
         keys: what the log says of keys.
         announced: when people were first told that expressions are read; microseconds.

@@ -115,6 +115,9 @@ class Transaction:
     def event(self, draft: Draft) -> dict[str, Any] | None:
         """Return the row of one draft, or None where nothing needs to change."""
         at = self._moment(draft.at)
+        if draft.nid is None and draft.person not in self._pids:
+            # It leans on a record, and whoever it is about was erased a moment ago.
+            raise UnknownPersonError("no record under this person id: check the id")
         pid = self._pid(draft)
         last = self._last_of(pid, draft.purpose)
         status = _target(draft, last, at)

@@ -189,12 +189,11 @@ RIVALS: dict[str, set[str]] = {
 
 #: `Transaction` seals a row for a person who was erased a moment ago before it knows whether there is
 #: anything to write about them.
-ORPHAN = pytest.mark.xfail(reason="a draft that leans on a record makes a row without one")
 
 
 @pytest.mark.parametrize(
     "rival",
-    [pytest.param(r, marks=ORPHAN) if r in ("erase", "withdraw") else r for r in RIVALS],
+    RIVALS,
 )
 def test_an_erasure_racing_anything_is_whole(whole: Path, rival: str) -> None:
     rounds = {"decide": 6, "rotate": 1}.get(rival, 1)
@@ -300,7 +299,7 @@ IN_BETWEEN: dict[str, tuple[Callable[[ConsentRegistry], object], Refusal]] = {
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=ORPHAN) if n in ("erase", "withdraw") else n for n in IN_BETWEEN],
+    IN_BETWEEN,
 )
 def test_erased_between_the_reading_and_the_writing(whole: Path, name: str) -> None:
     act, error = IN_BETWEEN[name]

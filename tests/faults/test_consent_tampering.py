@@ -119,8 +119,10 @@ COPY = (
         # an erasure that nobody logged
         (
             [
-                "UPDATE persons SET handle = NULL, sealed = NULL, wrapped = NULL, epoch = NULL"
-                " WHERE pid = 7"
+                (
+                    "UPDATE persons SET handle = NULL, sealed = NULL, wrapped = NULL, epoch = NULL"
+                    " WHERE pid = 7"
+                )
             ],
             "person row 7",
         ),

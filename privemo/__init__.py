@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from privemo_consent import __all__ as _CONSENT
+
 __version__ = "0.1.0"
 
 _WHERE: dict[str, str] = {
@@ -39,24 +41,7 @@ _WHERE: dict[str, str] = {
     **dict.fromkeys(("GaussianNoise", "Mechanism", "calibrate_noise", "spent"), "privemo.dp"),
     "Run": "privemo.runs",
     "Store": "privemo.store",
-    **dict.fromkeys(
-        (
-            "AgeBand",
-            "ConsentError",
-            "ConsentGate",
-            "ConsentRegistry",
-            "ConsentStatus",
-            "Context",
-            "Decision",
-            "Notice",
-            "Party",
-            "Purpose",
-            "Reason",
-            "Role",
-            "Setting",
-        ),
-        "privemo_consent",
-    ),
+    **dict.fromkeys(_CONSENT, "privemo_consent"),
     **dict.fromkeys(("AuditError", "Report", "build_report", "write_report"), "privemo_audits"),
 }
 

@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     from .bulk import BulkOutcome
     from .canonical import canonical_bytes
     from .checkpoint import Checkpoint, open_checkpoint
+    from .copies import (
+        BackupMade,
+        Restored,
+        TransferMade,
+        TransferRead,
+        read_transfer,
+        restore,
+        write_backup,
+        write_transfer,
+    )
     from .counts import RefusalCounts
+    from .dpv import record_from_jsonld, record_to_jsonld
     from .erasing import Erased
     from .errors import (
         BackdatedRefused,
@@ -53,22 +64,39 @@ if TYPE_CHECKING:
         ValidityRefused,
         WitnessMissingError,
     )
+    from .exporting import LogExported
     from .gate import Admitted, ConsentGate, SealedFaces
     from .holdings import Overdue
+    from .intake import import_grants, read_grants
     from .items import ItemKind
+    from .jurisdictions import Jurisdiction, jurisdiction
     from .keyfolder import KeyFolder
+    from .keyfolder.roots import KeyringRoot, NoRoot, PassphraseRoot, root_of
     from .keys import KeyPeriod, KeyRing, SigningKey, VerifyingKey
     from .logexport import ExportVerified, verify_export, write_export
     from .notices import NoticeReport, check_notice
     from .policy import AgeRule
+    from .qr import from_qr_text, qr_png, qr_svg, qr_text
     from .reader import LogHead
-    from .receipts import ReceiptContent, verify_receipt
-    from .records import ConsentEvent, Context, Decision, Grant, Notice, Party, Use
+    from .receipts import ReceiptContent, issue_receipt, verify_receipt
+    from .records import (
+        ConsentEvent,
+        Context,
+        Decision,
+        Grant,
+        Notice,
+        Party,
+        Right,
+        Told,
+        Transfer,
+        Use,
+    )
     from .registry import ConsentRegistry
-    from .roots import KeyringRoot, NoRoot, PassphraseRoot
+    from .retention import Due, DueRule, due
     from .simulate import ConsentMix, SimulatedConsents, simulate_consents
     from .snapshot import Snapshot, Verdicts
     from .terms import AgeBand, ConsentStatus, Purpose, Reason, Role, Setting
+    from .upgrading import upgrade_registry
     from .uses import LoggedDecision
     from .vault import Item, NewItem, Stored, Vault
     from .verify import Verified
@@ -78,7 +106,18 @@ _HOME = {
     "bulk": ("BulkOutcome",),
     "canonical": ("canonical_bytes",),
     "checkpoint": ("Checkpoint", "open_checkpoint"),
+    "copies": (
+        "BackupMade",
+        "Restored",
+        "TransferMade",
+        "TransferRead",
+        "read_transfer",
+        "restore",
+        "write_backup",
+        "write_transfer",
+    ),
     "counts": ("RefusalCounts",),
+    "dpv": ("record_from_jsonld", "record_to_jsonld"),
     "erasing": ("Erased",),
     "errors": (
         "BackdatedRefused",
@@ -111,22 +150,39 @@ _HOME = {
         "ValidityRefused",
         "WitnessMissingError",
     ),
+    "exporting": ("LogExported",),
     "gate": ("Admitted", "ConsentGate", "SealedFaces"),
     "holdings": ("Overdue",),
+    "intake": ("import_grants", "read_grants"),
     "items": ("ItemKind",),
+    "jurisdictions": ("Jurisdiction", "jurisdiction"),
     "keyfolder": ("KeyFolder",),
+    "keyfolder.roots": ("KeyringRoot", "NoRoot", "PassphraseRoot", "root_of"),
     "keys": ("KeyPeriod", "KeyRing", "SigningKey", "VerifyingKey"),
     "logexport": ("ExportVerified", "verify_export", "write_export"),
     "notices": ("NoticeReport", "check_notice"),
     "policy": ("AgeRule",),
+    "qr": ("from_qr_text", "qr_png", "qr_svg", "qr_text"),
     "reader": ("LogHead",),
-    "receipts": ("ReceiptContent", "verify_receipt"),
-    "records": ("ConsentEvent", "Context", "Decision", "Grant", "Notice", "Party", "Use"),
+    "receipts": ("ReceiptContent", "issue_receipt", "verify_receipt"),
+    "records": (
+        "ConsentEvent",
+        "Context",
+        "Decision",
+        "Grant",
+        "Notice",
+        "Party",
+        "Right",
+        "Told",
+        "Transfer",
+        "Use",
+    ),
     "registry": ("ConsentRegistry",),
-    "roots": ("KeyringRoot", "NoRoot", "PassphraseRoot"),
+    "retention": ("Due", "DueRule", "due"),
     "simulate": ("ConsentMix", "SimulatedConsents", "simulate_consents"),
     "snapshot": ("Snapshot", "Verdicts"),
     "terms": ("AgeBand", "ConsentStatus", "Purpose", "Reason", "Role", "Setting"),
+    "upgrading": ("upgrade_registry",),
     "uses": ("LoggedDecision",),
     "vault": ("Item", "NewItem", "Stored", "Vault"),
     "verify": ("Verified",),
@@ -139,6 +195,7 @@ __all__ = [
     "AgeBand",
     "AgeRule",
     "BackdatedRefused",
+    "BackupMade",
     "BulkOutcome",
     "Checkpoint",
     "ClockBackwardsError",
@@ -150,6 +207,8 @@ __all__ = [
     "ConsentStatus",
     "Context",
     "Decision",
+    "Due",
+    "DueRule",
     "Erased",
     "ErasedKeyError",
     "ExportVerified",
@@ -157,11 +216,13 @@ __all__ = [
     "Grant",
     "Item",
     "ItemKind",
+    "Jurisdiction",
     "KeyFileError",
     "KeyFolder",
     "KeyPeriod",
     "KeyRing",
     "KeyringRoot",
+    "LogExported",
     "LogHead",
     "LoggedDecision",
     "MalformedError",
@@ -188,6 +249,8 @@ __all__ = [
     "RegistryFullError",
     "RegistryMissingError",
     "RegistryUnreadableError",
+    "Restored",
+    "Right",
     "Role",
     "RolledBackError",
     "SealedFaces",
@@ -200,6 +263,10 @@ __all__ = [
     "StaffRefused",
     "Stored",
     "TamperedError",
+    "Told",
+    "Transfer",
+    "TransferMade",
+    "TransferRead",
     "TransitionRefused",
     "UnknownAgeRefused",
     "UnknownPersonError",
@@ -213,12 +280,29 @@ __all__ = [
     "WitnessMissingError",
     "canonical_bytes",
     "check_notice",
+    "due",
+    "from_qr_text",
+    "import_grants",
+    "issue_receipt",
+    "jurisdiction",
     "merkle",
     "open_checkpoint",
+    "qr_png",
+    "qr_svg",
+    "qr_text",
+    "read_grants",
+    "read_transfer",
+    "record_from_jsonld",
+    "record_to_jsonld",
+    "restore",
+    "root_of",
     "simulate_consents",
+    "upgrade_registry",
     "verify_export",
     "verify_receipt",
+    "write_backup",
     "write_export",
+    "write_transfer",
 ]
 
 

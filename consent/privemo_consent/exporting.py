@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from . import schema
-from .logexport import EVENTS, USES, write_export
+from .logexport.export import EVENTS, USES, write_export
 
 if TYPE_CHECKING:
     from .reader import RegistryReader

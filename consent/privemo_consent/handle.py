@@ -21,11 +21,11 @@ from .errors import (
     RegistryMissingError,
 )
 from .journal import Journal
-from .keyfolder import KeyFolder
+from .keyfolder.folder import KeyFolder
+from .keyfolder.roots import Root
 from .keys import SigningKey
 from .log import MerkleLog
 from .records import Party
-from .roots import Root
 from .signing import Signer, check_belongs, drop_revoked
 from .state import KeyState
 from .storage import BUSY_TIMEOUT_MS, Store, create_store, is_url, open_store

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from .dpv import record_to_jsonld
+from .dpv.records import record_to_jsonld
 from .errors import MalformedError
 from .items import ItemKind
 from .leaves import PURPOSES, STATUSES

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from . import leaves, schema
 from .errors import ClockBackwardsError, RegistryUnreadableError, TransitionRefused
-from .keyfolder import KeyFolder
+from .keyfolder.folder import KeyFolder
 from .log import MerkleLog
 from .people import People
 from .records import Notice

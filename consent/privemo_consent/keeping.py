@@ -20,7 +20,7 @@ from .times import from_us
 from .transaction import plain_row
 
 if TYPE_CHECKING:
-    from .backup import BackupMade
+    from .copies.backup import BackupMade
 
 __all__ = ["OVERLAP", "RegistryKeeping"]
 
@@ -226,7 +226,7 @@ class RegistryKeeping(RegistryReader):
 
     def backup(self, to: str | os.PathLike[str]) -> BackupMade:
         """Write a copy to the file ``to``: see `backup.write_backup`."""
-        from .backup import write_backup
+        from .copies.backup import write_backup
 
         return write_backup(self, to)
 

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 
 from .errors import ErasedKeyError, KeyFileError, TamperedError
 from .handles import HandleIndex
-from .keyfolder import KeyFolder
-from .keyload import PersonKeys
+from .keyfolder.folder import KeyFolder
+from .keyfolder.load import PersonKeys
 from .schema import persons
 from .sealing import PersonSecrets, handle_of, handles_of, open_person
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from . import leaves, schema
 from .errors import ClockBackwardsError, ConsentError, MalformedError, TamperedError
 from .handle import RegistryHandle
-from .keyfolder import KeyFolder
+from .keyfolder.folder import KeyFolder
 from .keys import KeyRing
 from .leaves import KINDS, PURPOSES, STATUSES
 from .policy import CHALLENGE_AGE, AgeRule, check_challenge_age

@@ -23,7 +23,7 @@ from .errors import (
 )
 from .keeping import RegistryKeeping
 from .leaves import PURPOSES, STATUSES
-from .notices import check_notice
+from .notices.checking import check_notice
 from .policy import check_validity
 from .records import ConsentEvent, Grant, Notice
 from .terms import AgeBand, ConsentStatus, Purpose, Reason, Role

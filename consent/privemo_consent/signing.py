@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from .checkpoint import Checkpoint, open_checkpoint, sign_checkpoint, uses_origin
 from .errors import ConsentError, KeyFileError, TamperedError
-from .keyfolder import KeyFolder
+from .keyfolder.folder import KeyFolder
 from .keys import KeyRing, SigningKey
 from .log import MerkleLog
 from .schema import EVENTS_LOG, checkpoints

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import MalformedError, ModeMismatchError
+from .notices.simulated import simulated_notice
 from .records import Notice
 from .registry import Bulk, ConsentRegistry
-from .simulated import simulated_notice
 from .snapshot import as_names
 from .terms import AgeBand, ConsentStatus, Purpose, Role
 

@@ -19,9 +19,9 @@ import sqlalchemy as sa
 from . import leaves, schema
 from .errors import KeyFileError, RegistryUnreadableError, TamperedError
 from .handle import Keys, Where, key_folder_of, new_signing_key
-from .keyfolder import KeyFolder
+from .keyfolder.folder import KeyFolder
+from .keyfolder.roots import Root
 from .log import MerkleLog
-from .roots import Root
 from .sealing import seal_person
 from .signing import Signer
 from .state import KeyState

@@ -33,7 +33,7 @@ from privemo_consent import (
     Party,
     Purpose,
 )
-from privemo_consent.simulated import simulated_notice
+from privemo_consent.notices.simulated import simulated_notice
 
 __all__ = ["SIZES", "figures"]
 

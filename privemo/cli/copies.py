@@ -80,7 +80,7 @@ def export(
 
 
 def _export_all(place: Place, file: Path, passphrase_file: Path | None, plain: bool) -> None:
-    from privemo_consent.transfer import write_transfer
+    from privemo_consent.copies.transfer import write_transfer
 
     if plain and passphrase_file is not None:
         raise SettingsError(f"--plain seals nothing: leave out {_OPTION}")
@@ -118,7 +118,7 @@ def import_(
         return
     if protect is not None or transfer_passphrase_file is not None:
         raise SettingsError(f"{file} is no file of `consent export --all`: {_no_transfer(protect)}")
-    from privemo_consent.intake_files import import_grants
+    from privemo_consent.intake import import_grants
 
     with place.open() as registry:
         done = import_grants(registry, file)
@@ -155,7 +155,7 @@ def _kind_of(file: Path) -> Literal["answers", "plain", "sealed"]:
 def _import_all(
     place: Place, file: Path, passphrase: bytes | None, protect: Protection | None
 ) -> None:
-    from privemo_consent.reading_transfer import read_transfer
+    from privemo_consent.copies.reading_transfer import read_transfer
 
     root = root_of_place(place, protect)
     mode, done = _in_its_mode(
@@ -239,7 +239,7 @@ def restore(
     ] = None,
 ) -> None:
     """Bring a backup back. Who was erased stays erased; what may have been withdrawn is asked anew."""
-    from privemo_consent.backup import restore as bring_back
+    from privemo_consent.copies.backup import restore as bring_back
 
     place = at_place(place, where)
     keys = place.key_folder()

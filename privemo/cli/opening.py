@@ -22,7 +22,7 @@ from privemo.errors import RunInterrupted, SettingsError
 if TYPE_CHECKING:
     from privemo_consent import ConsentRegistry
     from privemo_consent.keyfolder import KeyFolder
-    from privemo_consent.roots import Root
+    from privemo_consent.keyfolder.roots import Root
 
 __all__ = ["Place", "Protection", "at_registry", "mode_of", "read_passphrase", "root_for"]
 
@@ -228,9 +228,9 @@ def root_for(folder: Path, passphrase_file: Path | None) -> Root | None:
         SettingsError: it needs a passphrase, and none can be had.
 
     """
-    from privemo_consent.keyrecord import FolderRecord
-    from privemo_consent.roots import root_of
-    from privemo_consent.secretfiles import FOLDER_FILE
+    from privemo_consent.keyfolder.files import FOLDER_FILE
+    from privemo_consent.keyfolder.record import FolderRecord
+    from privemo_consent.keyfolder.roots import root_of
 
     try:
         data = (folder / FOLDER_FILE).read_bytes()

@@ -20,7 +20,7 @@ from privemo.errors import SettingsError
 
 if TYPE_CHECKING:
     from privemo_consent import ConsentRegistry
-    from privemo_consent.roots import Root
+    from privemo_consent.keyfolder.roots import Root
 
 __all__ = ["ProtectOption", "app", "at_place", "new_root", "root_of_place"]
 
@@ -107,7 +107,7 @@ def new_root(protect: Protection, passphrase_file: Path | None) -> Root | None:
         SettingsError: a passphrase is needed, and none can be had.
 
     """
-    from privemo_consent.roots import root_of
+    from privemo_consent.keyfolder.roots import root_of
 
     if protect is Protection.none:
         return None
@@ -165,8 +165,8 @@ def show(place: Place) -> None:
 
 
 def _key_facts(registry: ConsentRegistry) -> dict[str, Any]:
-    from privemo_consent.keyrecord import FolderRecord
-    from privemo_consent.secretfiles import FOLDER_FILE
+    from privemo_consent.keyfolder.files import FOLDER_FILE
+    from privemo_consent.keyfolder.record import FolderRecord
 
     keys = registry.keys
     record = FolderRecord.decode((keys.path / FOLDER_FILE).read_bytes(), keys.path)

@@ -21,12 +21,12 @@ import pytest
 import sqlalchemy as sa
 
 from privemo_consent import ConsentRegistry, Context, Purpose
-from privemo_consent.backup import restore, write_backup
+from privemo_consent.copies.backup import restore, write_backup
+from privemo_consent.copies.transfer import read_transfer, write_transfer
 from privemo_consent.errors import ConsentError
 from privemo_consent.storage.base import Store
 from privemo_consent.storage.postgres import PostgresStore
 from privemo_consent.storage.sqlite import SqliteStore
-from privemo_consent.transfer import read_transfer, write_transfer
 from privemo_consent.vault import NewItem, Vault
 from tests.support.consent import KILLED, PARTY, consent_notice, grant, in_child
 from tests.support.interrupt import interrupt
@@ -330,7 +330,7 @@ def test_a_backup_is_one_moment_while_others_write(house: House) -> None:
 @pytest.mark.slow
 def test_a_hundred_thousand_people_move(tmp_path: Path) -> None:
     """Import 100,000, withdraw 1,000, erase 100, move: the same root, and everything verifies."""
-    from privemo_consent.intake_files import COLUMNS, import_grants
+    from privemo_consent.intake import COLUMNS, import_grants
 
     rows = tmp_path / "in.csv"
     people = [f"p{i:06d}" for i in range(100_000)]

@@ -264,7 +264,7 @@ class _OneKey:
 
 
 def test_a_backup_made_before_holds_nobody_who_was_erased_since(shop: Path, tmp_path: Path) -> None:
-    from privemo_consent.restoring import restore
+    from privemo_consent.copies.restoring import restore
 
     with opened(shop) as registry:
         registry.backup(tmp_path / "monday.backup")

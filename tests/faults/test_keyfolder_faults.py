@@ -29,8 +29,8 @@ from privemo_consent.errors import (
     RegistryFullError,
 )
 from privemo_consent.keyfolder import KeyFolder
+from privemo_consent.keyfolder.roots import KeyringRoot, NoRoot, Root
 from privemo_consent.keys import SigningKey
-from privemo_consent.roots import KeyringRoot, NoRoot, Root
 from tests.support.consent import KILLED, in_child
 from tests.support.interrupt import interrupt
 

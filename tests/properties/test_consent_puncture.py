@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privemo_consent.puncture import INDICES, PuncturableKey
+from privemo_consent.keyfolder.puncture import INDICES, PuncturableKey
 
 SEED = b"\x2a" * 32
 # Close together and far apart: neighbours share all but the last turns.

@@ -29,7 +29,7 @@ from privemo_consent import (
     UnknownPersonError,
 )
 from privemo_consent import leaves as log_leaves
-from privemo_consent.backup import Restored, restore, write_backup
+from privemo_consent.copies.backup import Restored, restore, write_backup
 from privemo_consent.errors import ConsentError, KeyFileError, WitnessMissingError
 from privemo_consent.handle import new_signing_key
 from privemo_consent.keyfolder import KeyFolder

@@ -22,7 +22,7 @@ from privemo_consent.dpv import (
     record_schema,
     record_to_jsonld,
 )
-from privemo_consent.dpvterms import party_node
+from privemo_consent.dpv.terms import party_node
 from privemo_consent.errors import MalformedError
 from privemo_consent.records import ConsentEvent, Notice, Party
 from privemo_consent.terms import ConsentStatus

@@ -21,7 +21,7 @@ from privemo_consent import (
     Role,
     TransitionRefused,
 )
-from privemo_consent.intake_files import COLUMNS, import_grants, read_grants
+from privemo_consent.intake import COLUMNS, import_grants, read_grants
 from tests.unit.consent.conftest import MovableClock, Yes, make_notice
 
 HEADER = ",".join(COLUMNS)

@@ -25,8 +25,8 @@ from privemo_consent.errors import (
     PlacesPendingError,
 )
 from privemo_consent.keyfolder import KeyFolder
+from privemo_consent.keyfolder.roots import KeyringRoot, NoRoot, PassphraseRoot, Root, root_of
 from privemo_consent.keys import SigningKey
-from privemo_consent.roots import KeyringRoot, NoRoot, PassphraseRoot, Root, root_of
 
 PASSPHRASE = b"correct horse battery staple"
 
@@ -382,7 +382,7 @@ def foreign(keys: Path, other: Path) -> None:
 
 def unsealed(keys: Path, other: Path) -> None:
     """A plain file, whole, with a registry key of the attacker's choice."""
-    from privemo_consent.keyseal import Seal
+    from privemo_consent.keyfolder.seal import Seal
 
     del other
     folder_id = KeyFolder.open(keys, root=KeyringRoot()).folder_id
@@ -392,8 +392,8 @@ def unsealed(keys: Path, other: Path) -> None:
 
 def mirror_added(keys: Path, other: Path) -> None:
     """Somebody who can write folder.json asks for a copy of the keys, with a fresh checksum."""
-    from privemo_consent.keyrecord import FolderRecord
-    from privemo_consent.keyseal import Seal
+    from privemo_consent.keyfolder.record import FolderRecord
+    from privemo_consent.keyfolder.seal import Seal
 
     record = FolderRecord.decode((keys / "folder.json").read_bytes(), keys)
     forged = record.change(mirrors=(str(other / "x"),))

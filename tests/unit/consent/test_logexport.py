@@ -21,9 +21,9 @@ from privemo_consent.errors import (
     SignatureError,
     TamperedError,
 )
-from privemo_consent.frontier import Frontier
 from privemo_consent.keys import SigningKey
 from privemo_consent.logexport import verify_export, write_export
+from privemo_consent.logexport.frontier import Frontier
 from privemo_consent.times import iso
 from tests.support.logs import DAY, NOTICE, SmallLog, record_id, small_log
 

@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from privemo_consent import reading
 from privemo_consent.errors import NoticeRefused
-from privemo_consent.notices import UNCHECKED, Finding, NoticeReport, check_notice
-from privemo_consent.reading import detect_language, is_language, measure
+from privemo_consent.notices import UNCHECKED, Finding, NoticeReport, check_notice, reading
+from privemo_consent.notices.reading import detect_language, is_language, measure
+from privemo_consent.notices.simulated import simulated_notice
 from privemo_consent.records import Notice, Party, Purpose, Right
-from privemo_consent.simulated import simulated_notice
 from tests.support.notices import AUTHORITY, whole_notice
 
 SHOP = Party(id="shop-1", name="A Shop", address="1 Main Street", contact="privacy@example.org")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from privemo_consent.errors import ErasedKeyError, MalformedError
-from privemo_consent.puncture import INDICES, PuncturableKey
+from privemo_consent.keyfolder.puncture import INDICES, PuncturableKey
 
 SEED = bytes(range(32))
 WHOLE = (1).to_bytes(4, "big") + bytes(5) + SEED
@@ -176,7 +176,7 @@ def test_threads_do_not_mix_their_paths() -> None:
 
 
 def test_next_indices_cost_about_one_hash_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    from privemo_consent import puncture
+    from privemo_consent.keyfolder import puncture
 
     hashes, double = [0], puncture._double
 

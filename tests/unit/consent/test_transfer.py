@@ -30,11 +30,11 @@ from privemo_consent import (
     RegistryMissingError,
     TamperedError,
 )
+from privemo_consent.copies.transfer import read_transfer, write_transfer
+from privemo_consent.copies.transferfile import LineWriter
 from privemo_consent.errors import ClockBackwardsError, ConsentError, KeyFileError, MalformedError
 from privemo_consent.keyfolder import KeyFolder
-from privemo_consent.roots import PassphraseRoot
-from privemo_consent.transfer import read_transfer, write_transfer
-from privemo_consent.transferfile import LineWriter
+from privemo_consent.keyfolder.roots import PassphraseRoot
 from privemo_consent.vault import ItemKind, NewItem, Vault
 from tests.support.notices import whole_notice
 from tests.support.postgres import PostgresServer, find_binaries, running_postgres

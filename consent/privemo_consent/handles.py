@@ -59,6 +59,8 @@ class HandleIndex:
 
     def find(self, handles: Sequence[bytes]) -> npt.NDArray[np.int64]:
         """Return the row number of each handle, shape (n,), -1 where there is none."""
+        if len(handles) == 1:
+            return np.array([self.find_one(handles[0])], dtype=np.int64)
         recent = self._recent
         found = _search(self._sorted, handles)
         if recent:

@@ -23,7 +23,7 @@ from .people import People
 from .records import Notice
 from .signing import Signer
 from .state import KeyState, State
-from .storage import Store, insert_rows, pairs
+from .storage import Store, fetch_row, insert_rows, pairs
 from .terms import ConsentStatus
 from .times import Clock, iso, to_us
 from .transaction import Draft, Refusal, Transaction, plain_row
@@ -34,10 +34,7 @@ _DAY_US = 86_400_000_000
 _LIVE = frozenset(code for code, status in enumerate(leaves.STATUSES) if status.permits)
 _META = {"mode", "registry_id", "controller"}
 # Both at one go: on a server each question is a journey.
-_LAST = sa.select(
-    sa.select(sa.func.max(schema.events.c.seq)).scalar_subquery(),
-    sa.select(sa.func.max(schema.uses.c.seq)).scalar_subquery(),
-)
+_LAST = "SELECT (SELECT max(seq) FROM events), (SELECT max(seq) FROM uses)"
 
 
 @dataclass(slots=True)
@@ -112,7 +109,7 @@ class Journal:
         """Bring the state up to what ``connection`` sees; return the length of the log."""
         if self.keys is not None:
             self.keys.refresh()  # whatever another process destroyed is dropped here too
-        last, last_use = connection.execute(_LAST).one()
+        last, last_use = fetch_row(connection, _LAST)
         size = 0 if last is None else int(last) + 1
         self.uses_size = 0 if last_use is None else int(last_use) + 1
         if size != self.state.seq:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from . import merkle
 from .errors import MalformedError, TamperedError
 from .schema import nodes
-from .storage import insert_rows
+from .storage import insert_row, insert_rows
 
 __all__ = ["TILE_HEIGHT", "MerkleLog"]
 
@@ -52,7 +52,10 @@ class MerkleLog:
         for offset, (row, value) in enumerate(zip(rows, hashes, strict=True)):
             row["seq"] = size + offset
             row["leaf_hash"] = value
-        insert_rows(connection, self.table, rows)
+        if len(rows) == 1:
+            insert_row(connection, self.table, rows[0])
+        else:
+            insert_rows(connection, self.table, rows)
         grown = self._grow(connection, size, hashes)
         insert_rows(connection, nodes, grown)
 
@@ -122,7 +125,7 @@ class MerkleLog:
 
         for lo, hi in ranges:
             merkle.subtree_root(lo, hi, note)
-        have = self._stored(connection, wanted)
+        have = self._stored(connection, wanted) if wanted else {}
 
         def full(level: int, index: int) -> bytes:
             inside = level % TILE_HEIGHT
@@ -134,30 +137,35 @@ class MerkleLog:
     def _stored(
         self, connection: sa.Connection, wanted: set[tuple[int, int]]
     ) -> dict[tuple[int, int], bytes]:
-        """Read hashes by level and index: one query for leaves, one for each level above.
+        """Read hashes by level and index, all with one query: on a server each is a journey.
 
         Raises:
             TamperedError: one is not there, though the log is long enough.
         """
-        found: dict[tuple[int, int], bytes] = {}
-        for level in sorted({level for level, _ in wanted}):
-            indices = sorted(index for at, index in wanted if at == level)
-            if level == 0:
-                key, value = self.table.c.seq, self.table.c.leaf_hash
-                query = sa.select(key, value)
-            else:
-                key, value = nodes.c.idx, nodes.c.hash
-                query = sa.select(key, value).where(
-                    nodes.c.log == self.number, nodes.c.level == level
-                )
-            for index, value_ in connection.execute(query.where(key.in_(indices))):
-                if isinstance(value_, bytes) and len(value_) == merkle.HASH_SIZE:
-                    found[level, index] = value_
-            for index in indices:
-                if (level, index) not in found:
-                    raise TamperedError(
-                        f"{self.table.name} node {level}/{index}", "missing or no hash"
-                    )
+        by_level: dict[int, list[int]] = {}
+        for level, index in sorted(wanted):
+            by_level.setdefault(level, []).append(index)
+        parts: list[sa.Select[Any]] = []
+        if leaf_indices := by_level.get(0):
+            key = self.table.c.seq
+            columns = (sa.literal(0).label("level"), key.label("idx"), self.table.c.leaf_hash)
+            parts.append(sa.select(*columns).where(key.in_(leaf_indices)))
+        above = [
+            sa.and_(nodes.c.level == level, nodes.c.idx.in_(indices))
+            for level, indices in by_level.items()
+            if level
+        ]
+        if above:
+            query = sa.select(nodes.c.level, nodes.c.idx, nodes.c.hash)
+            parts.append(query.where(nodes.c.log == self.number, sa.or_(*above)))
+        found = {
+            (level, index): value
+            for level, index, value in connection.execute(sa.union_all(*parts))
+            if isinstance(value, bytes) and len(value) == merkle.HASH_SIZE
+        }
+        for level, index in sorted(wanted):
+            if (level, index) not in found:
+                raise TamperedError(f"{self.table.name} node {level}/{index}", "missing or no hash")
         return found
 
     def _check_size(self, connection: sa.Connection, size: int) -> None:

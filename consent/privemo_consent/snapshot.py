@@ -79,6 +79,20 @@ def refuse_all(persons: Sequence[str] | npt.NDArray[np.str_], reason: Reason) ->
     )
 
 
+def _persons(rows: npt.NDArray[np.int64], people: int) -> tuple[npt.NDArray[np.int64], int]:
+    """Return a number for each face's person, and how many numbers there are.
+
+    Row numbers will do for a large table; a few faces among a million people are numbered anew, so
+    that nothing as long as the registry is made for them.
+    """
+    if 8 * len(rows) > people:
+        return rows, people
+    if len(rows) == 1:
+        return np.zeros(1, dtype=np.int64), 1
+    distinct, numbers = np.unique(rows, return_inverse=True)
+    return numbers.reshape(-1), len(distinct)
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Snapshot:
     """The states of one purpose after ``log_seq`` events. Later events do not change it."""
@@ -133,20 +147,22 @@ class Snapshot:
             challenge_age=check_challenge_age(challenge_age),
         )
         rows, people = self._rows(names)
-        worst = np.zeros(people, dtype=np.uint8)
-        for level in np.unique(evidence):  # rising: the most protective is written last
-            worst[rows[evidence == level]] = level
+        who, many = _persons(rows, people)
+        worst = np.zeros(many, dtype=np.uint8)
+        # rising: the most protective is written last
+        for level in np.unique(evidence) if len(names) > 1 else evidence:
+            worst[who[evidence == level]] = level
         codes = reason_codes(
             self.view,
             rows,
-            worst[rows],
+            worst[who],
             context=context,
             at=moment,
             production=self.production,
             purpose=self.purpose,
         )
-        by_person = np.full(people, _NOBODY, dtype=np.uint8)
-        by_person[rows] = codes
+        by_person = np.full(many, _NOBODY, dtype=np.uint8)
+        by_person[who] = codes
         return Verdicts(codes=codes, person_codes=by_person[by_person != _NOBODY])
 
     def _rows(self, names: list[str]) -> tuple[npt.NDArray[np.int64], int]:

@@ -256,7 +256,7 @@ class RegistryContract(ABC):
         self, registry: ConsentRegistry, home: Home
     ) -> None:
         person = "p09"
-        decider = home.start("decide", *[person] * 60)
+        decider = home.start("decide", *[person] * 600)  # longer than a withdrawal takes
         go(decider)
         assert decider.stdout is not None
         assert decider.stdout.readline().split()[1] == Reason.PERMITTED.value

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from ..errors import MalformedError, RegistryError
 from .base import BUSY_TIMEOUT_MS, Store, pairs
-from .rows import insert_rows
+from .rows import fetch_row, insert_row, insert_rows
 from .sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ __all__ = [
     "BUSY_TIMEOUT_MS",
     "Store",
     "create_store",
+    "fetch_row",
+    "insert_row",
     "insert_rows",
     "is_url",
     "open_store",

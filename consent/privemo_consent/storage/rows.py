@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-__all__ = ["insert_rows", "insert_values"]
+__all__ = ["fetch_row", "insert_row", "insert_rows", "insert_values"]
 
 #: From here on COPY is faster than INSERT on PostgreSQL.
 _COPY_FROM = 32
@@ -36,6 +36,21 @@ def insert_values(
         connection.exec_driver_sql(_insert(table, "%s"), list(values))
     else:
         _copy(connection, table, values)
+
+
+def insert_row(connection: sa.Connection, table: sa.Table, row: dict[str, Any]) -> None:
+    """Insert one row, each column given, past SQLAlchemy: a decision is half as long so."""
+    mark = "?" if connection.dialect.name != "postgresql" else "%s"
+    values = tuple(row[column.name] for column in table.columns)
+    raw: Any = connection.connection.dbapi_connection
+    raw.execute(_insert(table, mark), values)
+
+
+def fetch_row(connection: sa.Connection, sql: str) -> tuple[Any, ...]:
+    """Return the one row of a query without parameters, past SQLAlchemy as `insert_row`."""
+    raw: Any = connection.connection.dbapi_connection
+    row: tuple[Any, ...] = raw.execute(sql).fetchone()
+    return row
 
 
 @cache

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -220,6 +221,14 @@ class SqliteStore(Store):
             connection.close()
             raise
         return connection
+
+    @contextmanager
+    def _translated(self, stage: Stage) -> Iterator[None]:
+        try:
+            with super()._translated(stage):
+                yield
+        except sqlite3.Error as error:  # `insert_row` and `fetch_row` speak to sqlite3 itself
+            raise self._explain(error, stage) from error
 
     def _explain(self, error: BaseException, stage: Stage) -> RegistryError:
         cause = str(error)

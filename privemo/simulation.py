@@ -334,6 +334,7 @@ def _lay_out_store(
             seed=consent_seed,
             true_age_band=table.band_of_people(rows),
             mix=MIXES[settings.consents],
+            jurisdiction=settings.jurisdiction,
         )
         attested = simulated.attested_age_band[who]
         door: dict[Part, tuple[NDArray[np.int64], NDArray[np.str_]]] = {

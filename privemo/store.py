@@ -101,6 +101,7 @@ class Store:
         self.vault = Vault(self.registry)
         self.gate = ConsentGate(self.registry, challenge_age=self.config.challenge_age)
         self.context = Context(setting=Setting.RETAIL, jurisdiction=self.config.jurisdiction)
+        self.forget_erased()  # a kiosk or a command may have erased somebody meanwhile
 
     def close(self) -> None:
         """Close the registry."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from privemo.machine import quiet_environment
+from tests.support.postgres import PostgresServer, find_binaries, running_postgres
 
 quiet_environment()
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -40,3 +42,14 @@ def npz(tmp_path: Path) -> Path:
     path = tmp_path / "faces.npz"
     np.savez(path, **noise_faces())
     return path
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real PostgreSQL on loopback, one for the whole session."""
+    if find_binaries() is None:
+        if os.environ.get("PRIVEMO_REQUIRE_POSTGRES"):
+            pytest.fail("no PostgreSQL is installed, and PRIVEMO_REQUIRE_POSTGRES asks for one")
+        pytest.skip("no PostgreSQL is installed: apt install postgresql")
+    with running_postgres() as server:
+        yield server

@@ -20,7 +20,7 @@ from .canonical import parse_canonical, sha256_hex
 from .errors import MalformedError, NoticeRefused, SimulatedRefused, TamperedError
 from .journal import Journal
 from .leaves import PURPOSES, STATUSES
-from .policy import AgeRule, age_rule, check_validity, is_staff
+from .policy import AgeRule, age_rule, check_validity, covers, is_staff
 from .records import JURISDICTION, Grant, Notice
 from .terms import AgeBand, ConsentStatus, Purpose, Reason, Role
 from .times import to_us
@@ -126,6 +126,8 @@ class Intake:
         self.drafts: list[Draft] = []
         self.granted = 0
         self.refused: Counter[Reason] = Counter()
+        #: who has a record as an adult and now says otherwise: to be erased once that is written
+        self.minors: list[str] = []
 
     @property
     def refusals(self) -> list[Refusal]:
@@ -190,7 +192,8 @@ class Intake:
         """Return ``PERMITTED`` for an adult; else count the refusal under its rule.
 
         Someone who has a record as an adult and now says otherwise loses it at once: what was
-        given is invalidated (AADC 3). Nothing in that record says why.
+        given is invalidated (AADC 3), and whoever says to be a minor is erased after that, row, key
+        and faces, so that no entry can be tied to them.
         """
         rule = self._age_rule(age_band, jurisdiction)
         if rule is None:
@@ -206,6 +209,8 @@ class Intake:
                 if self._journal.state.last(pid, code)[0] in _ONCE_GIVEN
             ]
             self.write(person, tuple(given), ConsentStatus.INVALIDATED, entity="registry")
+            if reason is Reason.MINOR and person not in self.minors:
+                self.minors.append(person)
         return reason
 
     def _age_rule(self, age_band: AgeBand, jurisdiction: str) -> AgeRule | None:
@@ -256,9 +261,7 @@ class Intake:
             missing = set(purposes) - set(shown.purposes)
             if missing:
                 raise NoticeRefused(f"the notice does not name {', '.join(sorted(missing))}")
-            # A notice for US serves US-IL; one for US-IL does not serve US-CA.
-            places = (jurisdiction, (jurisdiction or "").partition("-")[0])
-            if jurisdiction is not None and not set(places) & set(shown.jurisdictions):
+            if jurisdiction is not None and not covers(shown.jurisdictions, jurisdiction):
                 raise NoticeRefused(
                     f"the notice is for {', '.join(shown.jurisdictions)}, not for {jurisdiction}"
                 )

@@ -20,6 +20,7 @@ from .note import Note, NoteKey, open_note, sign_note
 
 __all__ = ["Checkpoint", "check_extends", "open_checkpoint", "sign_checkpoint", "uses_origin"]
 
+_USES = re.compile(r"uses ([1-9][0-9]{0,18}) ([A-Za-z0-9+/]{43}=)", re.ASCII)
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
 
@@ -134,3 +135,23 @@ def open_checkpoint(
     if found.origin != origin:
         raise MalformedError(f"got a checkpoint of {found.origin!r}, want {origin!r}")
     return found, opened
+
+
+def uses_line(size: int, root: bytes) -> str:
+    """Return the extension line by which a head of events vouches for the log of uses as well."""
+    return f"uses {size} {base64.b64encode(root).decode()}"
+
+
+def uses_of(head: Checkpoint) -> tuple[int, bytes] | None:
+    """Return size and root of the log of uses that a head of events vouches for, or None.
+
+    Raises:
+        MalformedError: a line that says so and is none.
+    """
+    lines = [line for line in head.extensions if line.startswith("uses ")]
+    if not lines:
+        return None
+    match = _USES.fullmatch(lines[0]) if len(lines) == 1 else None
+    if match is None:
+        raise MalformedError("the line about the log of uses is none")
+    return int(match[1]), base64.b64decode(match[2])

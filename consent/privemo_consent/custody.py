@@ -12,7 +12,7 @@ from .leaves import CAUSES
 from .reader import RegistryReader
 
 if TYPE_CHECKING:
-    from .holdings import Overdue
+    from .holdings import Destroyed, Overdue
 
 __all__ = ["RegistryCustody"]
 
@@ -92,14 +92,27 @@ class RegistryCustody(RegistryReader):
         return processing_record(self)
 
     def overdue(self, at: datetime | None = None) -> tuple[Overdue, ...]:
-        """Return whose data should have been destroyed by ``at``, the longest due first.
+        """Return what should have been destroyed by ``at``, the longest due first.
 
-        Due is the earliest of: every purpose has ended; three years after the last interaction
-        (BIPA 15(a)); the retention that the notice promised (COPPA 312.10).
+        What the vault holds of a person is due at the earliest of: every purpose has ended; three
+        years after the last interaction (BIPA 15(a)); the retention that the notice promised (COPPA
+        312.10). The record that shows the consent is due three years after the consent ended, and then
+        everything of the person with it (GDPR 7(1), 5(1)(e)).
         """
         from .holdings import overdue
 
         return overdue(self, self.now() if at is None else at)
+
+    def destroy_overdue(self) -> Destroyed:
+        """Destroy what is due by now: faces where they are due, all of a person where that is.
+
+        Raises:
+            RegistryError, KeyFileError: what was not destroyed is still listed by `overdue`.
+
+        """
+        from .holdings import destroy_overdue
+
+        return destroy_overdue(self)
 
     def _known(self, person: str) -> None:
         with self._journal.lock:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from . import schema
+from .checkpoint import Checkpoint, uses_of
 from .logexport.export import EVENTS, USES, write_export
+from .note import split_note
 
 if TYPE_CHECKING:
     from .reader import RegistryReader
@@ -44,6 +46,7 @@ def export_log(registry: RegistryReader, folder: str | os.PathLike[str]) -> LogE
             USES: _heads(connection, schema.USES_LOG),
         }
         sizes = {name: found[-1][0] if found else 0 for name, found in heads.items()}
+        sizes[USES] = max(sizes[USES], _vouched(heads[EVENTS]))
         unsigned = _size(connection, schema.uses) - sizes[USES]
         write_export(
             Path(folder),
@@ -54,6 +57,14 @@ def export_log(registry: RegistryReader, folder: str | os.PathLike[str]) -> LogE
             keys=[str(period.key) for period in ring.periods],
         )
     return LogExported(sizes[EVENTS], sizes[USES], unsigned)
+
+
+def _vouched(heads: list[tuple[int, str]]) -> int:
+    """Return how many uses the newest head of events vouches for."""
+    if not heads:
+        return 0
+    said = uses_of(Checkpoint.parse(split_note(heads[-1][1])[0]))
+    return 0 if said is None else said[0]
 
 
 def _heads(connection: sa.Connection, log: int) -> list[tuple[int, str]]:

@@ -253,10 +253,16 @@ class ConsentGate:
         moment, seq = at, -1
         try:
             snapshot = self._registry.snapshot(purpose)
-            moment = self._registry.now() if at is None else at
+            now = self._registry.now()
+            moment = now if at is None else at
             verdicts = snapshot.decide_many(
                 persons, context, at=moment, challenge_age=self._challenge_age, **evidence
             )
+            if moment < now:  # a date is no way round an end: what is over by now stays shut
+                today = snapshot.decide_many(
+                    persons, context, at=now, challenge_age=self._challenge_age, **evidence
+                )
+                verdicts = verdicts.both(today)
             seq = snapshot.log_seq
         except Exception as error:  # fail closed: no failure may let a face through
             verdicts = refuse_all(persons, reason_of(error))

@@ -19,6 +19,7 @@ from .errors import (
     ModeMismatchError,
     RegistryExistsError,
     RegistryMissingError,
+    WitnessMissingError,
 )
 from .journal import Journal
 from .keyfolder.folder import KeyFolder
@@ -55,7 +56,9 @@ def key_folder_of(where: Where) -> Path:
 
     """
     if is_url(where):
-        raise KeyFileError("a registry on a server needs keys=FOLDER: where its keys are kept")
+        raise KeyFileError(
+            "a registry on a server needs keys=FOLDER, or --keys DIR: where its keys are kept"
+        )
     return Path(where).with_suffix(".keys")
 
 
@@ -92,8 +95,8 @@ class RegistryHandle:
         """Make a registry at ``where``, readable by its owner alone.
 
         Args:
-            where: a file that does not exist in a folder that does, or the URL of an empty
-                PostgreSQL database.
+            where: a file that does not exist in a folder that does, or the URL of a PostgreSQL
+                database, with ``?schema=`` an empty schema of it.
             mode: ``"simulation"`` marks every record `simulated` for good.
             controller: who answers for it (27560 6.3.6).
             keys: the key folder, made where it does not exist; beside the file by default. Keep it
@@ -186,7 +189,11 @@ class RegistryHandle:
         if not readonly:
             finish_erasures(self._journal)
         if self._keys is not None and self._keys.witness is not None:
-            check_witness(self._journal, self._keys.witness)
+            try:
+                check_witness(self._journal, self._keys.witness)
+            except WitnessMissingError as error:
+                # A no waits for nobody (GDPR 7(3)); until the witness was asked nobody is permitted.
+                self._journal.unwitnessed = error
 
     def close(self) -> None:
         """Close this process's connections; what was acknowledged is on the disk already."""
@@ -262,7 +269,8 @@ def _folder_for(where: Where, keys: Keys | None, root: Root | None) -> tuple[Key
             raise RegistryMissingError(f"{Path(where).parent} does not exist: make the folder")
         if not is_url(where) and Path(where).exists():
             raise RegistryExistsError(
-                f"{where} exists: open it with ConsentRegistry.open, or choose another path"
+                f"{where} exists: open it with ConsentRegistry.open or name it with --registry, "
+                "or choose another path"
             )
         made = not path.exists()
         folder = KeyFolder.create(path, root=root) if made else KeyFolder.open(path, root=root)

@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy as sa
+
+from . import schema
 from .dpv.records import record_to_jsonld
 from .errors import MalformedError
 from .items import ItemKind
-from .leaves import PURPOSES, STATUSES
+from .leaves import PURPOSES, ROLES, STATUSES
 from .receipts import issue_receipt
 from .records import ConsentEvent
-from .retention import SCHEDULE, Due, DueRule, due
+from .retention import SCHEDULE, Due, DueRule, Kept, due, record_due
 from .signing import newest_signer
 from .state import View
-from .terms import ConsentStatus, Purpose
+from .terms import ConsentStatus, Purpose, Role
 from .times import from_us
 from .uses import LoggedDecision
 from .vault import Vault
@@ -26,26 +29,47 @@ if TYPE_CHECKING:
     from .custody import RegistryCustody
     from .records import Use
 
-__all__ = ["Overdue", "export_person", "make_receipt", "overdue", "processing_record"]
+__all__ = [
+    "Destroyed",
+    "Overdue",
+    "destroy_overdue",
+    "export_person",
+    "make_receipt",
+    "overdue",
+    "processing_record",
+]
 
 _ASKED = frozenset(map(STATUSES.index, (ConsentStatus.REQUESTED, ConsentStatus.REQUEST_DEFERRED)))
+_SUSPENDED = STATUSES.index(ConsentStatus.INVALIDATED)
+_SHOPPER = ROLES.index(Role.SHOPPER)
 _ENDED = frozenset(code for code, status in enumerate(STATUSES) if not status.permits) - _ASKED
 
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """A person whose data should be gone.
+    """Something of a person that should be gone.
 
     Attributes:
         person: id.
+        what: ``FACE`` for what the vault holds, ``CONSENT_RECORD`` for all of the person.
         since: when destruction fell due.
         rule: which rule said so.
 
     """
 
     person: str
+    what: Kept
     since: datetime
     rule: DueRule
+
+
+@dataclass(frozen=True, slots=True)
+class Destroyed:
+    """What `destroy_overdue` did: people erased, items deleted, places still to be reached."""
+
+    people: int
+    items: int
+    pending: tuple[str, ...] = ()
 
 
 def make_receipt(registry: RegistryCustody, person: str) -> str:
@@ -163,40 +187,77 @@ def processing_record(registry: RegistryCustody) -> dict[str, Any]:
 
 
 def overdue(registry: RegistryCustody, at: datetime) -> tuple[Overdue, ...]:
-    """Return whose data should have been destroyed by ``at``, the longest due first."""
+    """Return what should have been destroyed by ``at``, the longest due first."""
     journal = registry._journal
     with journal.lock:
         state = journal.refresh()
         views = [state.view(code) for code in range(len(PURPOSES))]
         days = [registry._book.get(row.hash).retention_days for row in state.notices]
         size = state.size
-    found: list[tuple[int, Overdue]] = []
+    holding = _holding(registry)
+    found: list[tuple[int, Kept, Due]] = []
     for pid in range(size):
-        verdict = _due_of(pid, views, days)
-        if verdict is not None and verdict.at <= at:
-            found.append((pid, Overdue("", verdict.at, verdict.rule)))
+        held = [view for view in views if view.nid[pid] >= 0]
+        if not held:
+            continue
+        record = _record_due(pid, held)
+        if record.at <= at:
+            found.append((pid, Kept.CONSENT_RECORD, record))
+        elif pid in holding and (face := _faces_due(pid, held, days)).at <= at:
+            found.append((pid, Kept.FACE, face))
     with journal.store.read() as connection:
-        names = state.people.names(connection, [pid for pid, _ in found])
-    named = [Overdue(names[pid], entry.since, entry.rule) for pid, entry in found if pid in names]
+        names = state.people.names(connection, [pid for pid, _, _ in found])
+    named = [Overdue(names[pid], what, d.at, d.rule) for pid, what, d in found if pid in names]
     return tuple(sorted(named, key=lambda entry: (entry.since, entry.person)))
 
 
-def _due_of(pid: int, views: Sequence[View], days: Sequence[int]) -> Due | None:
-    """Return when and why a person's data falls due; None for whoever has no record.
+def destroy_overdue(registry: RegistryCustody) -> Destroyed:
+    """Destroy what is due now: faces and labels where they are due, all of a person where that is."""
+    due_now = overdue(registry, registry.now())
+    faces = [entry.person for entry in due_now if entry.what is Kept.FACE]
+    gone = [entry.person for entry in due_now if entry.what is Kept.CONSENT_RECORD]
+    vault, items = Vault(registry), 0
+    if faces:
+        items = sum(vault.delete(kind=kind, persons=faces) for kind in ItemKind)
+    if not gone:
+        return Destroyed(0, items)
+    done = registry.erase_many(gone, cause="retention")
+    return Destroyed(done.people, items + done.items, done.pending)
 
-    Each purpose falls due by itself, and data that is held for two is held until the later of them.
-    Whoever was asked and has not answered yet has ended nothing: the notice's term counts.
+
+def _holding(registry: RegistryCustody) -> set[int]:
+    """Return the rows of whom the vault holds something."""
+    with registry._journal.store.read() as connection:
+        return set(connection.execute(sa.select(schema.items.c.pid).distinct()).scalars())
+
+
+def _moments(pid: int, view: View) -> tuple[datetime, datetime | None]:
+    """Return when a person last answered for a purpose, and when that consent ended or will.
+
+    Whoever was asked and has not answered yet has ended nothing, nor has a shopper whose consent the
+    registry suspended (a restore does): they are to be asked again first.
     """
-    held = [view for view in views if view.nid[pid] >= 0]
-    if not held:
-        return None
+    at, status = from_us(int(view.at[pid])), int(view.status[pid])
+    if status in _ASKED or (status == _SUSPENDED and int(view.role[pid]) == _SHOPPER):
+        return at, None
+    return at, at if status in _ENDED else from_us(int(view.expires[pid]))
+
+
+def _record_due(pid: int, held: Sequence[View]) -> Due:
+    """Return when the record falls due: its term after the last of all consents ended."""
+    moments = [_moments(pid, view) for view in held]
+    return record_due(max(ended or at for at, ended in moments))
+
+
+def _faces_due(pid: int, held: Sequence[View], days: Sequence[int]) -> Due:
+    """Return when and why what the vault holds of a person falls due.
+
+    Each purpose falls due by itself, and a face that is held for two is held until the later of them.
+    """
     interaction = from_us(max(int(view.at[pid]) for view in held))
     found = []
     for view in held:
-        at = from_us(int(view.at[pid]))
-        status, ended = int(view.status[pid]), None
-        if status not in _ASKED:
-            ended = at if status in _ENDED else from_us(int(view.expires[pid]))
+        at, ended = _moments(pid, view)
         found.append(
             due(
                 last_interaction=interaction,

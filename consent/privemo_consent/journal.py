@@ -16,7 +16,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from . import leaves, schema
-from .errors import ClockBackwardsError, RegistryUnreadableError, TransitionRefused
+from .errors import (
+    ClockBackwardsError,
+    RegistryError,
+    RegistryUnreadableError,
+    TransitionRefused,
+    WitnessMissingError,
+)
 from .keyfolder.folder import KeyFolder
 from .log import MerkleLog
 from .people import People
@@ -56,6 +62,8 @@ class Journal:
         self.lock = threading.RLock()
         self.clock = clock
         self._seen = 0
+        #: why nothing may be permitted: the witness could not be asked whether this is an old copy
+        self.unwitnessed: WitnessMissingError | None = None
         #: how long the log of uses was when the state was last brought up to date
         self.uses_size = 0
         with store.read() as connection:
@@ -102,10 +110,34 @@ class Journal:
     def refresh(self) -> State:
         """Bring the state up to what every process has committed. The caller holds ``lock``."""
         with self.store.read() as connection:
-            self.catch_up(connection)
+            self._catch_up(connection)
         return self.state
 
     def catch_up(self, connection: sa.Connection) -> int:
+        """Bring the state up to date for a write or a decision; return the length of the log.
+
+        Args:
+            connection: holds the write lock.
+
+        Raises:
+            RegistryError: the registry was moved.
+
+        """
+        size = self._catch_up(connection)
+        self.check_here()
+        return size
+
+    def check_here(self) -> None:
+        """Refuse once the log goes on elsewhere: nobody withdraws here any more.
+
+        Raises:
+            RegistryError: the registry was moved.
+
+        """
+        if self.state.keys.moved:
+            raise RegistryError("this registry was moved: use the one it was moved to")
+
+    def _catch_up(self, connection: sa.Connection) -> int:
         """Bring the state up to what ``connection`` sees; return the length of the log."""
         if self.keys is not None:
             self.keys.refresh()  # whatever another process destroyed is dropped here too
@@ -227,7 +259,19 @@ class Journal:
         rows = self.state.people.rows(distinct)
         return {name: pid for name, pid in zip(distinct, rows, strict=True) if pid >= 0}
 
+    def check_witnessed(self) -> None:
+        """Refuse while the witness that this registry has could not be asked.
+
+        Raises:
+            WitnessMissingError: plug it in, and open the registry again.
+
+        """
+        if self.unwitnessed is not None:
+            raise self.unwitnessed
+
     def _now_for(self, drafts: Sequence[Draft]) -> int:
+        if any(draft.status.permits for draft in drafts):
+            self.check_witnessed()
         try:
             return self.now()
         except ClockBackwardsError:

@@ -225,7 +225,7 @@ class RegistryKeeping(RegistryReader):
     # -- copies ----------------------------------------------------------------------------------
 
     def backup(self, to: str | os.PathLike[str]) -> BackupMade:
-        """Write a copy to the file ``to``: see `backup.write_backup`."""
+        """Write a copy to the file ``to``: see `copies.backup.write_backup`."""
         from .copies.backup import write_backup
 
         return write_backup(self, to)

@@ -41,8 +41,9 @@ __all__ = [
 
 _SCHEMA = "privemo.log/1"
 KINDS = ("registry", "notice", "consent", "age_refusal", "key", "erasure", "exposure")
-#: What a ``key`` entry can say: of a signing key, and of an epoch of person keys.
-KEY_OPS = ("begin", "revoke", "epoch", "forget")
+#: What a ``key`` entry can say: of a signing key, of an epoch of person keys, and (``moved``) that the
+#: log goes on elsewhere under another name: the last entry of a registry that was closed.
+KEY_OPS = ("begin", "revoke", "epoch", "forget", "moved")
 #: Why a person was erased; ``restore``: a backup still held who had been erased after it was made.
 CAUSES = ("request", "retention", "controller", "restore")
 PURPOSES = tuple(Purpose)
@@ -67,7 +68,7 @@ _FIELDS: dict[str, frozenset[str]] = {
 }
 #: The first version's genesis named no key; its first key follows as an entry of its own.
 _OPTIONAL = {"registry": frozenset({"key"})}
-_VOCABULARY = {"key": {"op": KEY_OPS}, "erasure": {"cause": CAUSES}}
+_VOCABULARY: dict[str, dict[str, tuple[str, ...]]] = {"key": {"op": KEY_OPS}, "erasure": {"cause": CAUSES}}
 
 
 def subject_tag(key: bytes, record_id: str, person: str) -> str:
@@ -121,7 +122,8 @@ def key_leaf(
 
     Args:
         op: one of `KEY_OPS`.
-        key: the signing key as C2SP writes it, or ``epoch:N`` for an epoch of person keys.
+        key: the signing key as C2SP writes it; ``epoch:N`` for an epoch of person keys; with
+            ``moved`` the origin that the log had.
         ends_others: when the other signing keys stop counting; microseconds, with ``begin`` only.
         recorded: microseconds.
         simulated: of the registry.

@@ -51,7 +51,7 @@ class People:
         if self._keys is None:
             raise KeyFileError(
                 "this registry was opened without its key folder: nobody in it can be named; "
-                "give keys=..."
+                "give keys=..., or --keys DIR"
             )
         return self._keys
 

@@ -7,7 +7,7 @@ national ages below never open a door: they only say which rule refused (REQUIRE
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from types import MappingProxyType
@@ -28,8 +28,10 @@ __all__ = [
     "age_rule",
     "check_challenge_age",
     "check_validity",
+    "covers",
     "is_staff",
     "is_wrong_context",
+    "status_at",
 ]
 
 ADULT_AGE = 18
@@ -142,3 +144,21 @@ TRANSITIONS: Mapping[ConsentStatus, frozenset[ConsentStatus | None]] = MappingPr
         _S.INVALIDATED: frozenset(_S) | {None},
     }
 )
+
+
+def covers(places: Collection[str], jurisdiction: str) -> bool:
+    """Return whether a notice for ``places`` serves a jurisdiction: one for US serves US-IL."""
+    return jurisdiction in places or jurisdiction.partition("-")[0] in places
+
+
+def status_at(status: ConsentStatus | None, expires: int, at: int) -> ConsentStatus | None:
+    """Return what a record says at a moment: a live state whose term is over counts as expired.
+
+    Args:
+        status: the last one recorded; None for none.
+        expires: its end, in microseconds.
+        at: the moment, in microseconds.
+
+    """
+    over = status is not None and status.permits and expires <= at
+    return ConsentStatus.EXPIRED if over else status

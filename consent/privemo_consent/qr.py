@@ -57,6 +57,7 @@ DICTIONARY = (
 #: ISO/IEC 18004: what a code of version 40 holds at error correction L, in alphanumeric mode.
 _MAX_TEXT = 4296
 _SIGNATURE_BYTES = 64
+_SCALE = 4
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"
 _VALUE = {character: value for value, character in enumerate(_ALPHABET)}
 
@@ -105,15 +106,21 @@ def from_qr_text(text: str) -> str:
 
 
 def qr_svg(token: str | bytes) -> str:
-    """Return the code as an SVG document that can also stand inside a page.
+    """Return the code as an SVG document that can also stand inside a page, a dark one too.
+
+    Its background is white and its ``viewBox`` lets it grow and shrink with the page.
 
     Raises:
         MalformedError: see `qr_text`.
         ModuleNotFoundError: segno is missing; the message says how to install it.
     """
     out = io.BytesIO()
-    _code(token).save(out, kind="svg", scale=4, xmldecl=False)
-    return out.getvalue().decode("utf-8")
+    code = _code(token)
+    code.save(out, kind="svg", scale=_SCALE, xmldecl=False, light="#fff")
+    width, height = code.symbol_size(scale=_SCALE)
+    # segno writes a size or a viewBox, never both.
+    box = f'<svg viewBox="0 0 {width} {height}" '
+    return out.getvalue().decode("utf-8").replace("<svg ", box, 1)
 
 
 def qr_png(token: str | bytes, path: str | os.PathLike[str]) -> None:
@@ -125,7 +132,7 @@ def qr_png(token: str | bytes, path: str | os.PathLike[str]) -> None:
         FileExistsError: something stands at ``path``; nothing is overwritten.
     """
     out = io.BytesIO()
-    _code(token).save(out, kind="png", scale=4)
+    _code(token).save(out, kind="png", scale=_SCALE)
     with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
         file.write(out.getvalue())
 

@@ -155,6 +155,8 @@ class RegistryReader(RegistryHandle):
         estimated_age: float | None,
         attested_age_band: AgeBand | str | None,
     ) -> _Question:
+        if not isinstance(person, str):
+            raise MalformedError(f"person: got {type(person).__name__}, want a text")
         moment = None if at is None else to_us(at)
         ages = None if estimated_age is None else [estimated_age]
         bands = None if attested_age_band is None else [str(attested_age_band)]
@@ -163,16 +165,21 @@ class RegistryReader(RegistryHandle):
     def _answer(self, question: _Question, context: Context, challenge_age: float) -> Decision:
         """Decide on the state as it is. The caller holds the lock and has brought it up to date."""
         snapshot = self._present(question.purpose)
-        moment = self._journal.now() if question.at is None else question.at
-        verdicts = snapshot.decide_many(
-            [question.person],
-            context,
-            at=from_us(moment),
-            estimated_age=question.ages,
-            attested_age_band=question.bands,
-            challenge_age=challenge_age,
-        )
-        reason = REASONS[int(verdicts.codes[0])]
+        now = self._journal.now()
+        moment = now if question.at is None else question.at
+        for at in dict.fromkeys((moment, max(moment, now))):
+            # Of a moment in the past as well as of now: a date is no way round an end.
+            verdicts = snapshot.decide_many(
+                [question.person],
+                context,
+                at=from_us(at),
+                estimated_age=question.ages,
+                attested_age_band=question.bands,
+                challenge_age=challenge_age,
+            )
+            reason = REASONS[int(verdicts.codes[0])]
+            if reason is not Reason.PERMITTED:
+                break
         return Decision(
             permit=reason is Reason.PERMITTED,
             reason=reason,
@@ -213,6 +220,8 @@ class RegistryReader(RegistryHandle):
 
     def _present(self, purpose: Purpose) -> Snapshot:
         """Return the snapshot of the state as it is in memory. The caller holds the lock."""
+        self._journal.check_witnessed()
+        self._journal.check_here()
         state, found = self._journal.state, self._snapshots.get(purpose)
         if found is None or found.log_seq != state.seq or found.people is not state.people:
             found = self._snapshots[purpose] = self._make_snapshot(purpose, state)
@@ -270,10 +279,10 @@ class RegistryReader(RegistryHandle):
         return self.log_seq != seq
 
     def withdrawn_since(self, seq: int, purpose: Purpose | None = None) -> tuple[str, ...]:
-        """Return the persons some consent of whom ended after the first ``seq`` events.
+        """Return the persons who said no, or whose consent was ended, after the first ``seq`` events.
 
-        Ended by withdrawal, refusal, revocation or invalidation; in the order of the log. Terms
-        that merely ran out leave no event: decisions see to those.
+        By withdrawal, refusal, revocation or invalidation; in the order of the log. Terms that merely
+        ran out leave no event: decisions see to those.
         """
         table = schema.events
         query = (

@@ -1,8 +1,8 @@
 """Frozen records after ISO/IEC TS 27560: parties, notices, events, decisions, uses.
 
-Field names follow the W3C Data Privacy Vocabulary's guide to 27560. Every record carries its
-``schema_version``; none can be built with an empty mandatory field (27560 6.3.4 to 6.3.7). Whether
-a notice tells all that must be told is `notices.check_notice`'s question.
+Field names follow the W3C Data Privacy Vocabulary's guide to 27560. What is stored or exported carries
+its ``schema_version``; nothing can be built with an empty mandatory field (27560 6.3.4 to 6.3.7).
+Whether a notice tells all that must be told is `notices.check_notice`'s question.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ class ConsentEvent(_Record):
 
     schema_version: Literal["privemo.consent-event/1"] = "privemo.consent-event/1"
     record_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
-    person: str
+    person: Annotated[str, Field(repr=False)]
     seq: int
     purpose: Purpose
     status: ConsentStatus
@@ -269,7 +269,7 @@ class Decision(_Record):
 
     permit: bool
     reason: Reason
-    person: str
+    person: Annotated[str, Field(repr=False)]
     purpose: Purpose
     at: AwareDatetime
     #: how much of the log the answer saw; -1 when the log could not be read

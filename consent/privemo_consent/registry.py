@@ -14,10 +14,12 @@ from datetime import datetime, timedelta
 from . import leaves
 from .bulk import BulkOutcome, Intake, check_person
 from .custody import RegistryCustody
+from .erasing import erase
 from .errors import (
     MinorRefused,
     NoticeRefused,
     StaffRefused,
+    TransitionRefused,
     UnknownAgeRefused,
     UnknownPersonError,
 )
@@ -46,7 +48,9 @@ class Bulk:
 
 
 class ConsentRegistry(RegistryCustody, RegistryKeeping):
-    """One registry file. Safe for threads and for several processes on one file.
+    """One registry: a file, or a schema of a PostgreSQL database.
+
+    Safe for threads, and for several processes at once.
 
     Open it once per process; it is a context manager. After a fork the child goes on with
     connections of its own.
@@ -122,6 +126,7 @@ class ConsentRegistry(RegistryCustody, RegistryKeeping):
             intake = self._intake()
             reason = intake.grant(row)
             written = self._write(intake)
+            self._forget_minors(intake)
         _raise_refusal(reason)
         return written
 
@@ -166,12 +171,16 @@ class ConsentRegistry(RegistryCustody, RegistryKeeping):
             state, pid = self._journal.state, self._pid(person)
             if leaves.ROLES[state.role(pid)] is not Role.SHOPPER:
                 raise StaffRefused("staff and students are never read (EU AI Act 5(1)(f))")
-            for purpose in self._recorded(pid, purposes, _ONCE_GIVEN):
-                old = state.last(pid, PURPOSES.index(purpose))[2]
+            asked = self._recorded(pid, purposes, _ONCE_GIVEN)
+            if not asked:
+                raise TransitionRefused("nothing was given that could be renewed: use grant")
+            for purpose in asked:
+                _, _, old, seq = state.last(pid, PURPOSES.index(purpose))
                 shown = state.notices[old].hash if notice is None and old >= 0 else notice
                 if shown is None:
                     raise NoticeRefused(f"{purpose.value} was never given: use grant")
-                nid = intake.notice(shown, (purpose,))
+                place = None if seq < 0 else str(leaves.parse(self.leaf(seq))["jurisdiction"])
+                nid = intake.notice(shown, (purpose,), place)
                 intake.write(
                     person, (purpose,), ConsentStatus.RENEWED, nid=nid, at=at, valid_for=valid_for
                 )
@@ -212,6 +221,7 @@ class ConsentRegistry(RegistryCustody, RegistryKeeping):
                     entity="registry",
                 )
             written = self._write(intake)
+            self._forget_minors(intake)
         _raise_refusal(reason)
         return written
 
@@ -285,6 +295,7 @@ class ConsentRegistry(RegistryCustody, RegistryKeeping):
                     at=at,
                 )
             written = self._write(intake)
+            self._forget_minors(intake)
         _raise_refusal(reason)
         return written
 
@@ -383,6 +394,15 @@ class ConsentRegistry(RegistryCustody, RegistryKeeping):
             yield bulk
             rows = self._journal.append(bulk.intake.drafts, bulk.intake.refusals)
             bulk.written = sum(row["pid"] is not None for row in rows)
+            self._forget_minors(bulk.intake)
+
+    def _forget_minors(self, intake: Intake) -> None:
+        """Erase whoever had a record as an adult and turns out a minor: a count is what is kept."""
+        known = [
+            person for person in intake.minors if self._journal.state.people.pid(person) is not None
+        ]
+        if known:
+            erase(self._journal, known, cause="controller")
 
     def _write(self, intake: Intake) -> tuple[ConsentEvent, ...]:
         rows = self._journal.append(intake.drafts, intake.refusals)

@@ -24,6 +24,7 @@ __all__ = [
     "Term",
     "check_schedule",
     "due",
+    "record_due",
 ]
 
 #: Six months as whole days: AI Act 19(1), 26(6).
@@ -145,7 +146,7 @@ def check_schedule(schedule: Mapping[Kept, Term]) -> None:
 
 
 class DueRule(StrEnum):
-    """Why a person's faces must be destroyed."""
+    """Why a person's faces, or the record of their consent, must be destroyed."""
 
     #: every consent has ended: nothing is left to use them for (BIPA 15(a); GDPR 5(1)(e))
     PURPOSE_SATISFIED = "purpose_satisfied"
@@ -153,6 +154,8 @@ class DueRule(StrEnum):
     NOTICE_TERM = "notice_term"
     #: three years without the person (BIPA 15(a))
     LAST_INTERACTION = "last_interaction"
+    #: the term of the record that shows the consent is over too (GDPR 7(1), 5(1)(e))
+    RECORD_TERM = "record_term"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,3 +212,16 @@ def _three_years_after(moment: datetime) -> datetime:
         return moment.replace(year=moment.year + _INTERACTION_YEARS)
     except ValueError:  # 29 February
         return moment.replace(year=moment.year + _INTERACTION_YEARS, day=28)
+
+
+def record_due(ended: datetime) -> Due:
+    """Return when the record of a consent falls due: `SCHEDULE`'s term after the consent ended.
+
+    Args:
+        ended: when the last of all consents ended; of someone who was only asked, the last answer.
+
+    """
+    return Due(ended + timedelta(days=SCHEDULE[Kept.CONSENT_RECORD].days), DueRule.RECORD_TERM)
+
+
+check_schedule(SCHEDULE)  # a schedule that does not hold must not be imported

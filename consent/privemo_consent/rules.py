@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import MalformedError
-from .policy import is_wrong_context
+from .policy import covers, is_wrong_context
 from .records import Context
 from .state import NO_STATUS, View
 from .terms import AgeBand, ConsentStatus, Purpose, Reason, Role
@@ -102,7 +102,7 @@ def reason_codes(
     people = len(view.status)
     known = (pids >= 0) & (pids < people)
     if people:
-        _from_records(codes, view, np.where(known, pids, 0), at=at, production=production)
+        _from_records(codes, view, np.where(known, pids, 0), context, at=at, production=production)
     codes[~known] = CODE[Reason.NO_RECORD]
     # EU AI Act 50(3): people are told of the system no later than its first reading.
     if purpose is Purpose.PERSONALISATION and at < view.announced:
@@ -122,6 +122,7 @@ def _from_records(
     codes: npt.NDArray[np.uint8],
     view: View,
     rows: npt.NDArray[np.int64],
+    context: Context,
     *,
     at: int,
     production: bool,
@@ -141,6 +142,9 @@ def _from_records(
     codes[status == NO_STATUS] = CODE[Reason.WRONG_PURPOSE]
     # ISO/IEC 29184 5.5: a changed notice needs renewal.
     codes[live & view.superseded[view.nid[rows]]] = CODE[Reason.NOTICE_CHANGED]
+    # 27560 6.3.4: a notice is for the jurisdictions it names, and the consent to it with it.
+    here = np.array([covers(names, context.jurisdiction) for names in view.places] + [False])
+    codes[live & ~here[view.nid[rows]]] = CODE[Reason.WRONG_CONTEXT]
     # Promise 1: simulated consent never opens a production door.
     if production:
         codes[given & view.simulated[rows]] = CODE[Reason.SIMULATED_IN_PRODUCTION]

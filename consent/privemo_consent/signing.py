@@ -8,16 +8,17 @@ and ends; private halves come from the key folder.
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from .checkpoint import Checkpoint, open_checkpoint, sign_checkpoint, uses_origin
+from .checkpoint import Checkpoint, open_checkpoint, sign_checkpoint, uses_line, uses_origin
 from .errors import ConsentError, KeyFileError, TamperedError
 from .keyfolder.folder import KeyFolder
 from .keys import KeyRing, SigningKey
 from .log import MerkleLog
-from .schema import EVENTS_LOG, checkpoints
+from .schema import EVENTS_LOG, USES_LOG, checkpoints, uses
 from .times import from_us
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class Signer:
 
     def __init__(self, keys: KeyFolder | None) -> None:
         self._keys = keys
-        self._signed = False
+        #: whether this thread signed since it last told the witness
+        self._mine = threading.local()
         #: the last head signed or checked by this process, by log
         self._last: dict[int, Checkpoint] = {}
 
@@ -62,12 +64,14 @@ class Signer:
 
         """
         if self._keys is None:
-            raise KeyFileError("this registry was opened without its key folder: give keys=...")
+            raise KeyFileError(
+                "this registry was opened without its key folder: give keys=..., or --keys DIR"
+            )
         valid = state.ring.valid(from_us(now))
-        held = [key for key in valid if key.key_id in self._keys.signers]
+        held = [key for key in valid if self._keys.holds(key)]
         if not held:
             self._keys.refresh()
-            held = [key for key in valid if key.key_id in self._keys.signers]
+            held = [key for key in valid if self._keys.holds(key)]
         if not held:
             raise KeyFileError(
                 f"{self._keys.path} holds no key that may sign for this registry: "
@@ -101,7 +105,7 @@ class Signer:
         if log.number != EVENTS_LOG:
             origin = uses_origin(origin)
         previous = self._previous(connection, log.number, key_state, origin)
-        head = Checkpoint(origin, size, log.root(connection, size))
+        head = Checkpoint(origin, size, log.root(connection, size), self._beside(connection, log))
         proof: list[bytes] = []
         if previous is not None:
             if previous.size == size and previous.root != head.root:
@@ -123,8 +127,15 @@ class Signer:
         if previous is not None and previous.size // KEPT_EVERY == size // KEPT_EVERY:
             _let_go(connection, log.number, previous.size)
         self._last[log.number] = head
-        self._signed = True
+        self._mine.signed = True
         return note
+
+    @staticmethod
+    def _beside(connection: sa.Connection, log: MerkleLog) -> tuple[str, ...]:
+        """Return what a head of events says of the log of uses: its head cannot be left out then."""
+        other = MerkleLog(USES_LOG, uses)
+        size = other.size(connection) if log.number == EVENTS_LOG else 0
+        return (uses_line(size, other.root(connection, size)),) if size else ()
 
     def _previous(
         self, connection: sa.Connection, log: int, state: KeyState, origin: str
@@ -149,16 +160,32 @@ class Signer:
         return checkpoint
 
     def publish(self, journal: Journal) -> None:
-        """Copy what was signed to the witness, if there is one; a withdrawal never waits for it."""
-        if not self._signed or self._keys is None or self._keys.witness is None:
+        """Copy what was signed to the witness, if there is one; a withdrawal never waits for it.
+
+        Called after the commit, in its thread, and before the change is acknowledged. That the
+        witness lacks it is remembered durably: a restore would take its word for the log's end.
+
+        Raises:
+            KeyFileError, RegistryFullError, RegistryBusyError: neither the witness could be told nor
+                the key folder written. The change is in the log, and is not acknowledged.
+
+        """
+        # By thread: another one may sign, and not have committed yet, while this one tells.
+        signed, self._mine.signed = getattr(self._mine, "signed", False), False
+        if not signed or self._keys is None or self._keys.witness is None:
             return
         from .witnessing import tell_witness
 
-        self._signed = False
+        self._keys.refresh()
+        missed = self._keys.witness_behind  # before the heads are read that the witness is told
         try:
             tell_witness(journal, self._keys.witness)
         except (ConsentError, OSError) as error:
             _LOGGER.warning("the witness was not told: %s", error)
+            self._keys.miss_witness()
+            return
+        if missed is not None:
+            self._keys.catch_up_witness(missed)
 
 
 def _let_go(connection: sa.Connection, log: int, size: int) -> None:
@@ -181,8 +208,7 @@ def check_belongs(keys: KeyFolder, ring: KeyRing) -> None:
         KeyFileError: the log is another registry's, or forged from nothing.
 
     """
-    held = {*keys.signers, *keys.dropped}
-    if not any(period.key.key_id in held for period in ring.periods):
+    if not any(keys.ever_held(period.key) for period in ring.periods):
         raise KeyFileError(
             f"{keys.path} never held a signing key of this log: give the registry's own keys"
         )
@@ -191,7 +217,7 @@ def check_belongs(keys: KeyFolder, ring: KeyRing) -> None:
 def drop_revoked(keys: KeyFolder, ring: KeyRing) -> None:
     """Let go of private keys that the log says were revoked: a crash may have come in between."""
     for period in ring.periods:
-        if period.revoked is not None and period.key.key_id in keys.signers:
+        if period.revoked is not None and keys.holds(period.key):
             keys.drop_signer(period.key.key_id)
 
 

@@ -46,6 +46,15 @@ class Verdicts:
         """Shape (n,): the reasons as text."""
         return np.array([reason.value for reason in REASONS])[self.codes]
 
+    def both(self, other: Verdicts) -> Verdicts:
+        """Return these verdicts, with the other's refusals where these permit."""
+        return Verdicts(
+            codes=np.where(self.permit, other.codes, self.codes),
+            person_codes=np.where(
+                self.person_codes == CODE[Reason.PERMITTED], other.person_codes, self.person_codes
+            ),
+        )
+
     def faces_by_reason(self) -> dict[Reason, int]:
         """Return how many faces have each reason that occurs."""
         return _tally(self.codes)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from . import leaves
+from .canonical import parse_canonical
 from .errors import MalformedError, TamperedError
 from .keys import KeyPeriod, KeyRing, VerifyingKey
 from .leaves import KINDS, PURPOSES
@@ -47,6 +48,8 @@ class NoticeRow(NamedTuple):
     hash: str
     notice_id: str
     version: int
+    #: the jurisdictions it is written for
+    places: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,8 @@ class View:
     superseded: npt.NDArray[np.bool_]
     #: microseconds: when people were first told that expressions are read here
     announced: int
+    #: by nid: the jurisdictions that the notice is written for
+    places: tuple[frozenset[str], ...]
 
 
 class _Column:
@@ -119,12 +124,15 @@ class KeyState:
         self.epoch = 1
         #: whose name new checkpoints carry
         self.origin = ""
+        #: the log was closed, and goes on elsewhere under another name
+        self.moved = False
 
     def apply(self, leaf: Mapping[str, Any]) -> None:
         """Take in the genesis entry or an entry of kind ``key``.
 
         Raises:
-            MalformedError: it names no key, or revokes one that was never begun.
+            MalformedError: it names no key, revokes one that was never begun, or follows the
+                closing of the log without another name.
 
         """
         at = from_us(parse_iso(leaf["recorded_at"]))
@@ -133,7 +141,13 @@ class KeyState:
                 self._begin(VerifyingKey.parse(leaf["key"]), at, timedelta(0))
             return
         op, key = leaf["op"], leaf["key"]
-        if op in ("epoch", "forget"):
+        if self.moved and op != "begin":
+            raise MalformedError("the log was moved: it goes on under another name")
+        if op == "moved":
+            if key != self.origin:
+                raise MalformedError(f"another log than this one was moved, which is {self.origin}")
+            self.moved = True
+        elif op in ("epoch", "forget"):
             match = _EPOCH.fullmatch(key)
             if match is None:
                 raise MalformedError(f"got {key[:30]!r}, want epoch:N")
@@ -150,11 +164,15 @@ class KeyState:
         """Return what the log says of keys after these leaves, and the moment; self stays."""
         later = KeyState()
         later.ring, later.epoch, later.origin = self.ring, self.epoch, self.origin
+        later.moved = self.moved
         for leaf in changes:
             later.apply(leaves.parse(leaf))
         return later, now
 
     def _begin(self, key: VerifyingKey, at: Any, overlap: timedelta) -> None:
+        if self.moved and key.name == self.origin:
+            raise MalformedError("the log was moved: it goes on under another name")
+        self.moved = False
         if not self.ring.periods:
             self.ring = KeyRing([KeyPeriod(key=key, begins=at)])
         else:
@@ -246,6 +264,7 @@ class State:
             role=self._role.view(self.size),  # type: ignore[arg-type]
             superseded=superseded,
             announced=self.announced,
+            places=tuple(row.places for row in self.notices),
         )
 
     def last(self, pid: int, purpose: int) -> tuple[int, int, int, int]:
@@ -301,14 +320,16 @@ class State:
             column.reserve(self.size)
 
     def _read_notices(self, connection: sa.Connection) -> None:
-        query = (
-            sa.select(notices.c.nid, notices.c.hash, notices.c.notice_id, notices.c.version)
-            .where(notices.c.nid >= len(self.notices))
-            .order_by(notices.c.nid)
-        )
+        query = sa.select(notices).where(notices.c.nid >= len(self.notices)).order_by(notices.c.nid)
         rows = connection.execute(query).all()
-        for nid, digest, notice_id, version in rows:
-            self.notices.append(NoticeRow(digest, notice_id, version))
+        for nid, digest, notice_id, version, body in rows:
+            try:
+                places = frozenset(parse_canonical(bytes(body))["jurisdictions"])
+            except (MalformedError, KeyError, TypeError) as error:
+                raise TamperedError(
+                    f"notice {nid}", "its text is not the one registered"
+                ) from error
+            self.notices.append(NoticeRow(digest, notice_id, version, places))
             self.notice_rows[digest] = nid
         if not rows:
             return

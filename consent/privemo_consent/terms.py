@@ -1,6 +1,6 @@
 """The closed vocabularies of consent: purposes, states, age bands, roles, settings, reasons.
 
-Each enumeration's order is its code in the database (``codes``): append, never reorder.
+Each enumeration's order is its code in the database: append, never reorder.
 """
 
 from __future__ import annotations
@@ -108,7 +108,8 @@ class Reason(StrEnum):
     SUSPECTED_MINOR = "suspected_minor"
     #: an employee or student (EU AI Act 5(1)(f))
     STAFF = "staff"
-    #: a workplace or a place of education (EU AI Act 5(1)(f))
+    #: a workplace or a place of education (EU AI Act 5(1)(f)); or a jurisdiction that the notice
+    #: the person agreed to is not written for
     WRONG_CONTEXT = "wrong_context"
     #: consent was given to an older notice (ISO/IEC 29184 5.5)
     NOTICE_CHANGED = "notice_changed"

@@ -17,7 +17,7 @@ from .errors import (
     UnknownPersonError,
 )
 from .leaves import KINDS, PURPOSES, ROLES, STATUSES
-from .policy import TRANSITIONS, AgeRule
+from .policy import TRANSITIONS, AgeRule, status_at
 from .sealing import seal_person
 from .state import NO_STATUS, State
 from .terms import ConsentStatus, Purpose, Role
@@ -276,9 +276,7 @@ def _target(draft: Draft, last: _Last, at: int) -> ConsentStatus | None:
         TransitionRefused: `policy.TRANSITIONS` does not allow it.
 
     """
-    now = last.status
-    if now is not None and now.permits and last.expires <= at:
-        now = ConsentStatus.EXPIRED
+    now = status_at(last.status, last.expires, at)
     wanted = draft.status
     live = now is not None and now.permits
     if wanted is ConsentStatus.REFUSED and live:
@@ -287,7 +285,9 @@ def _target(draft: Draft, last: _Last, at: int) -> ConsentStatus | None:
         return None  # nothing permits as it is; two racing withdrawals write one event
     if now not in TRANSITIONS.get(wanted, frozenset()):
         state = "no record" if now is None else now.value
-        remedy = "; use renew" if live and wanted is ConsentStatus.GIVEN else ""
+        remedy = {ConsentStatus.GIVEN: "; use renew"}.get(wanted, "") if live else ""
+        if wanted is ConsentStatus.RENEWED:
+            remedy = "; use grant"
         raise TransitionRefused(
             f"{draft.purpose.value}: from {state} to {wanted.value} is no step a record can take"
             + remedy

@@ -25,7 +25,7 @@ from .log import MerkleLog
 from .sealing import seal_person
 from .signing import Signer
 from .state import KeyState
-from .storage import BUSY_TIMEOUT_MS, insert_rows, pairs
+from .storage import BUSY_TIMEOUT_MS, insert_rows, pairs, shown
 from .storage.upgrade import migrate
 from .times import Clock, to_us, utcnow
 from .transaction import plain_row
@@ -70,7 +70,7 @@ def upgrade_registry(
         ).scalar()
         meta: dict[str, str] = pairs(connection.execute(sa.select(schema.meta)))
         if {"mode", "registry_id"} - meta.keys() or not isinstance(secret, bytes):
-            raise RegistryUnreadableError(f"{where} is a registry that was never finished")
+            raise RegistryUnreadableError(f"{shown(where)} is a registry that was never finished")
         registry_id, folder = meta["registry_id"], _folder(where, keys, root, secret)
         gone = _seal_everyone(connection, folder, registry_id, secret)
         simulated = meta["mode"] != "production"

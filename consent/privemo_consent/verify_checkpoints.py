@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from .checkpoint import Checkpoint, open_checkpoint, uses_origin
+from .checkpoint import Checkpoint, open_checkpoint, uses_of, uses_origin
 from .errors import ConsentError, TamperedError
 from .log import MerkleLog
 from .note import split_note
@@ -28,6 +28,8 @@ def check_checkpoints(connection: sa.Connection, logs: Iterable[MerkleLog], keys
 
     """
     covered = 0
+    logs = tuple(logs)
+    uses_log = next(log for log in logs if log.number != EVENTS_LOG)
     for log in logs:
         size = log.size(connection)
         last = 0
@@ -45,6 +47,7 @@ def check_checkpoints(connection: sa.Connection, logs: Iterable[MerkleLog], keys
                 if head.root != log.root(connection, head.size):
                     raise TamperedError(entry, "is over another tree than the one that stands here")
                 last = head.size
+                _check_beside(entry, head, uses_log, connection)
         if log.number == EVENTS_LOG:
             covered = last
             if last != size:
@@ -52,6 +55,21 @@ def check_checkpoints(connection: sa.Connection, logs: Iterable[MerkleLog], keys
                     f"event {last}", "no signed head covers it: it was added past the registry"
                 )
     return covered
+
+
+def _check_beside(
+    entry: str, head: Checkpoint, uses_log: MerkleLog, connection: sa.Connection
+) -> None:
+    """Hold the log of uses against what a head of events says of it."""
+    said = uses_of(head)
+    if said is None:
+        return
+    size, root = said
+    have = uses_log.size(connection)
+    if size > have:
+        raise TamperedError(f"use {have}", f"missing: {entry} vouches for {size} uses")
+    if uses_log.root(connection, size) != root:
+        raise TamperedError(entry, f"the first {size} uses are not those it vouches for")
 
 
 def _opened(entry: str, note: str, keys: KeyState, log: int) -> Checkpoint:

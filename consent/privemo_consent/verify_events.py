@@ -14,7 +14,7 @@ from . import leaves, merkle, schema
 from .canonical import sha256_hex
 from .errors import ErasedKeyError, KeyFileError, TamperedError
 from .journal import Journal
-from .policy import TRANSITIONS
+from .policy import TRANSITIONS, status_at
 from .sealing import PersonSecrets, handle_of, open_person
 from .state import KeyState
 from .storage import pairs
@@ -156,11 +156,9 @@ class EventsCheck:
         folder = self._journal.keys
         if folder is None:
             return
-        held = {str(folder.signer(key_id).verifying) for key_id in folder.signers}
-        dropped = folder._now.record.dropped
         for period in self.keys.ring.periods:
             key = period.key
-            if key.name != self.keys.origin or str(key) in held or key.key_id.hex() in dropped:
+            if key.name != self.keys.origin or folder.ever_held(key):
                 continue
             raise TamperedError(
                 self._begun.get(str(key), "event 0"),
@@ -222,7 +220,7 @@ class EventsCheck:
         said = match.groupdict()
         ends = said["expires"]
         status = ConsentStatus(said["status"])
-        return (
+        sound = (
             coded == [_CODES[said["purpose"]], _CODES[status], _CODES[said["role"]]]
             and at == _microseconds(said["at"])
             and recorded == _microseconds(said["recorded_at"])
@@ -233,8 +231,12 @@ class EventsCheck:
             and nid in self._announced
             and self._notices[nid][0] == said["notice"]
             and self._is_about(pid, said)
-            and self._goes_on(row, status)
+            and self._goes_on((pid, coded[0]), at, expires, status)
         )
+        if sound:
+            self._recorded = recorded
+            self._seen.add(pid)
+        return sound
 
     def _is_about(self, pid: int, said: Leaf) -> bool:
         if not 0 <= pid < len(self.people) or pid in self._erased:
@@ -246,17 +248,15 @@ class EventsCheck:
                 return False
         return True
 
-    def _goes_on(self, row: Any, status: ConsentStatus) -> bool:
-        """Return whether the record may go to ``status``, and if so take it there."""
-        key = (row.pid, row.purpose)
-        last, expires = self._last.get(key, (None, 0))
-        if last is not None and last.permits and expires <= row.at:
-            last = ConsentStatus.EXPIRED
-        if last not in TRANSITIONS[status] or status.permits is not (row.expires is not None):
+    def _goes_on(
+        self, key: tuple[int, int], at: int, expires: int | None, status: ConsentStatus
+    ) -> bool:
+        """Return whether a person's record for a purpose may go to ``status``; if so take it there."""
+        last, until = self._last.get(key, (None, 0))
+        before = status_at(last, until, at)
+        if before not in TRANSITIONS[status] or status.permits is not (expires is not None):
             return False
-        self._last[key] = (status, row.expires or 0)
-        self._recorded = row.recorded
-        self._seen.add(row.pid)
+        self._last[key] = (status, expires or 0)
         return True
 
     def _check_row(self, entry: str, row: Any) -> None:
@@ -323,16 +323,15 @@ class EventsCheck:
 
     def _check_transition(self, entry: str, row: Any, status: ConsentStatus) -> None:
         key = (row["pid"], row["purpose"])
-        last, expires = self._last.get(key, (None, 0))
-        if last is not None and last.permits and expires <= row["at"]:
-            last = ConsentStatus.EXPIRED
-        if last not in TRANSITIONS[status]:
-            raise TamperedError(entry, f"no record goes from {last} to {status}")
+        if self._goes_on(key, row["at"], row["expires"], status):
+            return
         if status.permits is not (row["expires"] is not None):
             raise TamperedError(
                 entry, "a term belongs to the states that permit, and to them alone"
             )
-        self._last[key] = (status, row["expires"] or 0)
+        last, expires = self._last.get(key, (None, 0))
+        before = status_at(last, expires, row["at"])
+        raise TamperedError(entry, f"no record goes from {before} to {status}")
 
     def _check_meta(self, value: Leaf) -> None:
         meta: dict[str, str] = pairs(self._connection.execute(sa.select(schema.meta)))

@@ -111,7 +111,6 @@ def _renamed(journal: Journal) -> dict[str, int]:
     whoever writes into the database alone cannot.
     """
     keys = journal.keys_needed()
-    held = {str(keys.signer(key_id).verifying) for key_id in keys.signers}
     query = sa.select(events.c.seq, events.c.leaf).where(
         events.c.kind.in_([KINDS.index("registry"), KINDS.index("key")])
     )
@@ -121,8 +120,7 @@ def _renamed(journal: Journal) -> dict[str, int]:
             before = said.origin
             said.apply(parse(bytes(leaf)))
             if before and said.origin != before:
-                key = said.ring.periods[-1].key
-                if str(key) not in held and key.key_id not in keys.dropped:
+                if not keys.ever_held(said.ring.periods[-1].key):
                     return {}
                 found[before] = int(seq)
     return found

@@ -26,12 +26,14 @@ from numpy.typing import NDArray
 from privemo.bench import Figure
 from privemo_consent import (
     AgeBand,
+    ConsentGate,
     ConsentRegistry,
     Context,
     Grant,
     Notice,
     Party,
     Purpose,
+    SealedFaces,
 )
 from privemo_consent.notices.simulated import simulated_notice
 
@@ -58,7 +60,7 @@ def figures(
     Args:
         sizes: numbers of people, rising.
         backends: which.
-        samples: operations of each kind that are timed one by one; a tenth of it for durable ones.
+        samples: operations of each kind that are timed one by one; a fifth of it for durable ones.
     """
     folder = Path(tempfile.mkdtemp(prefix="privemo-bench-"))
     try:
@@ -150,6 +152,10 @@ class _Bench:
             rate = self._people / seconds
             met = rate >= goal[1] if goals else None
             yield self._figure(f"bulk_decision_{what}", rate, "faces/s", goal[0], met)
+        sealed = SealedFaces(names, names, len, estimated_age=np.full(len(names), 40.0))
+        gate = ConsentGate(self._registry)
+        seconds = _seconds(partial(gate.admit, sealed, Purpose.TRAINING, _SHOP))
+        yield self._figure("gate_admits", self._people / seconds, "faces/s, ages estimated")
 
     def _single(self, flush: float, goals: bool) -> Iterator[Figure]:
         registry, many = self._registry, self._samples
@@ -168,7 +174,14 @@ class _Bench:
         yield from self._timed(
             "grant",
             [
-                partial(registry.grant_many, [_grant(f"late-{i}", self._notice.hash)])
+                partial(
+                    registry.grant,
+                    f"late-{i}",
+                    [Purpose.TRAINING],
+                    age_band=AgeBand.FROM_25,
+                    jurisdiction="IE",
+                    notice=self._notice.hash,
+                )
                 for i in range(max(many // 5, 20))
             ],
             25.0,

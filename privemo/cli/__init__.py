@@ -15,7 +15,7 @@ from click import ClickException
 from click.exceptions import Abort, Exit
 
 from privemo.cli import copies, inspect, keys, log, make, notice, train
-from privemo.cli.common import complain
+from privemo.cli.common import complain, no_passwords
 from privemo.errors import PrivemoError, RunInterrupted
 from privemo.machine import quiet_environment
 from privemo_consent import ConsentError
@@ -49,8 +49,8 @@ _EXTRAS = {
     "flwr": "train",
     "opacus": "train",
     "embreex": "synth",
-    "joserfc": "receipts",
-    "segno": "receipts",
+    "keyring": "keyring",
+    "psycopg": "postgres",
     "py3langid": "notices",
 }
 
@@ -63,6 +63,7 @@ def main() -> None:
     except Exit as done:
         code = done.exit_code
     except ClickException as usage:
+        usage.message = no_passwords(usage.message)
         usage.show()
         code = 2
     except (Abort, KeyboardInterrupt):
@@ -85,7 +86,9 @@ def _sentence(error: Exception) -> str | None:
     if type(error).__module__.partition(".")[0] == "privemo_audits":
         return str(error)
     if isinstance(error, ModuleNotFoundError):
-        extra = _EXTRAS.get(str(error.name), "all")
+        extra = _EXTRAS.get(str(error.name))
+        if extra is None:
+            return f"{error}; pip install {error.name} brings it."
         return f"{error.name} is not installed: pip install 'privemo[{extra}]'"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
         where = f" at {error.filename}" if error.filename else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from privemo.errors import SettingsError
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "complain",
+    "counted",
+    "fact_lines",
+    "no_passwords",
     "out",
     "print_json",
     "print_lines",
@@ -32,20 +37,53 @@ __all__ = [
     "write_new",
 ]
 
-out = Console(highlight=False)
+out = Console(highlight=False, emoji=False)
 """Results: standard output."""
 
-_err = Console(stderr=True, highlight=False)
+_err = Console(stderr=True, highlight=False, emoji=False)
+
+_LOGIN = re.compile(r"(\w:/{0,2})[^\s/:@]*:\S*@")
+_SECRET = re.compile(r"(password=)[^\s&']+", re.IGNORECASE)
 
 
 def complain(sentence: str) -> None:
     """One sentence on standard error."""
-    _err.print(f"[bold red]privemo:[/] {_plain(sentence)}", soft_wrap=True)
+    told = Text.assemble(("privemo:", "bold red"), " ", no_passwords(sentence))
+    _err.print(told, soft_wrap=True)
 
 
 def say(sentence: str) -> None:
     """A remark on standard error, so that standard output stays machine-readable."""
-    _err.print(_plain(sentence), soft_wrap=True)
+    _err.print(Text(no_passwords(sentence)), soft_wrap=True)
+
+
+def no_passwords(text: str) -> str:
+    """Text without the logins of URLs: a parser quotes what it did not understand."""
+    return _SECRET.sub(r"\1...", _LOGIN.sub(r"\1...@", text))
+
+
+def counted(count: int, what: str) -> str:
+    """A number and its noun: "1 person", "2,000 people"."""
+    one, _, rest = what.partition(" ")
+    if count != 1:
+        one = "people" if one == "person" else f"{one}s"
+    return f"{count:,} {one} {rest}".rstrip()
+
+
+def fact_lines(facts: dict[str, Any]) -> list[str]:
+    """One line for each fact; for each of several, one of their own."""
+    found = []
+    for name, value in facts.items():
+        label = name.replace("_", " ")
+        several = value if isinstance(value, list | tuple) else [value]
+        found += [f"{label}: {_in_words(one)}" for one in several] or [f"{label}: none"]
+    return found
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
 
 
 def print_json(content: Any) -> None:
@@ -139,8 +177,3 @@ def progress() -> Iterator[Progress]:
         console=_err,
     ) as bar:
         yield bar
-
-
-def _plain(text: str) -> str:
-    """Text whose brackets are not markup."""
-    return text.replace("[", r"\[")

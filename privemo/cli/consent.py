@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from privemo.cli.common import sure
+from privemo.cli.common import counted, say, sure
 from privemo.cli.opening import Place, at_registry
-from privemo.cli.people import PeopleOption, PersonOption, moment, people_of, person_of
+from privemo.cli.people import (
+    PeopleOption,
+    PersonOption,
+    lines_named,
+    moment,
+    people_of,
+    person_of,
+)
 from privemo.errors import SettingsError
 from privemo_consent.terms import AgeBand, Purpose, Role, Setting
 
@@ -37,10 +44,13 @@ DaysOption = Annotated[int, typer.Option(help="The term of the consent.")]
 
 
 def _valid(days: int) -> timedelta:
-    try:
-        return timedelta(days=days)
-    except OverflowError:
-        raise SettingsError("--valid-days: want at most three years") from None
+    from privemo_consent.policy import MAX_VALIDITY
+
+    if not 0 < days <= MAX_VALIDITY.days:
+        raise SettingsError(
+            f"--valid-days {days}: want 1 to {MAX_VALIDITY.days} days, for an endless consent is none"
+        )
+    return timedelta(days=days)
 
 
 def _written(place: Place, registry: ConsentRegistry, events: Sequence[ConsentEvent]) -> None:
@@ -169,8 +179,12 @@ def withdraw(
             return
         if when is not None:
             raise SettingsError("--at goes with --person")
-        written = registry.withdraw_many(who, purpose or None)
-    place.show({"people": len(who), "events": written}, f"{len(who):,} people, {written:,} events")
+        with lines_named(registry, people):
+            written = registry.withdraw_many(who, purpose or None)
+    place.show(
+        {"people": len(who), "events": written},
+        f"{counted(len(who), 'person')}, {counted(written, 'event')}",
+    )
 
 
 @app.command()
@@ -189,6 +203,14 @@ def revoke(
 
 
 # -- deciding --------------------------------------------------------------------------------------
+
+_REMEDIES = {
+    "not_announced": "Nobody is told yet, where they enter, that expressions are read: hang the "
+    "notice there, then log it with `privemo notice announce`.",
+    "notice_changed": "The person agreed to an earlier notice: show the one in force, then record "
+    "the answer with `privemo consent renew`.",
+    "unknown_age": "Nobody said how old the person is: give --age-band as stated in this session.",
+}
 
 
 @app.command()
@@ -239,6 +261,8 @@ def decide(
             "logged": not preview,
         }
     place.show(facts, "permitted" if found.permit else f"refused: {found.reason.value}")
+    if found.reason.value in _REMEDIES:
+        say(_REMEDIES[found.reason.value])
     if not found.permit:
         raise typer.Exit(1)
 

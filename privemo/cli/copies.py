@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from privemo.cli.common import print_json, read_input, say, write_new
+from privemo.cli.common import counted, print_json, read_input, write_new
 from privemo.cli.held import app as consent_app
-from privemo.cli.opening import Place, Protection, at_registry, read_passphrase
+from privemo.cli.moving import (
+    OPTION,
+    TransferOption,
+    export_all,
+    import_all,
+    in_its_mode,
+    kind_of,
+    read_word,
+)
+from privemo.cli.opening import Place, Protection, at_registry
 from privemo.cli.people import PersonOption, person_of
-from privemo.cli.registry import ProtectOption, at_place, root_of_place
+from privemo.cli.registry import ProtectOption, at_place
 from privemo.cli.registry import app as registry_app
 from privemo.errors import SettingsError
 
@@ -22,18 +30,6 @@ if TYPE_CHECKING:
     from privemo_consent.reader import LogHead
 
 __all__ = ["consent_app", "registry_app"]
-
-_VARIABLE = "PRIVEMO_TRANSFER_PASSPHRASE"
-_OPTION = "--transfer-passphrase-file"
-TransferOption = Annotated[
-    Path | None,
-    typer.Option(
-        _OPTION,
-        metavar="FILE",
-        help=f"Holds the passphrase of the file of --all; or set {_VARIABLE}.",
-    ),
-]
-Done = TypeVar("Done")
 
 
 # -- privemo consent ---------------------------------------------------------------------------------
@@ -58,14 +54,22 @@ def export(
     plain: Annotated[
         bool, typer.Option("--plain", help="With --all: do not seal the file with a passphrase.")
     ] = False,
+    close: Annotated[
+        bool,
+        typer.Option(
+            "--close", help="With --all: move. This registry decides and records nothing more."
+        ),
+    ] = False,
 ) -> None:
     """Everything held of a person; or the record of processing; or a whole registry."""
     if (person is not None) + processing + (all_ is not None) != 1:
         raise SettingsError("say one of --person ID, --processing and --all FILE")
+    if close and all_ is None:
+        raise SettingsError("--close ends a registry that moves: say --all FILE as well")
     if all_ is not None:
         if to is not None:
             raise SettingsError("--all names its file itself: leave out --out")
-        _export_all(place, all_, transfer_passphrase_file, plain)
+        export_all(place, all_, transfer_passphrase_file, plain=plain, close=close)
         return
     with place.open(readonly=True) as registry:
         content = (
@@ -79,29 +83,6 @@ def export(
     place.show({"out": str(to)}, str(to))
 
 
-def _export_all(place: Place, file: Path, passphrase_file: Path | None, plain: bool) -> None:
-    from privemo_consent.copies.transfer import write_transfer
-
-    if plain and passphrase_file is not None:
-        raise SettingsError(f"--plain seals nothing: leave out {_OPTION}")
-    passphrase = None if plain else _passphrase(passphrase_file, new=True)
-    with place.open(readonly=True) as registry:
-        made = write_transfer(registry, file, passphrase=passphrase)
-    facts = {"out": str(made.path), "events": made.events, "uses": made.uses, "root": made.root}
-    place.show(
-        {**facts, "sealed": made.sealed},
-        f"{made.path}: {made.events:,} events, {made.uses:,} uses, root {made.root}",
-    )
-    if plain:
-        say("Whoever has this file has everything: destroy it once it was taken in.")
-
-
-def _passphrase(file: Path | None, *, new: bool = False) -> bytes:
-    return read_passphrase(
-        file, variable=_VARIABLE, option=_OPTION, what="the transfer's file", new=new
-    )
-
-
 @consent_app.command(name="import")
 @at_registry
 def import_(
@@ -109,15 +90,23 @@ def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Answers, or a whole registry.")],
     transfer_passphrase_file: TransferOption = None,
     protect: ProtectOption = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A signing key of the registry that moves, as `keys list` shows it there: it must have "
+            "signed the file. May be given several times."
+        ),
+    ] = None,
 ) -> None:
     """Take in a file of answers; or the file of `export --all`, into a registry that is not there yet."""
-    kind = _kind_of(file)
+    kind = kind_of(file)
     if kind != "answers":
-        sealed = kind == "sealed"
-        _import_all(place, file, _passphrase(transfer_passphrase_file) if sealed else None, protect)
+        word = read_word(transfer_passphrase_file) if kind == "sealed" else None
+        import_all(place, file, word, protect, key)
         return
-    if protect is not None or transfer_passphrase_file is not None:
-        raise SettingsError(f"{file} is no file of `consent export --all`: {_no_transfer(protect)}")
+    if protect is not None or transfer_passphrase_file is not None or key:
+        told = _no_transfer(protect, key)
+        raise SettingsError(f"{file} is no file of `consent export --all`: {told}")
     from privemo_consent.intake import import_grants
 
     with place.open() as registry:
@@ -126,76 +115,13 @@ def import_(
     refused = {reason.value: count for reason, count in done.refused.items() if count}
     place.show(
         {"mode": mode, "granted": done.granted, "events": done.events, "refused": refused},
-        f"{done.granted:,} people, {done.events:,} events",
+        f"{counted(done.granted, 'person')}, {counted(done.events, 'event')}",
         *(f"not taken, {reason}: {count:,}" for reason, count in refused.items()),
     )
 
 
-def _no_transfer(protect: Protection | None) -> str:
-    return f"leave out {'--protect' if protect is not None else _OPTION}"
-
-
-def _kind_of(file: Path) -> Literal["answers", "plain", "sealed"]:
-    """Tell a whole registry from answers, by its first line.
-
-    Raises:
-        SettingsError: it cannot be read.
-
-    """
-    try:
-        with file.open("rb") as opened:
-            first = opened.readline(1 << 16)
-    except OSError as error:
-        raise SettingsError(f"{file} cannot be read: {error.strerror}") from error
-    if b'"privemo.transfer-sealed/' in first:
-        return "sealed"
-    return "plain" if b'"privemo.transfer/' in first else "answers"
-
-
-def _import_all(
-    place: Place, file: Path, passphrase: bytes | None, protect: Protection | None
-) -> None:
-    from privemo_consent.copies.reading_transfer import read_transfer
-
-    root = root_of_place(place, protect)
-    mode, done = _in_its_mode(
-        lambda mode: read_transfer(
-            file, place.where, keys=place.folder, mode=mode, passphrase=passphrase, root=root
-        )
-    )
-    place.show(
-        {
-            "registry": place.where,
-            "keys": str(place.folder),
-            "mode": mode,
-            "events": done.events,
-            "root": done.root,
-            "uses": done.uses,
-            "people": done.persons,
-            "items": done.items,
-            "origin": done.origin,
-        },
-        f"{place.where}: mode {mode}, {done.events:,} events, {done.uses:,} uses, "
-        f"{done.persons:,} people, {done.items:,} items",
-        f"root as it came: {done.root}",
-    )
-
-
-Mode = Literal["production", "simulation"]
-
-
-def _in_its_mode(act: Callable[[Mode], Done]) -> tuple[Mode, Done]:
-    """Do something with a file in the mode that it says it is of; tell which that was.
-
-    Nothing is written before the mode is held against the file's own word.
-    """
-    from privemo_consent import ModeMismatchError
-
-    try:
-        return "production", act("production")
-    except ModeMismatchError:
-        say("Of a simulation: nothing in it is anyone's consent.")
-        return "simulation", act("simulation")
+def _no_transfer(protect: Protection | None, keys: list[str] | None) -> str:
+    return f"leave out {'--protect' if protect is not None else '--key' if keys else OPTION}"
 
 
 # -- privemo registry --------------------------------------------------------------------------------
@@ -218,7 +144,7 @@ def backup(
             "root": made.root,
             "checkpoint": made.checkpoint,
         },
-        f"{made.path}: {made.events:,} events, {made.uses:,} uses, root {made.root}",
+        f"{made.path}: {counted(made.events, 'event')}, {counted(made.uses, 'use')}, root {made.root}",
     )
 
 
@@ -237,14 +163,20 @@ def restore(
             help="The newest signed head, as `log checkpoint` printed it; and that of --uses.",
         ),
     ] = None,
+    suspend: Annotated[
+        bool,
+        typer.Option(
+            "--suspend", help="Ask everyone anew, whatever the witness says: it may have been away."
+        ),
+    ] = False,
 ) -> None:
     """Bring a backup back. Who was erased stays erased; what may have been withdrawn is asked anew."""
     from privemo_consent.copies.backup import restore as bring_back
 
     place = at_place(place, where)
-    keys = place.key_folder()
+    keys = _keys_of_backup(place)
     heads = dict(_signed_head(keys, file) for file in newest or ())
-    mode, done = _in_its_mode(
+    mode, done = in_its_mode(
         lambda mode: bring_back(
             source,
             place.where,
@@ -252,6 +184,7 @@ def restore(
             mode=mode,
             newest=heads.get("events"),
             newest_uses=heads.get("uses"),
+            suspend=suspend,
         )
     )
     facts = {
@@ -259,14 +192,23 @@ def restore(
         for name in ("events", "root", "uses", "whole", "origin", "suspended", "erased")
     }
     place.show(
-        {"registry": place.where, "mode": mode, **facts},
-        f"{place.where}: mode {mode}, {done.events:,} events, {done.uses:,} uses",
-        f"erased since the backup: {done.erased:,} people",
+        {"registry": place.shown, "mode": mode, **facts},
+        f"{place.shown}: mode {mode}, {counted(done.events, 'event')}, {counted(done.uses, 'use')}",
+        f"erased since the backup: {counted(done.erased, 'person')}",
         "nothing was lost"
         if done.whole
         else f"nobody knows what came after the backup: {done.suspended:,} consents are suspended, "
         "ask these people again",
     )
+
+
+def _keys_of_backup(place: Place) -> KeyFolder:
+    if place.keys is None and not place.folder.exists():
+        raise SettingsError(
+            "--keys is missing: a backup holds no keys; name the key folder of the registry that "
+            "was backed up, or a mirror of it"
+        )
+    return place.key_folder()
 
 
 def _signed_head(keys: KeyFolder, file: Path) -> tuple[str, LogHead]:

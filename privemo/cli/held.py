@@ -1,24 +1,32 @@
-"""The half of `privemo consent` about what is held: shown, handed over, taken in, erased."""
+"""The half of `privemo consent` about what is held: shown, handed over, falling due, erased."""
 
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from privemo.cli.common import say, sure, write_new
+from privemo.cli.common import counted, say, sure, write_new
 from privemo.cli.consent import app
 from privemo.cli.opening import Place, at_registry
-from privemo.cli.people import PeopleOption, PersonOption, moment, people_of, person_of
+from privemo.cli.people import (
+    PeopleOption,
+    PersonOption,
+    lines_named,
+    moment,
+    people_of,
+    person_of,
+)
 from privemo.errors import SettingsError
+from privemo_consent.terms import AgeBand, Setting
 
 if TYPE_CHECKING:
     from privemo_consent import ConsentEvent, ConsentRegistry, Use
     from privemo_consent.erasing import Erased
+    from privemo_consent.holdings import Destroyed
 
 __all__ = ["app"]
 
@@ -46,21 +54,17 @@ def show(place: Place, person: PersonOption = None) -> None:
         history = registry.history(who)
         if not history:
             raise UnknownPersonError("no record under this person id: check the id")
-        vault, now = Vault(registry), registry.now()
+        vault = Vault(registry)
         facts: dict[str, Any] = {
             "person": who,
             "mode": registry.mode,
-            "consents": [_consent(event, now) for event in _last(history)],
+            "consents": [_consent(registry, event) for event in _last(history)],
             "items": {kind.value: len(vault.of_person(who, kind=kind)) for kind in ItemKind},
             "history": [event.model_dump(mode="json") for event in history],
         }
     place.show(
         facts,
-        *(
-            f"{each['purpose']}: {each['status']}, {'live' if each['live'] else 'not live'}"
-            f"{'' if each['until'] is None else ' until ' + each['until'][:10]}"
-            for each in facts["consents"]
-        ),
+        *(f"{each['purpose']}: {each['status']}, {_standing(each)}" for each in facts["consents"]),
         *(f"held: {count} of kind {kind}" for kind, count in facts["items"].items() if count),
         *(
             f"{event.at:%Y-%m-%d %H:%M} {event.purpose.value}: {event.status.value} "
@@ -74,16 +78,31 @@ def _last(history: tuple[ConsentEvent, ...]) -> list[ConsentEvent]:
     return sorted({event.purpose: event for event in history}.values(), key=lambda e: e.purpose)
 
 
-def _consent(event: ConsentEvent, now: datetime) -> dict[str, Any]:
-    live = event.status.permits and event.expires is not None and now < event.expires
+#: Who asks is no matter here, only what is recorded: any adult's answer in a shop.
+_ADULT = AgeBand.FROM_25
+
+
+def _consent(registry: ConsentRegistry, event: ConsentEvent) -> dict[str, Any]:
+    """One purpose as a decision for an adult in a shop would see it."""
+    from privemo_consent import Context
+
+    context = Context(setting=Setting.RETAIL, jurisdiction=event.jurisdiction)
+    found = registry.preview(event.person, event.purpose, context, attested_age_band=_ADULT)
     return {
         "purpose": event.purpose.value,
         "status": event.status.value,
-        "live": live,
+        "live": found.permit,
+        "reason": found.reason.value,
         "since": event.at.isoformat(),
         "until": None if event.expires is None else event.expires.isoformat(),
         "notice": event.notice,
     }
+
+
+def _standing(consent: dict[str, Any]) -> str:
+    if not consent["live"]:
+        return f"not live: {consent['reason']}"
+    return f"live until {consent['until'][:10]}"
 
 
 @app.command()
@@ -148,12 +167,12 @@ def uses(place: Place, person: PersonOption = None) -> None:
         {"uses": batches, "decisions": decisions},
         *(
             f"{each['at']} {each['purpose']}: run {each['run']}, round {each['round']}, "
-            f"{each['store']}, batch {each['batch']}, {each['people']} people"
+            f"{each['store']}, batch {each['batch']}, {counted(each['people'], 'person')}"
             for each in batches
         ),
         *(
-            f"decided {each['count']:,} times for {each['purpose']}: {each['reason']}"
-            for each in decisions
+            f"decided {counted(count, 'time')} for {purpose}: {reason}"
+            for (purpose, reason), count in sorted(answers.items())
         ),
         *(() if batches or decisions else ("no use and no decision",)),
     )
@@ -195,19 +214,19 @@ def erase(
     """Destroy a person's key and data, in backups too. Exit code 1 while some place is out of reach."""
     who = people_of(person, people)
     sure(f"Nobody can undo this. Erase {_people(len(who))} and all that is held of them?", yes)
-    with place.open() as registry:
+    with place.open() as registry, lines_named(registry, people):
         done = registry.erase_many(who, cause=cause.value)
     _erased(place, done)
 
 
 def _people(count: int) -> str:
-    return "this person" if count == 1 else f"{count:,} people"
+    return "this person" if count == 1 else counted(count, "person")
 
 
-def _erased(place: Place, done: Erased) -> None:
+def _erased(place: Place, done: Erased | Destroyed) -> None:
     place.show(
         {"people": done.people, "items": done.items, "pending": list(done.pending)},
-        f"erased: {done.people:,} people, {done.items:,} items",
+        f"erased: {counted(done.people, 'person')}, {counted(done.items, 'item')}",
         *(f"pending: {each}" for each in done.pending),
     )
     if done.pending:
@@ -221,30 +240,37 @@ def overdue(
     at: Annotated[
         str | None, typer.Option(metavar="TIME", help="As of then; now by default.")
     ] = None,
-    erase: Annotated[bool, typer.Option("--erase", help="Erase them now.")] = False,
+    destroy: Annotated[bool, typer.Option("--destroy", help="Destroy it now.")] = False,
     yes: YesOption = False,
 ) -> None:
-    """Whose data should be gone, and by which rule; or let it go."""
-    from privemo_consent.erasing import Erased
-
-    if erase and at is not None:
-        raise SettingsError("--erase goes by the clock: leave out --at")
-    with place.open(readonly=not erase) as registry:
+    """What should be gone, of whom, and by which rule; or let it go."""
+    if destroy and at is not None:
+        raise SettingsError("--destroy goes by the clock: leave out --at")
+    with place.open(readonly=not destroy) as registry:
         found = registry.overdue(moment(at))
-        if erase:
-            sure(f"Nobody can undo this. Erase {_people(len(found))}?", yes or not found)
-            # Asked again: someone may have renewed while the question stood.
-            still = {each.person for each in registry.overdue()}
-            who = [each.person for each in found if each.person in still]
-            done = registry.erase_many(who, cause="retention") if who else Erased(0, 0)
-    if erase:
+        if destroy:
+            people = len({each.person for each in found})
+            sure(
+                f"Nobody can undo this. Destroy what is due of {_people(people)}?", yes or not found
+            )
+            # Asked again by the registry: someone may have renewed while the question stood.
+            done = registry.destroy_overdue()
+    if destroy:
         _erased(place, done)
         return
     place.show(
         [
-            {"person": each.person, "since": each.since.isoformat(), "rule": each.rule.value}
+            {
+                "person": each.person,
+                "what": each.what.value,
+                "since": each.since.isoformat(),
+                "rule": each.rule.value,
+            }
             for each in found
         ],
-        *(f"{each.person}: since {each.since:%Y-%m-%d}, {each.rule.value}" for each in found),
+        *(
+            f"{each.person}: {each.what.value}, since {each.since:%Y-%m-%d}, {each.rule.value}"
+            for each in found
+        ),
         *(() if found else ("nobody",)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -72,7 +73,7 @@ def list_(place: Place) -> None:
             f"{each['key_id']}: {_state(each)}; {each['public']}{'' if each['held'] else '; destroyed'}"
             for each in signing
         ),
-        f"keys of persons: epoch {epoch}, of {', '.join(map(str, epochs))}",
+        f"keys of persons: epoch {epoch}, of {_listed(epochs)}",
     )
 
 
@@ -147,6 +148,10 @@ def revoke(
     )
 
 
+def _listed(epochs: Iterable[int]) -> str:
+    return ", ".join(map(str, epochs))
+
+
 @app.command()
 @at_registry
 def forget(
@@ -157,6 +162,13 @@ def forget(
     """Destroy the keys of persons of an earlier epoch."""
     sure(f"Backups made under epoch {epoch} cannot be restored any more. Destroy its keys?", yes)
     with place.open() as registry:
+        held = registry.keys.epochs
+        if epoch == registry.keys.epoch:
+            raise SettingsError(
+                f"epoch {epoch} is in use: begin another with `privemo keys rotate --what persons`"
+            )
+        if epoch not in held:
+            raise SettingsError(f"there is no epoch {epoch}: want one of {_listed(held)}")
         registry.forget_person_keys(epoch)
         epochs = list(registry.keys.epochs)
     place.show({"forgotten": epoch, "epochs": epochs}, f"forgotten: epoch {epoch}")

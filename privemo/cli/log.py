@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from privemo.cli.common import complain, print_json, say
+from privemo.cli.common import complain, counted, fact_lines, print_json, say
 from privemo.cli.opening import Place, Protection, at_registry, root_for
+from privemo.errors import SettingsError
 
 if TYPE_CHECKING:
     from privemo_consent import ConsentRegistry
@@ -52,6 +53,8 @@ def prove(
 
     with _judged(place), place.open(readonly=True) as registry:
         note, head = _signed_head(registry)
+        if not 0 <= seq < head.size:
+            raise SettingsError(f"the log has no event {seq}: want 0 to {head.size - 1}")
         leaf = registry.leaf(seq)
         proof = registry.inclusion_proof(seq, head.size)
         value = merkle.leaf_hash(leaf)
@@ -103,7 +106,7 @@ def verify(
             facts = _verify_export(place.where, key)
         else:
             facts = _verify_registry(place, key)
-    place.show(facts, *(f"{name.replace('_', ' ')}: {value}" for name, value in facts.items()))
+    place.show(facts, *fact_lines(facts))
 
 
 def _verify_export(folder: str, known: list[str] | None) -> dict[str, Any]:
@@ -210,4 +213,4 @@ def export(
         registry.sign_heads()
         done = registry.export_log(folder)
     facts = {"folder": str(folder), "events": done.events, "uses": done.uses}
-    place.show(facts, f"{folder}: {done.events:,} events, {done.uses:,} uses")
+    place.show(facts, f"{folder}: {counted(done.events, 'event')}, {counted(done.uses, 'use')}")

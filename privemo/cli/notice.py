@@ -34,7 +34,8 @@ Then they are deleted. Nobody else receives them, and they do not leave the coun
 You may say no: you shop here just as before. You can take your yes back at any time: {withdrawal}.
 
 You can see what we hold, have it put right, have it deleted, have its use put on hold, or take
-it with you. Ask {contact}. You can also complain to {authority}.
+it with you. Ask {contact}. You can also complain to the authority for
+data protection: {authority}.
 """
 _TOLD = {
     "training": "to train a model that reads four expressions",
@@ -207,6 +208,8 @@ def announce(
     at: Annotated[str, typer.Option(help="Where it hangs, as the staff would say it.")] = "",
 ) -> None:
     """Log that people are told, where they enter, that expressions are read (EU AI Act 50(3))."""
+    if not at.strip() or not at.isprintable():
+        raise SettingsError("--at: say where the notice hangs, as --at 'beside the entrance'")
     with place.open() as registry:
         digest = find_notice(registry, notice)
         registry.announce_reading(digest, place=at)

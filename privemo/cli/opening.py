@@ -98,6 +98,19 @@ class Place:
         return self.registry
 
     @property
+    def shown(self) -> str:
+        """The file, or the URL without its password: what a message may say.
+
+        Raises:
+            SettingsError: none was named.
+            MalformedError: it looks like a URL and is none.
+
+        """
+        from privemo_consent.storage import shown
+
+        return shown(self.where)
+
+    @property
     def folder(self) -> Path:
         """The key folder, there or not.
 

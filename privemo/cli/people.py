@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from privemo.cli.common import read_input
 from privemo.errors import SettingsError
 
-__all__ = ["PeopleOption", "PersonOption", "moment", "people_of", "person_of"]
+if TYPE_CHECKING:
+    from privemo_consent import ConsentRegistry
+
+__all__ = ["PeopleOption", "PersonOption", "lines_named", "moment", "people_of", "person_of"]
 
 PersonOption = Annotated[
     str | None,
@@ -66,11 +71,36 @@ def people_of(person: str | None, people: Path | None) -> list[str]:
         raise SettingsError("name one person with --person, or many with --people FILE")
     if people is None:
         return [person_of(person)]
-    try:
-        found = [line.strip() for line in read_input(people).decode("utf-8-sig").splitlines()]
-    except UnicodeDecodeError:
-        raise SettingsError(f"{people} is no text in UTF-8") from None
-    found = [line for line in found if line]
+    found = [line for line in _lines(people) if line]
     if not found:
         raise SettingsError(f"{people} names nobody")
     return found
+
+
+@contextmanager
+def lines_named(registry: ConsentRegistry, people: Path | None) -> Iterator[None]:
+    """Say of an unknown person in a file of many which line it is; never the id.
+
+    Raises:
+        SettingsError: a person of the file has no record.
+
+    """
+    from privemo_consent import UnknownPersonError
+
+    try:
+        yield
+    except UnknownPersonError:
+        for number, person in enumerate(_lines(people) if people else (), start=1):
+            if person and not registry.history(person):
+                raise SettingsError(
+                    f"{people}, line {number}: no record under this person id, so nothing was "
+                    "changed for anyone: check the id"
+                ) from None
+        raise
+
+
+def _lines(people: Path) -> list[str]:
+    try:
+        return [line.strip() for line in read_input(people).decode("utf-8-sig").splitlines()]
+    except UnicodeDecodeError:
+        raise SettingsError(f"{people} is no text in UTF-8") from None

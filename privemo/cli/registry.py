@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from privemo.cli.common import read_record, say, sure
+from privemo.cli.common import counted, fact_lines, read_record, say, sure
 from privemo.cli.opening import (
     Place,
     Protection,
@@ -74,7 +74,7 @@ def new(
         if witness is not None:
             _told(registry, witness)
         facts = _identity(registry)
-    place.show(facts, *_lines(facts))
+    place.show(facts, *fact_lines(facts))
     if protect is None and root is None:
         say(
             "Its keys are as safe as their folder's permissions: keep them on another disk "
@@ -141,27 +141,20 @@ def _identity(registry: ConsentRegistry) -> dict[str, Any]:
     }
 
 
-def _lines(facts: dict[str, Any]) -> list[str]:
-    """One line for each fact; for each of several, one of their own."""
-    found = []
-    for name, value in facts.items():
-        label = name.replace("_", " ")
-        if isinstance(value, dict):
-            value = ", ".join(f"{count:,} {what}" for what, count in value.items())
-        if isinstance(value, list):
-            found += [f"{label}: {one}" for one in value] or [f"{label}: none"]
-        else:
-            found.append(f"{label}: {'none' if value is None else value}")
-    return found
-
-
 @app.command()
 @at_registry
 def show(place: Place) -> None:
     """What a registry is: mode, sizes, keys, copies of keys, witness, erasures that are pending."""
     with place.open(readonly=True) as registry:
         facts = {**_identity(registry), "sizes": _sizes(place.where), **_key_facts(registry)}
-    place.show(facts, *_lines(facts))
+    place.show(facts, *fact_lines({**facts, "sizes": _told_sizes(facts["sizes"])}))
+
+
+def _told_sizes(sizes: dict[str, int]) -> str:
+    nouns = {"people": "person", "people_erased": "person erased"}
+    return ", ".join(
+        counted(count, nouns.get(what, what.removesuffix("s"))) for what, count in sizes.items()
+    )
 
 
 def _key_facts(registry: ConsentRegistry) -> dict[str, Any]:
@@ -215,7 +208,8 @@ def migrate(place: Place, protect: ProtectOption = None) -> None:
     root = root_of_place(place, protect)
     before, after = upgrade_registry(place.where, keys=place.folder, root=root)
     told = f"version {before} to {after}" if before != after else f"is of version {after} already"
-    place.show({"from": before, "to": after, "keys": str(place.folder)}, f"{place.where}: {told}")
+    facts = {"from": before, "to": after, "keys": str(place.folder)}
+    place.show(facts, f"{place.shown}: {told}")
 
 
 @app.command()
@@ -251,11 +245,18 @@ def mirror(
         bool,
         typer.Option("--lost", help="With --remove: strike it off, though nobody destroyed it."),
     ] = False,
+    promote: Annotated[
+        bool,
+        typer.Option("--promote", help="DIR is a mirror whose original is lost: make it the one."),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Keep a copy of the key folder elsewhere; erasing a person reaches it too."""
     if lost and not remove:
         raise SettingsError("--lost goes with --remove")
+    if promote:
+        _promote(place, folder, yes or remove)
+        return
     if lost:
         sure(
             "Whoever finds a lost mirror can open, from old copies of the registry, what is "
@@ -269,3 +270,14 @@ def mirror(
             registry.keys.add_mirror(folder)
         found = [str(each) for each in registry.keys.mirrors]
     place.show({"mirrors": found}, *(f"mirror: {each}" for each in found or ["none"]))
+
+
+def _promote(place: Place, folder: Path, yes: bool) -> None:
+    sure(
+        "Two key folders that both go on would each miss what the other destroys. Is the original "
+        "lost for good?",
+        yes,
+    )
+    keys = Place(place.where, folder, place.passphrase_file, place.json).key_folder()
+    keys.promote()
+    place.show({"keys": str(folder)}, f"keys: {folder}; name it with --keys from now on")

@@ -7,6 +7,7 @@ know what had been promised.
 from __future__ import annotations
 
 import sys
+import time
 
 from privemo_consent import ConsentError, ConsentRegistry, Context, Purpose
 from tests.contract.store_worker import say
@@ -20,6 +21,7 @@ def act_on(registry: ConsentRegistry, act: str, person: str) -> str:
         registry.grant_many([grant(person)])
         return ""
     if act == "decide":
+        time.sleep(0.002)  # a camera has frames; a loop without a breath keeps others from the lock
         return registry.decide(person, Purpose.TRAINING, SHOP).reason.value
     return str(len(registry.withdraw(person)))
 

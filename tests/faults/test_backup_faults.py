@@ -12,7 +12,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,18 +30,10 @@ from privemo_consent.storage.sqlite import SqliteStore
 from privemo_consent.vault import NewItem, Vault
 from tests.support.consent import KILLED, PARTY, consent_notice, grant, in_child
 from tests.support.interrupt import interrupt
-from tests.support.postgres import PostgresServer, find_binaries, running_postgres
+from tests.support.postgres import PostgresServer
 
 SHOP = Context(setting="retail", jurisdiction="IE")
 WORDS = b"correct horse"
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    if find_binaries() is None:
-        pytest.skip("no PostgreSQL is installed: apt install postgresql")
-    with running_postgres() as server:
-        yield server
 
 
 class House:

@@ -587,8 +587,14 @@ def test_an_old_wrapping_put_back_after_a_rotation_is_named(shop: Path) -> None:
     assert fault(shop) == "person row 4"
 
 
-def test_whoever_can_write_the_database_cannot_sign_for_it(shop: Path, tmp_path: Path) -> None:
-    """An entry that begins a key of the thief's own, and a head signed with it: all but the folder."""
+@pytest.mark.parametrize("same_id", [False, True])
+def test_whoever_can_write_the_database_cannot_sign_for_it(
+    shop: Path, tmp_path: Path, same_id: bool
+) -> None:
+    """An entry that begins a key of the thief's own, and a head signed with it: all but the folder.
+
+    With the id of a key that was revoked, even: four bytes, which a search meets.
+    """
     opened(shop).close()
     store = open_store(shop / DATABASE)
     journal = Journal(store, None, utcnow)
@@ -596,6 +602,10 @@ def test_whoever_can_write_the_database_cannot_sign_for_it(shop: Path, tmp_path:
     own = SigningKey.generate(journal.state.keys.origin)
     folder = KeyFolder.create(tmp_path / "thief.keys")
     folder.add_signer(own)
+    if same_id:
+        dropped = SigningKey.generate(own.name).verifying.public.hex()
+        with (keys := KeyFolder.open(shop / "consent.keys"))._writing():
+            keys._record(gone=(own.key_id.hex(),), dropped=(dropped,))
     with store.write() as connection:
         size, now = journal.log.size(connection), journal.now()
         begin = leaves.key_leaf(

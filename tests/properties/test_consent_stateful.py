@@ -157,11 +157,15 @@ class Registry(RuleBasedStateMachine):
         erased = self.registry.erase(person, cause=cause)
         mine = [key for key in self.faces if key[0] == person]
         assert (erased.people, erased.items, erased.pending) == (1, len(mine), ())
+        self.gone(person)
+
+    def gone(self, person: str) -> None:
+        """Take a person out of what is expected."""
         self.erasures += 1
         self.known.discard(person)
         self.staff.discard(person)
         self.logged = [entry for entry in self.logged if entry[0] != person]
-        for key in mine:
+        for key in [key for key in self.faces if key[0] == person]:
             del self.faces[key]
         for purpose in PURPOSES:
             self.yes.pop((person, purpose), None)
@@ -250,6 +254,8 @@ class Registry(RuleBasedStateMachine):
             self.registry.grant(
                 person, PURPOSES, age_band=band, jurisdiction="FR", notice=notice(self.version)
             )
+        if band.is_minor and person in self.known:
+            self.gone(person)  # what is kept of a minor is a count
         for purpose in PURPOSES:
             self.yes.pop((person, purpose), None)
 

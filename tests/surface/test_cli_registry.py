@@ -9,16 +9,15 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from privemo_consent import ConsentRegistry, Purpose
+from privemo_consent import ConsentRegistry, Context, NewItem, Purpose, Vault
 from privemo_consent.receipts import verify_receipt
 from tests.support.consent import PARTY, consent_notice, make_registry
-from tests.support.postgres import PostgresServer, find_binaries, running_postgres
+from tests.support.postgres import PostgresServer
 from tests.surface.test_cli import privemo, refused
 
 ROOT = Path(__file__).parents[2]
@@ -764,17 +763,23 @@ def test_an_erasure_that_misses_a_mirror_is_exit_code_1_until_it_is_reached(
     assert not list(stick.glob("*.key"))
 
 
-def test_an_overdue_person_is_listed_and_erased(registry: Path) -> None:
+def test_what_is_overdue_is_listed_and_destroyed_and_the_record_stays(registry: Path) -> None:
     at = ("--registry", registry)
     assert told("consent", "overdue", *at) == []
     later = told("consent", "overdue", *at, "--at", "2100-01-01T00:00:00+00:00")
-    assert [each["person"] for each in later] == [PERSON]
+    assert [(each["person"], each["what"]) for each in later] == [(PERSON, "consent_record")]
+    with ConsentRegistry.open(registry, mode="production") as opened:
+        face = NewItem(person=PERSON, item_id="f", body=b"pixels")
+        Vault(opened).put([face], Context(setting="retail", jurisdiction="IE"))
     told("consent", "withdraw", *at, "--person", PERSON)
-    assert [each["rule"] for each in told("consent", "overdue", *at)] == ["purpose_satisfied"]
-    refused(process("consent", "overdue", *at, "--erase"), "--yes")
-    assert told("consent", "overdue", *at, "--erase", "--yes")["people"] == 1
+    (found,) = told("consent", "overdue", *at)
+    assert (found["what"], found["rule"]) == ("face", "purpose_satisfied")
+    refused(process("consent", "overdue", *at, "--destroy"), "--yes")
+    done = told("consent", "overdue", *at, "--destroy", "--yes")
+    assert (done["people"], done["items"]) == (0, 1)
     assert told("consent", "overdue", *at) == []
-    assert told("consent", "overdue", *at, "--erase", "--yes")["people"] == 0
+    assert told("consent", "overdue", *at, "--destroy", "--yes")["items"] == 0
+    assert told("consent", "show", *at, "--person", PERSON)["consents"]
 
 
 def test_everything_held_is_exported(registry: Path, tmp_path: Path) -> None:
@@ -918,14 +923,6 @@ def test_a_registry_of_the_first_version_is_migrated(tmp_path: Path) -> None:
 
 
 # -- a server ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    if find_binaries() is None:
-        pytest.skip("no PostgreSQL is installed: apt install postgresql")
-    with running_postgres() as server:
-        yield server
 
 
 def test_a_registry_on_a_server(postgres: PostgresServer, tmp_path: Path, controller: Path) -> None:

@@ -26,6 +26,8 @@ class Remembered(NamedTuple):
 
     size: int
     root: bytes
+    #: False where more may have been acknowledged since: then it only shows what is missing
+    proves: bool = True
 
 
 class Whole(NamedTuple):
@@ -62,7 +64,8 @@ def look_back(
 ) -> Whole:
     """Hold a copy's logs against what is remembered of them.
 
-    A log is whole when somebody remembers its very end, and nobody remembers more.
+    A log is whole when somebody remembers its very end, and nobody remembers more. A witness that
+    could not be told of a change is not somebody who remembers the end.
 
     Raises:
         ForkedError: the copy holds other entries than those remembered.
@@ -90,7 +93,7 @@ def _ends(
     heads: list[Remembered | None],
     floor: int,
 ) -> bool:
-    """Return whether a head reaches ``floor`` at least, and none lies beyond the copy."""
+    """Return whether a head that proves reaches ``floor``, and none lies beyond the copy."""
     size, found = log.size(connection), False
     for head in heads:
         if head is None:
@@ -103,7 +106,7 @@ def _ends(
                 f"of the first {head.size} entries of this copy at least one is not what is "
                 "remembered of the log: it is no copy of this registry, or the past was rewritten",
             )
-        found = found or head.size >= floor
+        found = found or (head.proves and head.size >= floor)
     return found
 
 
@@ -114,5 +117,8 @@ def _ask_witness(
         return None, None, False
     witness = Witness.open(folder.witness, known=[period.key for period in keys.ring.periods])
     heads = [witness.latest(origin) for origin in (keys.origin, uses_origin(keys.origin))]
-    events, uses = (None if head is None else Remembered(head.size, head.root) for head in heads)
-    return events, uses, events is not None
+    told = folder.witness_behind is None
+    events, uses = (
+        None if head is None else Remembered(head.size, head.root, told) for head in heads
+    )
+    return events, uses, told and events is not None

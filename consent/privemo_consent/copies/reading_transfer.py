@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,24 @@ from ..errors import (
     KeyFileError,
     ModeMismatchError,
     RegistryMissingError,
+    SignatureError,
     TamperedError,
 )
 from ..handle import Keys, Mode, Where, _check_mode
 from ..items import check_items
 from ..keyfolder.folder import KeyFolder
 from ..keyfolder.roots import Root
+from ..keys import VerifyingKey
 from ..log import MerkleLog
 from ..note import open_note
 from ..signing import Signer
 from ..storage import BUSY_TIMEOUT_MS, insert_rows
 from ..times import Clock, iso, to_us, utcnow
-from ..transaction import plain_row
 from ..verify_events import naming
 from .copycheck import ArrivingCheck, Checked, Facts, check_logs
-from .restorekeys import next_key
+from .restoredrows import Additions
 from .transferfile import LineReader, lines_of
-from .transferlines import COUNTED, FIELDS, SCHEMA, end_text
+from .transferlines import COUNTED, FIELDS, SCHEMA, TransferRead, end_text
 from .transferrows import TransferRows, key_of, whole_numbers
 from .wholefile import make_store
 
@@ -44,28 +44,6 @@ _CHUNK = 5_000
 _MOST_EPOCHS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class TransferRead:
-    """What was read.
-
-    Attributes:
-        events: entries of the log as it came; one more tells of the new signing key.
-        root: of the tree of those entries, in hexadecimal: the same as where it came from.
-        uses: entries of the log of uses.
-        persons: rows of people, erased ones among them.
-        items: faces and other items.
-        origin: the name under which the log goes on.
-
-    """
-
-    events: int
-    root: str
-    uses: int
-    persons: int
-    items: int
-    origin: str
-
-
 def read_transfer(
     path: str | os.PathLike[str],
     where: Where,
@@ -73,6 +51,7 @@ def read_transfer(
     keys: Keys,
     mode: Mode,
     passphrase: bytes | None = None,
+    known: Iterable[VerifyingKey] | None = None,
     root: Root | None = None,
     clock: Clock | None = None,
     busy_timeout_ms: int = BUSY_TIMEOUT_MS,
@@ -82,18 +61,26 @@ def read_transfer(
     The log goes on under a new signing key and a new name: the registry it came from may still be
     in use, and two logs of one name would contradict each other.
 
+    Unless the file ends with the closing of that registry, people may say no there whom this one
+    never hears of: every consent is suspended, as after a restore (GDPR 7(3); promise 1). Nothing
+    tells an old file of a registry that was closed from a new one: read it once, and destroy it.
+
     Args:
         path: the file.
         where: a file that does not exist, or the URL of an empty PostgreSQL schema.
         keys: a folder that does not exist; or a new `KeyFolder` with the registry key of the old.
         mode: what the caller takes the file for.
         passphrase: what it was sealed with.
+        known: signing keys of the registry it came from, got from elsewhere: one of them must have
+            signed it. None takes the file's own word for its keys, and says so.
         root: what protects the new key folder.
         clock: returns the time with its zone.
         busy_timeout_ms: how long a write waits.
 
     Raises:
         TamperedError: ``entry`` names the line, or the entry of the log, that is not as written.
+        MalformedError: its first line is none that anybody writes.
+        SignatureError: it was signed by none of the keys ``known``.
         KeyFileError: another passphrase, or a key folder that is in use.
         ClockBackwardsError: the clock reads earlier than the log.
         ModeMismatchError: a simulation read as production or the reverse.
@@ -106,7 +93,8 @@ def read_transfer(
         raise RegistryMissingError(f"no transfer at {place}: check the path")
     with place.open("rb") as file:
         lines = LineReader(lines_of(file, place, passphrase))
-        work = _Reading(lines, mode, keys, root, to_us((clock or utcnow)()))
+        pins = None if known is None else tuple(known)
+        work = _Reading(lines, mode, keys, root, to_us((clock or utcnow)()), pins)
         try:
             make_store(where, work.fill, busy_timeout_ms=busy_timeout_ms)
         except BaseException:
@@ -119,9 +107,15 @@ class _Reading:
     """Fills the tables of a new registry with one transfer, inside one transaction."""
 
     def __init__(
-        self, lines: LineReader, mode: Mode, keys: Keys, root: Root | None, now: int
+        self,
+        lines: LineReader,
+        mode: Mode,
+        keys: Keys,
+        root: Root | None,
+        now: int,
+        known: tuple[VerifyingKey, ...] | None,
     ) -> None:
-        self._lines = lines
+        self._lines, self._known = lines, known
         self._keys, self._root, self._now = keys, root, now
         self._made: Path | None = None
         self._whole = False
@@ -172,7 +166,7 @@ class _Reading:
         self._check_end(checked)
         folder.puncture(pid for pid, found in enumerate(rows.people) if found is None)
         self._checked = checked
-        self._begin(target, events, checked)
+        self._begin(target, events, facts)
         check_items(self._registry_id, target, checked.check.people)
         self._whole = True
 
@@ -185,6 +179,9 @@ class _Reading:
             persons=len(self._rows.people),
             items=self._counts["items"],
             origin=self._origin,
+            closed=self._closed,
+            suspended=self._suspended,
+            pinned=self._known is not None,
         )
 
     def discard(self) -> None:
@@ -211,26 +208,23 @@ class _Reading:
                 folder.forget_epoch(epoch)
         return folder
 
-    def _begin(self, target: sa.Connection, log: MerkleLog, checked: Checked) -> None:
-        state = checked.check.keys
+    def _begin(self, target: sa.Connection, log: MerkleLog, facts: Facts) -> None:
+        checked, now = self._checked, self._now
         last = target.execute(sa.select(sa.func.max(schema.events.c.recorded))).scalar_one()
-        now = self._now
         if now < last:
             raise ClockBackwardsError(
                 f"the clock reads {iso(now)}, the log was written until {iso(last)}: set the clock"
             )
-        key = next_key(None, self._registry_id, state.ring, lambda _origin: False)
-        self._folder.add_signer(key)
-        leaf = leaves.key_leaf(
-            op="begin",
-            key=str(key.verifying),
-            ends_others=now,
-            recorded=now,
-            simulated=self._simulated,
-        )
-        log.append(target, checked.events, [plain_row("key", leaf, now, self._simulated)])
-        Signer(self._folder).sign(target, log, checked.events + 1, state.after([leaf], now))
-        self._origin = key.name
+        self._closed = _ends_closed(target)
+        add = Additions(facts, checked.check, now)
+        begin = add.new_name()
+        suspended = [] if self._closed else add.suspensions(target)
+        self._suspended = len(suspended)
+        rows = [begin, *suspended]
+        log.append(target, checked.events, rows)
+        state = checked.check.keys.after([begin["leaf"]], now)
+        Signer(self._folder).sign(target, log, checked.events + len(rows), state)
+        self._origin = state[0].origin
 
     def _check_end(self, checked: Checked) -> None:
         lines, digest = self._lines.count, self._lines.digest
@@ -244,6 +238,11 @@ class _Reading:
             raise TamperedError(self._lines.entry, str(error)) from error
         if note.text != end_text(self._registry_id, lines, digest):
             raise TamperedError(self._lines.entry, "is signed over another file")
+        if self._known is not None and not set(note.keys) & set(self._known):
+            raise SignatureError(
+                "the file is signed by keys of its own log, and by none of those that you gave: it "
+                "is another registry's, or forged"
+            )
 
     # -- the lines ---------------------------------------------------------------------------------
 
@@ -272,3 +271,10 @@ class _Reading:
                 with naming(self._lines.entry):
                     rows.append(make(number, line))
             yield low, rows
+
+
+def _ends_closed(connection: sa.Connection) -> bool:
+    """Return whether the last entry of a log, checked before, closes the registry."""
+    newest = sa.select(schema.events.c.leaf).order_by(schema.events.c.seq.desc()).limit(1)
+    said = leaves.parse(bytes(connection.execute(newest).scalar_one()))
+    return bool(said["kind"] == "key" and said["op"] == "moved")

@@ -1,4 +1,7 @@
-"""What a restore adds to the log: a new name, what stays ended, who has to be asked again."""
+"""What a copy's log gets where it goes on: a new name, what stays ended, who has to be asked again.
+
+For a backup that is restored, and for the file of a registry that goes on elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,15 @@ import sqlalchemy as sa
 
 from .. import leaves, schema
 from ..checkpoint import uses_origin
-from ..errors import ConsentError
+from ..errors import ConsentError, RegistryError
 from ..keyfolder.folder import KeyFolder
 from ..keys import KeyRing, VerifyingKey
 from ..leaves import KINDS, STATUSES
+from ..sealing import PersonSecrets
 from ..terms import ConsentStatus
 from ..times import iso
 from ..transaction import plain_row
+from ..verify_events import EventsCheck
 from ..witness import Witness
 from .copycheck import CopyCheck, Facts
 from .restorekeys import next_key
@@ -29,13 +34,15 @@ Row = dict[str, Any]
 class Additions:
     """Makes the rows, all of the moment ``now``, in microseconds."""
 
-    def __init__(self, facts: Facts, check: CopyCheck, now: int) -> None:
+    def __init__(self, facts: Facts, check: EventsCheck, now: int) -> None:
         self._facts = facts
         self._check = check
         self._now = now
+        self._named = self._asked = False
 
     def new_name(self) -> Row:
         """Begin a signing key under an origin of its own."""
+        self._named = True
         folder, ring = self._facts.keys, self._check.keys.ring
         key = next_key(folder, self._facts.registry_id, ring, _known_to_witness(folder, ring))
         # First the private half on the disk: a log that names a key nobody holds could not go on.
@@ -53,6 +60,7 @@ class Additions:
 
     def suspensions(self, source: sa.Connection) -> list[Row]:
         """End every consent that stands in the copy, its term over or not: clocks can be set back."""
+        self._asked = True
         table, last = schema.events, {}
         columns = (table.c.pid, table.c.purpose, table.c.status, table.c.nid, table.c.leaf)
         query = sa.select(*columns).where(table.c.kind == KINDS.index("consent"))
@@ -62,8 +70,19 @@ class Additions:
         return [self._suspension(row) for row in standing]
 
     def erasures(self) -> list[Row]:
-        """Say of everyone whose key was destroyed since that they were erased."""
-        return [self._erasure(pid) for pid in sorted(self._check.late)]
+        """Say of everyone whose key was destroyed since that they were erased; ask for these last.
+
+        Raises:
+            RegistryError: the registry was moved, and would permit here again.
+
+        """
+        if self._check.keys.moved and self._named and not self._asked:
+            raise RegistryError(
+                "this registry was moved, and people said no where it was moved to, if anywhere: "
+                "restore with suspend=True (--suspend), so that they are asked again"
+            )
+        late = self._check.late if isinstance(self._check, CopyCheck) else ()
+        return [self._erasure(pid) for pid in sorted(late)]
 
     def _key_row(self, op: str, key: str, ends: int | None = None) -> Row:
         simulated, now = self._facts.simulated, self._now
@@ -102,12 +121,16 @@ class Additions:
         return plain_row("erasure", leaf, self._now, self._facts.simulated) | {"pid": pid}
 
     def _subject(self, pid: int, record_id: str) -> str:
-        found = self._check.readable_at(pid)
+        found = self._holds(pid)
         if found is None:
             # The key that made this person's tags is destroyed. Random digits are what an erased
             # person's tags look like to everybody: nobody can tell these from the true ones.
             return os.urandom(32).hex()
         return leaves.subject_tag(found.subject_key, record_id, found.person)
+
+    def _holds(self, pid: int) -> PersonSecrets | None:
+        check = self._check
+        return check.readable_at(pid) if isinstance(check, CopyCheck) else check.people[pid]
 
 
 def _known_to_witness(folder: KeyFolder, ring: KeyRing) -> Callable[[str], bool]:

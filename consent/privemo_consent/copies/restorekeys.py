@@ -6,15 +6,13 @@ outside, as its own methods do from within.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable
 
 from ..handle import new_signing_key
 from ..keyfolder.folder import KeyFolder
-from ..keyfolder.load import PersonKeys, persons_file
 from ..keys import KeyRing, SigningKey, VerifyingKey
 
-__all__ = ["begin_epoch", "ended_since", "erased_beyond", "next_key"]
+__all__ = ["ended_since", "erased_beyond", "next_key"]
 
 
 def ended_since(folder: KeyFolder, ring: KeyRing) -> list[VerifyingKey]:
@@ -22,7 +20,7 @@ def ended_since(folder: KeyFolder, ring: KeyRing) -> list[VerifyingKey]:
     return [
         period.key
         for period in ring.periods
-        if period.revoked is None and period.key.key_id in folder.dropped
+        if period.revoked is None and period.key.public in folder.dropped
     ]
 
 
@@ -30,31 +28,6 @@ def erased_beyond(folder: KeyFolder, rows: int) -> bool:
     """Return whether someone was erased whose row comes after the first ``rows``."""
     trees = [keys.tree for keys in folder._persons.values()]
     return any(pid >= rows for tree in trees for pid in tree.indices_punctured())
-
-
-def begin_epoch(folder: KeyFolder, rows: int, gone: Iterable[int]) -> int:
-    """Begin an epoch of person keys for a registry of ``rows`` rows; return its number.
-
-    Rows after the first ``rows`` are whole in it, whatever became of the people who stood there
-    in the log's lost part: the next people to come take these numbers, and must share a key with nobody.
-
-    Args:
-        folder: of the registry.
-        rows: how many there are.
-        gone: rows that are empty in the restored registry.
-
-    """
-    with folder._writing():
-        before, epoch = folder._persons[folder.epoch], folder.epoch + 1
-        closed = {pid for pid in before.tree.indices_punctured() if pid < rows} | set(gone)
-        fresh = PersonKeys.generate()
-        keys = replace(fresh, tree=fresh.tree.without(sorted(closed)))
-        folder._record(behind=folder._now.record.mirrors)
-        folder._put(persons_file(epoch), keys.content())
-        folder._hold(replace(folder._now, persons={**folder._persons, epoch: keys}))
-        folder._record(epoch=epoch)
-        folder._settle()
-        return epoch
 
 
 def next_key(

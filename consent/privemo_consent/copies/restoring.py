@@ -40,7 +40,7 @@ from .backupfile import open_backup
 from .copycheck import Checked, CopyCheck, Facts, check_logs
 from .evidence import Whole, look_back, remember
 from .restoredrows import Additions
-from .restorekeys import begin_epoch, ended_since, erased_beyond
+from .restorekeys import ended_since, erased_beyond
 from .wholefile import make_store
 
 __all__ = ["Restored", "restore"]
@@ -169,7 +169,7 @@ class _Restore:
         check, folder = self._check, self._facts.keys
         if not self._whole.events:
             gone = [pid for pid, found in enumerate(check.readable) if found is None]
-            self._epoch = begin_epoch(folder, len(check.people), gone)
+            self._epoch = folder.new_epoch(rows=len(check.people), gone=gone)
         copy_tables(self._source, target, change={"persons": self._person, "items": self._item})
         log, size = MerkleLog(schema.EVENTS_LOG, schema.events), self._checked.events
         rows = self._rows()

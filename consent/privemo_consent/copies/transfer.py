@@ -4,6 +4,11 @@ Leaves travel byte for byte, so the trees have the same roots, and everything th
 them still holds. People are sealed anew under the keys of the new folder: no ciphertext travels.
 What is in the file is therefore in the clear, ids and the keys of subject tags among it: give a
 passphrase, and delete the file once it is read. Whoever was erased is a number without a name in it.
+
+Two registries cannot both go on from one file: people would say no in the one, and the other would not
+hear of it. So a move closes where it starts: the last entry of the log says ``moved``, the old registry
+refuses everything from then on, and consents stay live in the new one. A file without that entry is
+a copy of a registry that goes on, and whoever reads it asks everybody again.
 """
 
 from __future__ import annotations
@@ -18,13 +23,14 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from .. import schema
+from .. import leaves, schema
 from ..errors import RegistryBusyError, RegistryFullError
 from ..handle import RegistryHandle
 from ..items import KINDS, open_body, open_head
 from ..log import MerkleLog
 from ..note import sign_note
 from ..sealing import PersonSecrets
+from ..transaction import plain_row
 from .reading_transfer import TransferRead, read_transfer
 from .transferfile import LineWriter, sealing_sink
 from .transferlines import COUNTED, SCHEMA, end_text
@@ -45,6 +51,7 @@ class TransferMade:
         uses: entries of the log of uses.
         root: of the log's tree, in hexadecimal; the registry that reads it has the same.
         sealed: whether it needs a passphrase.
+        closed: whether the registry is closed, so that consents are live where the file is read.
 
     """
 
@@ -53,10 +60,15 @@ class TransferMade:
     uses: int
     root: str
     sealed: bool
+    closed: bool
 
 
 def write_transfer(
-    registry: RegistryHandle, path: str | os.PathLike[str], *, passphrase: bytes | None
+    registry: RegistryHandle,
+    path: str | os.PathLike[str],
+    *,
+    passphrase: bytes | None,
+    close: bool = False,
 ) -> TransferMade:
     """Write everything of a registry, as of one moment, into the new file ``path``.
 
@@ -64,6 +76,9 @@ def write_transfer(
         registry: opened with its keys.
         path: a file that does not exist; its owner's alone.
         passphrase: seals the file; None leaves ids and faces in it readable to whoever has it.
+        close: end the registry with an entry of its log: it decides and records nothing more, and
+            consents stay live where the file is read. There is no way back. Where writing fails
+            after that, or the file is lost, write it again: a closed registry still can be.
 
     Raises:
         RegistryExistsError, RegistryMissingError, RegistryFullError: no file was written.
@@ -74,21 +89,53 @@ def write_transfer(
 
     """
     journal = registry._journal
+    journal.keys_needed()
     with journal.lock:
         journal.refresh()
-    with whole_file(path) as making, journal.store.read() as connection:
+    with whole_file(path) as making:
         handle = os.open(making, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         with os.fdopen(handle, "wb", buffering=1 << 20) as file:
             sink = sealing_sink(file, passphrase)
-            writer = _Writer(registry, connection, LineWriter(sink))
-            writer.write()
+            if close:  # only now: the place and the passphrase are good
+                _close(registry)
+            with journal.store.read() as connection:
+                writer = _Writer(registry, connection, LineWriter(sink))
+                writer.write()
             sink.close()
             try:
                 file.flush()
                 os.fsync(handle)
             except OSError as error:
                 raise RegistryFullError(f"{path} cannot be written: {error.strerror}") from error
-    return TransferMade(Path(path), writer.events, writer.uses, writer.root, passphrase is not None)
+    return TransferMade(
+        path=Path(path),
+        events=writer.events,
+        uses=writer.uses,
+        root=writer.root,
+        sealed=passphrase is not None,
+        closed=writer.closed,
+    )
+
+
+def _close(registry: RegistryHandle) -> None:
+    """Append the last entry of a registry, with both logs signed to their ends; once is enough."""
+    journal = registry._journal
+    with journal.lock:
+        if journal.refresh().keys.moved:
+            return
+        with journal.writing() as work:
+            now, state = journal.now(), journal.state.keys
+            if journal.uses_size:  # decisions since the last batch: nobody will sign them later
+                uses = registry._uses.log
+                journal.signer.sign(work.connection, uses, journal.uses_size, (state, now))
+            leaf = leaves.key_leaf(
+                op="moved",
+                key=state.origin,
+                ends_others=None,
+                recorded=now,
+                simulated=journal.simulated,
+            )
+            work.rows.append(plain_row("key", leaf, now, journal.simulated))
 
 
 class _Writer:
@@ -104,10 +151,12 @@ class _Writer:
         self.events = log.size(connection)
         self.root = log.root(connection, self.events).hex()
         self.uses = MerkleLog(schema.USES_LOG, schema.uses).size(connection)
+        self.closed = False
 
     def write(self) -> None:
         journal, state = self._registry._journal, self._registry._journal.fresh_state()
         state.advance(self._connection, self.events)
+        self.closed = state.keys.moved
         counts = {
             table.name: self._connection.execute(
                 sa.select(sa.func.count()).select_from(table)

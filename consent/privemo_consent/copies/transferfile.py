@@ -200,6 +200,7 @@ def lines_of(file: BinaryIO, path: Path, passphrase: bytes | None) -> Iterator[b
 
     Raises:
         KeyFileError: a passphrase for a file that is not sealed, none for one that is, or another.
+        MalformedError: its first line is none that anybody writes.
         TamperedError: a block is not as it was written.
 
     """
@@ -226,6 +227,10 @@ def _sealed_head(head: bytes) -> dict[str, Any] | None:
         value = json.loads(head)
     except ValueError:
         return None
+    except RecursionError:
+        raise MalformedError(
+            "the file's first line is nested too deep: it is no transfer"
+        ) from None
     if not isinstance(value, dict) or value.pop("schema", None) != _SEALED:
         return None
     return value

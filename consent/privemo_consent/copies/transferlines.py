@@ -1,10 +1,12 @@
-"""What the lines of a transfer are: their kinds, in their order, and the fields of each."""
+"""What the lines of a transfer are, kind by kind in their order, and what was read in them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from .. import schema
 
-__all__ = ["COUNTED", "FIELDS", "SCHEMA", "end_text"]
+__all__ = ["COUNTED", "FIELDS", "SCHEMA", "TransferRead", "end_text"]
 
 SCHEMA = "privemo.transfer/1"
 #: The tables that travel, in the order of their lines.
@@ -28,6 +30,35 @@ FIELDS: dict[str, frozenset[str]] = {
     "item": frozenset({"pid", "kind", "id", "facts", "body"}),
     "end": frozenset({"note"}),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRead:
+    """What was read.
+
+    Attributes:
+        events: entries of the log as it came; more tell of the new signing key, and of who was
+            suspended.
+        root: of the tree of those entries, in hexadecimal: the same as where it came from.
+        uses: entries of the log of uses.
+        persons: rows of people, erased ones among them.
+        items: faces and other items.
+        origin: the name under which the log goes on.
+        closed: whether the registry it came from is closed; consents are live then.
+        suspended: how many consents have to be asked for again, since it is not.
+        pinned: whether a key that the caller knew signed the file; else its own word stands alone.
+
+    """
+
+    events: int
+    root: str
+    uses: int
+    persons: int
+    items: int
+    origin: str
+    closed: bool
+    suspended: int
+    pinned: bool
 
 
 def end_text(registry_id: str, lines: int, digest: str) -> str:

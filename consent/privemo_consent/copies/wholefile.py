@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import secrets
 import shutil
@@ -18,10 +17,13 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ..errors import RegistryBusyError, RegistryExistsError, RegistryFullError, RegistryMissingError
+from ..keyfolder.leftovers import held, making_beside, sweep
 from ..storage import BUSY_TIMEOUT_MS, create_store, is_url
 
 __all__ = ["make_store", "whole_file"]
 
+#: of the files in which it is made; SQLite has some of its own
+_ENDINGS = ("", "-journal", "-wal", "-shm")
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -38,16 +40,16 @@ def whole_file(to: str | os.PathLike[str]) -> Iterator[Path]:
     place = Path(os.path.abspath(to))
     if not place.parent.is_dir():
         raise RegistryMissingError(f"{place.parent} does not exist: make the folder")
-    _sweep(place)
+    sweep(place, [place.name + ending for ending in _ENDINGS], wipe=False)
     if os.path.lexists(place):
         raise RegistryExistsError(f"{place} exists and was left as it is: choose another path")
-    folder = place.parent / f".{place.name}.making-{secrets.token_hex(4)}"
+    folder = making_beside(place, secrets.token_hex(4))
     try:
         os.mkdir(folder, 0o700)
     except OSError as error:
         raise RegistryFullError(f"{place} cannot be written: {error.strerror}") from error
     try:
-        with _held(folder):
+        with held(folder):
             yield folder / place.name
             _publish(folder / place.name, place)
     except OSError as error:
@@ -98,21 +100,3 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-@contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _sweep(place: Path) -> None:
-    """Remove what makers of this file left who were killed."""
-    for left in place.parent.glob(f".{place.name}.making-*"):
-        # One who is still at it holds the lock.
-        with contextlib.suppress(OSError), _held(left):
-            shutil.rmtree(left)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..errors import ConsentError, KeyFileError
-from ..keys import SigningKey
+from ..keys import SigningKey, VerifyingKey
 from .files import FOLDER_FILE, Shelf
 from .load import Held, PersonKeys, load, persons_file
 from .seal import Seal
@@ -96,8 +96,17 @@ class OpenFolder:
 
     @property
     def dropped(self) -> frozenset[bytes]:
-        """The ids of signing keys that it held and that were revoked."""
-        return frozenset(bytes.fromhex(key_id) for key_id in self._now.record.dropped)
+        """The public halves, 32 bytes each, of signing keys that it held and that were revoked."""
+        return frozenset(bytes.fromhex(public) for public in self._now.record.dropped)
+
+    def holds(self, key: VerifyingKey) -> bool:
+        """Tell whether it holds the private half of this very key: an id alone would not tell."""
+        found = self._now.signers.get(key.key_id)
+        return found is not None and found.verifying == key
+
+    def ever_held(self, key: VerifyingKey) -> bool:
+        """Tell whether it holds this very key, or did until the key was revoked."""
+        return self.holds(key) or key.public in self.dropped
 
     def signer(self, key_id: bytes) -> SigningKey:
         """Return a signing key.

@@ -21,12 +21,15 @@ from pathlib import Path
 from ..errors import KeyFileError, RegistryBusyError, RegistryFullError
 from .seal import Seal
 
-__all__ = ["FOLDER_FILE", "Shelf", "told"]
+__all__ = ["FOLDER_FILE", "FOLDER_FLAGS", "LOCK_FILE", "NEW", "Shelf", "remove_file", "told"]
 
-_LOCK = "lock"
+LOCK_FILE = "lock"
 #: what the folder is, not secret
 FOLDER_FILE = "folder.json"
-_NEW = ".new"
+#: how the name of a file ends that is not finished
+NEW = ".new"
+#: a folder is opened to be emptied only where its name is no link
+FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK_SECONDS = 60.0
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -36,7 +39,7 @@ class Shelf:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = os.path.join(path, _LOCK)
+        self._lock = os.path.join(path, LOCK_FILE)
 
     def check(self) -> None:
         """Refuse a folder that is none or that others can enter.
@@ -130,14 +133,14 @@ class Shelf:
             RegistryFullError: no space, or not writable: the old file stands.
             KeyFileError: it cannot be written.
         """
-        new = self.path / (name + _NEW)
+        new = self.path / (name + NEW)
         with told(self.path / name, "be written"):
             try:
                 _write(new, data)
                 self.flush()  # the name too, before the old bytes go
             except OSError:
                 with contextlib.suppress(OSError):
-                    _remove(new)
+                    remove_file(new)
                 raise
             self._settle(name, wipe=wipe)
 
@@ -149,8 +152,8 @@ class Shelf:
             KeyFileError: it cannot be removed.
         """
         with told(self.path / name, "be destroyed"):
-            _remove(self.path / (name + _NEW))
-            _remove(self.path / name)
+            remove_file(self.path / (name + NEW))
+            remove_file(self.path / name)
             self.flush()
 
     def recover(self, seal: Seal) -> None:
@@ -162,18 +165,18 @@ class Shelf:
         """
         with told(self.path, "be recovered"):
             for found in sorted(os.listdir(self.path)):
-                if not found.endswith(_NEW):
+                if not found.endswith(NEW):
                     continue
-                name = found.removesuffix(_NEW)
+                name = found.removesuffix(NEW)
                 if name.endswith(".key") and self._is_whole(name, seal):
                     self.flush()
                     self._settle(name, wipe=True)
                 else:  # it was never finished, so nothing was promised about it
-                    _remove(self.path / found)
+                    remove_file(self.path / found)
                     self.flush()
 
     def _is_whole(self, name: str, seal: Seal) -> bool:
-        data = self.read(name + _NEW)
+        data = self.read(name + NEW)
         try:
             seal.open(name, data, self.path)
         except KeyFileError:
@@ -184,20 +187,24 @@ class Shelf:
         """Wipe every file and remove the folder, ``folder.json`` and the lock last.
 
         Raises:
-            KeyFileError: it cannot be removed, or it holds a folder.
+            KeyFileError: it cannot be removed, is a link, or holds a folder.
             RegistryFullError: it is not writable.
         """
         with told(self.path, "be destroyed"):
-            found = os.listdir(self.path)
-            for name in sorted(found, key=lambda name: (name == _LOCK, name == FOLDER_FILE)):
-                _remove(self.path / name)
-            self.flush()
+            handle = os.open(self.path, FOLDER_FLAGS)
+            try:
+                found = os.listdir(handle)
+                for name in sorted(found, key=lambda n: (n == LOCK_FILE, n == FOLDER_FILE)):
+                    remove_file(name, handle)
+                os.fsync(handle)
+            finally:
+                os.close(handle)
             os.rmdir(self.path)
 
     def _settle(self, name: str, *, wipe: bool) -> None:
         if wipe:
             _zero(self.path / name)
-        os.rename(self.path / (name + _NEW), self.path / name)
+        os.rename(self.path / (name + NEW), self.path / name)
         self.flush()
 
     def flush(self) -> None:
@@ -220,7 +227,7 @@ def told(place: Path, what: str) -> Iterator[None]:
 
 
 def _write(path: Path, data: bytes) -> None:
-    _remove(path)
+    remove_file(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     handle = os.open(path, flags, 0o600)
     try:
@@ -232,10 +239,10 @@ def _write(path: Path, data: bytes) -> None:
         os.close(handle)
 
 
-def _zero(path: Path) -> None:
+def _zero(path: Path | str, folder: int | None = None) -> None:
     """Overwrite a file's bytes where they lie, and flush; a missing file is no error."""
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        handle = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     except FileNotFoundError:
         return
     try:
@@ -247,7 +254,18 @@ def _zero(path: Path) -> None:
         os.close(handle)
 
 
-def _remove(path: Path) -> None:
-    _zero(path)
+def remove_file(path: Path | str, folder: int | None = None, *, wipe: bool = True) -> None:
+    """Remove a file, its bytes first; a missing one is no error.
+
+    Args:
+        path: which; a name where ``folder`` is given.
+        folder: a descriptor of the folder it lies in.
+        wipe: overwrite it.
+
+    Raises:
+        OSError: it is a link and to be wiped, or cannot be removed.
+    """
+    if wipe:
+        _zero(path, folder)
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+        os.unlink(path, dir_fd=folder)

@@ -12,6 +12,7 @@ that another one wrote. The folder must lie on a local file system.
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -103,12 +104,20 @@ class KeyFolder(MirroredFolder):
             self._settle()
             self._raise_pending()
 
-    def new_epoch(self) -> int:
-        """Begin an epoch, in which the rows that were punctured are so too; return its number."""
+    def new_epoch(self, *, rows: int = INDICES, gone: Iterable[int] = ()) -> int:
+        """Begin an epoch, in which the rows that were punctured are so too; return its number.
+
+        Args:
+            rows: of a registry that lost its end, how many it has: the rows after them are whole in
+                the new epoch, for the people to come, who must share a key with nobody lost.
+            gone: further rows that are empty.
+
+        """
         with self._writing():
             epoch = self.epoch + 1
             keys, before = PersonKeys.generate(), self._persons[self.epoch]
-            keys = replace(keys, tree=keys.tree.without(before.tree.indices_punctured()))
+            closed = {pid for pid in before.tree.indices_punctured() if pid < rows} | set(gone)
+            keys = replace(keys, tree=keys.tree.without(sorted(closed)))
             self._record(behind=self._now.record.mirrors)
             self._put(persons_file(epoch), keys.content())
             self._hold(replace(self._now, persons={**self._persons, epoch: keys}))
@@ -148,7 +157,7 @@ class KeyFolder(MirroredFolder):
             record, held = self._now.record, self._now.signers.get(key.key_id)
             if held is not None and held.verifying != key.verifying:
                 raise KeyFileError(f"{self.path} holds another key of id {key.key_id.hex()}")
-            if key.key_id.hex() in record.dropped:
+            if key.key_id.hex() in record.gone or key.verifying.public in self.dropped:
                 raise KeyFileError(f"the key {key.key_id.hex()} was dropped: make another")
             if held is None:
                 self._record(behind=record.mirrors)
@@ -168,16 +177,19 @@ class KeyFolder(MirroredFolder):
         """
         with self._writing():
             record, named = self._now.record, bytes(key_id).hex()
-            if key_id in self._now.signers:
+            held = self._now.signers.get(key_id)
+            if held is not None:
+                public = held.verifying.public.hex()
                 signers = {k: v for k, v in self._now.signers.items() if k != key_id}
                 self._record(
                     signers=tuple(sorted(k.hex() for k in signers)),
-                    dropped=tuple(sorted({*record.dropped, named})),
+                    gone=tuple(sorted({*record.gone, named})),
+                    dropped=tuple(sorted({*record.dropped, public})),
                     pending=record.mirrors,
                 )
                 self._shelf.destroy(signer_file(key_id))
                 self._hold(replace(self._now, signers=signers))
-            elif named not in record.dropped:
+            elif named not in record.gone:
                 raise KeyFileError(f"{self.path} holds no signing key {named}")
             self._settle()
             self._raise_pending()
@@ -194,4 +206,27 @@ class KeyFolder(MirroredFolder):
             text = None if place is None else os.path.abspath(place)
             if text != self._now.record.witness:
                 self._record(witness=text, behind=self._now.record.mirrors)
+            self._settle()
+
+    @property
+    def witness_behind(self) -> str | None:
+        """A mark while the witness may lack a change that was acknowledged, or None.
+
+        What the witness remembers is then no proof that a copy of the database is whole.
+        """
+        return self._now.record.witness_behind
+
+    def miss_witness(self) -> None:
+        """Remember, durably, that a change could not be told to the witness."""
+        with self._writing():
+            # New each time: who told the witness of all up to an earlier one did not tell of this.
+            mark = secrets.token_hex(8)
+            self._record(witness_behind=mark, behind=self._now.record.mirrors)
+            self._settle()
+
+    def catch_up_witness(self, mark: str) -> None:
+        """Strike ``mark`` off: all was told that was signed when it was read. A newer one stays."""
+        with self._writing():
+            if self._now.record.witness_behind == mark:
+                self._record(witness_behind=None, behind=self._now.record.mirrors)
             self._settle()

@@ -86,7 +86,7 @@ def load(shelf: Shelf, seal: Seal) -> Held:
     record.vouch(data, seal, shelf.path)
     shelf.recover(seal)
     gone = {persons_file(epoch) for epoch in record.forgotten}
-    gone |= {signer_file(bytes.fromhex(key_id)) for key_id in record.dropped}
+    gone |= {signer_file(bytes.fromhex(key_id)) for key_id in record.gone}
     for name in gone.intersection(shelf.names()):
         shelf.destroy(name)
     registry_key = seal.open(REGISTRY_FILE, shelf.read(REGISTRY_FILE), shelf.path)
@@ -119,7 +119,7 @@ def _persons(shelf: Shelf, seal: Seal, record: FolderRecord) -> dict[int, Person
 
 def _signers(shelf: Shelf, seal: Seal, record: FolderRecord) -> dict[bytes, SigningKey]:
     found = {m[1]: m[0] for m in map(_SIGNER.fullmatch, shelf.names()) if m}
-    missing = sorted(set(record.signers) - set(found) - set(record.dropped))
+    missing = sorted(set(record.signers) - set(found) - set(record.gone))
     _all_there(shelf.path, (signer_file(bytes.fromhex(key_id)) for key_id in missing))
     held = {}
     for key_id, name in sorted(found.items()):

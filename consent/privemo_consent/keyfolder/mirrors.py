@@ -35,6 +35,8 @@ def begin_mirror(place: Path, owner: Path, record: FolderRecord, seal: Seal) -> 
         KeyFileError: something stands there, or it cannot be made.
         RegistryFullError: no space.
     """
+    if os.path.islink(place):
+        raise KeyFileError(f"{place} is a link, which may lead elsewhere tomorrow: name the folder")
     with told(place, "be made"):
         if not os.path.isdir(place):
             os.mkdir(place, 0o700)

@@ -20,6 +20,8 @@ __all__ = ["FolderRecord"]
 
 _Epoch = Annotated[int, Field(ge=1)]
 _Hex4 = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
+_Hex8 = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+_Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class FolderRecord(BaseModel):
@@ -34,9 +36,11 @@ class FolderRecord(BaseModel):
     #: the current epoch of person keys, and those that were destroyed
     epoch: _Epoch = 1
     forgotten: tuple[_Epoch, ...] = ()
-    #: ids of the signing keys, and of those that were destroyed
+    #: ids of the signing keys, and of those that were destroyed: they name files and prove nothing
     signers: tuple[_Hex4, ...] = ()
-    dropped: tuple[_Hex4, ...] = ()
+    gone: tuple[_Hex4, ...] = ()
+    #: public halves of those that were destroyed; an id of four bytes can be met by search
+    dropped: tuple[_Hex32, ...] = ()
     #: set in a copy that another folder keeps up to date
     mirror_of: str | None = None
     mirrors: tuple[str, ...] = ()
@@ -47,6 +51,8 @@ class FolderRecord(BaseModel):
     puncturing: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = ()
     #: where checkpoints of the log are copied to
     witness: str | None = None
+    #: drawn anew whenever a change could not be told there; None once all was told
+    witness_behind: _Hex8 | None = None
 
     def encode(self, seal: Seal) -> bytes:
         """Return the bytes of the file."""

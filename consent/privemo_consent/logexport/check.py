@@ -1,6 +1,6 @@
 """Verification of an export, offline: everything recomputed, the first bad entry named.
 
-One pass over each log in memory of O(log n) plus 16 bytes a record id. `logcheck.py` says which
+One pass over each log in memory of O(log n) plus 16 bytes a record id. `entries.py` says which
 changes of state can and cannot be judged without knowing whose an entry is.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from .. import merkle
 from ..canonical import parse_canonical, sha256_hex
-from ..checkpoint import Checkpoint, uses_origin
+from ..checkpoint import Checkpoint, uses_of, uses_origin
 from ..cosign import CosignerKey, parse_key
 from ..errors import MalformedError, SignatureError, TamperedError
 from ..keys import VerifyingKey
@@ -99,7 +99,7 @@ def verify_export(
     newest = log.last
     assert newest is not None  # noqa: S101 - entries without a signed head were refused
     uses_check = UsesCheck(events=events.size, simulated=events.simulated)
-    uses = _Log(root, "uses", "use", trust, of=(newest.head.origin, events))
+    uses = _Log(root, "uses", "use", trust, of=(newest.head.origin, events, log.vouched))
     uses.check_all(uses_check)
     witnesses = (key.name for key in newest.note.keys if isinstance(key, CosignerKey))
     return ExportVerified(
@@ -167,7 +167,7 @@ class _Log:
         name: str,
         kind: str,
         trust: _Trust,
-        of: tuple[str, EventsCheck] | None = None,
+        of: tuple[str, EventsCheck, Mapping[int, bytes]] | None = None,
     ) -> None:
         self._root = root
         self._name = name
@@ -177,6 +177,8 @@ class _Log:
         self.tree = Frontier()
         self.heads = 0
         self.last: _Head | None = None
+        #: by size: the root of the log of uses that a signed head of events vouches for
+        self.vouched: dict[int, bytes] = {}
 
     def check_all(self, check: EventsCheck | UsesCheck) -> None:
         """Read the log to its end.
@@ -198,6 +200,7 @@ class _Log:
                 self.tree.append(value)
                 if head is not None and head.head.size == self.tree.size:
                     head = self._hold(head, check, heads)
+                self._check_vouched()
             if head is not None:
                 raise TamperedError(
                     f"{self._kind} {self.tree.size}",
@@ -206,8 +209,26 @@ class _Log:
             if hashes.readline(_HASH_LINE):
                 raise TamperedError(f"{self._kind} {self.tree.size}", "missing: its hash is here")
         covered = 0 if self.last is None else self.last.head.size
+        if self._of is not None:
+            covered = max(covered, self._check_end())
         if covered < self.tree.size:
             raise TamperedError(f"{self._kind} {covered}", "no signed head covers it")
+
+    def _check_vouched(self) -> None:
+        """Hold the log of uses, as far as it was read, against what heads of events say of it."""
+        want = None if self._of is None else self._of[2].get(self.tree.size)
+        if want is not None and want != self.tree.root():
+            raise TamperedError(
+                f"{self._kind} {self.tree.size - 1}", "or one before it: not what was vouched for"
+            )
+
+    def _check_end(self) -> int:
+        """Return how many uses the heads of events vouch for, once none of them is missing."""
+        assert self._of is not None  # noqa: S101
+        most = max(self._of[2], default=0)
+        if most > self.tree.size:
+            raise TamperedError(f"{self._kind} {self.tree.size}", "missing: it was vouched for")
+        return most
 
     def _leaves(self) -> Iterator[bytes]:
         with _open(self._root, f"{self._name}.jsonl") as file:
@@ -256,6 +277,9 @@ class _Log:
         self._check_signer(head, check)
         self.heads += 1
         self.last = head
+        said = uses_of(head.head) if self._of is None else None
+        if said is not None:
+            self.vouched[said[0]] = said[1]
         return next(heads, None)
 
     def _check_signer(self, head: _Head, check: EventsCheck | UsesCheck) -> None:

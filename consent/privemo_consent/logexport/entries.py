@@ -16,10 +16,11 @@ from typing import Any
 
 from .. import leaves
 from ..errors import MalformedError, TamperedError
-from ..keys import KeyPeriod, KeyRing, VerifyingKey
+from ..keys import KeyRing
 from ..policy import MAX_VALIDITY, TRANSITIONS
+from ..state import KeyState
 from ..terms import ConsentStatus, Purpose
-from ..times import from_us, iso, parse_iso
+from ..times import iso, parse_iso
 from ..uses import parse_use
 
 __all__ = ["EventsCheck", "NoticeFacts", "UsesCheck"]
@@ -102,7 +103,12 @@ class EventsCheck:
         self.registry_id = ""
         self.announced: set[str] = set()
         #: the signing keys that the log names, and their periods
-        self.keys = KeyRing()
+        self._key_state = KeyState()
+
+    @property
+    def keys(self) -> KeyRing:
+        """The signing keys, as the log itself tells them up to here."""
+        return self._key_state.ring
 
     @property
     def recorded(self) -> int:
@@ -161,8 +167,7 @@ class EventsCheck:
         if not isinstance(value["registry_id"], str) or not value["registry_id"]:
             raise MalformedError("names no registry")
         self.registry_id = value["registry_id"]
-        if "key" in value:
-            self._begin(value["key"], None)
+        self._key_state.apply(value)
 
     def _notice(self, _entry: str, value: Leaf) -> None:
         digest = value["notice"]
@@ -204,19 +209,7 @@ class EventsCheck:
         self._in_force(value["notice"])
 
     def _key(self, _entry: str, value: Leaf) -> None:
-        if value["op"] == "begin":
-            self._begin(value["key"], value["ends_others"])
-        elif value["op"] == "revoke":
-            key = VerifyingKey.parse(value["key"])
-            self.keys = self.keys.revoke(key, at=from_us(self._recorded))
-
-    def _begin(self, text: str, ends_others: str | None) -> None:
-        key, at = VerifyingKey.parse(text), from_us(self._recorded)
-        if not self.keys.periods:
-            self.keys = KeyRing([KeyPeriod(key=key, begins=at)])
-            return
-        ends = at if ends_others is None else from_us(parse_iso(ends_others))
-        self.keys = self.keys.rotate(key, at=at, overlap=ends - at)
+        self._key_state.apply(value)
 
     def _fresh(self, value: Leaf) -> None:
         record = bytes.fromhex(value["record_id"])

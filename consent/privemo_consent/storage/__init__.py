@@ -6,15 +6,15 @@ A place is a path, or a URL as ``postgresql://user@host/database?schema=name``.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from ..errors import MalformedError, RegistryError
+from ..errors import RegistryError
 from .base import BUSY_TIMEOUT_MS, Store, pairs
+from .places import is_url, shown
 from .rows import fetch_row, insert_row, insert_rows
 from .sqlite import SqliteStore
 
@@ -31,25 +31,8 @@ __all__ = [
     "is_url",
     "open_store",
     "pairs",
+    "shown",
 ]
-
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-_POSTGRES = frozenset({"postgresql", "postgres", "postgresql+psycopg"})
-
-
-def is_url(where: str | os.PathLike[str]) -> bool:
-    """Return whether a place is on a server; everything else is the path of a file.
-
-    Raises:
-        MalformedError: a URL of another kind of database.
-
-    """
-    found = _SCHEME.match(where) if isinstance(where, str) else None
-    if found is None:
-        return False
-    if found[1].lower() not in _POSTGRES:
-        raise MalformedError(f"got {found[1]}://, want the path of a file or postgresql://")
-    return True
 
 
 def create_store(

@@ -10,7 +10,6 @@ Sessions keep these settings, so a pooler between must not share them by transac
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +22,6 @@ import sqlalchemy as sa
 from .. import schema
 from ..errors import (
     ConsentError,
-    MalformedError,
     RegistryError,
     RegistryExistsError,
     RegistryFullError,
@@ -33,12 +31,10 @@ from ..errors import (
 from . import guards, pgcheck
 from .base import Stage, Store, Work
 from .pgerrors import explain
+from .places import parse_url, shown
 
 __all__ = ["PostgresStore"]
 
-_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
-_DEFAULT_SCHEMA = "privemo"
-_SECRETS = ("password", "sslpassword")
 # A dead server or cable is noticed in half a minute, not in the two hours of TCP's own defaults.
 _CONNECT = {
     "connect_timeout": "10",
@@ -51,24 +47,6 @@ _CONNECT = {
 _IDLE_S = 1.0
 
 
-def parse_url(text: str) -> tuple[sa.URL, str]:
-    """Return the URL for SQLAlchemy and the schema that it names.
-
-    Raises:
-        MalformedError: no URL, or no schema's name; the text is not repeated, it may hold a
-            password.
-
-    """
-    try:
-        url = sa.make_url(text).set(drivername="postgresql+psycopg")
-    except (sa.exc.ArgumentError, ValueError):
-        raise MalformedError("got a URL that cannot be read: postgresql://user@host/name") from None
-    name = url.query.get("schema", _DEFAULT_SCHEMA)
-    if not isinstance(name, str) or not _SCHEMA.fullmatch(name) or name.startswith("pg_"):
-        raise MalformedError("got a schema that is no name of lower-case letters, digits and _")
-    return url.difference_update_query(["schema"]), name
-
-
 class PostgresStore(Store):
     """One schema of one database."""
 
@@ -77,12 +55,7 @@ class PostgresStore(Store):
 
     def __init__(self, url: str, *, readonly: bool, busy_timeout_ms: int) -> None:
         self._url, self.schema = parse_url(url)
-        shown = self._url.set(drivername="postgresql")._replace(password=None)
-        shown = shown.difference_update_query(_SECRETS)
-        if self.schema != _DEFAULT_SCHEMA:
-            shown = shown.update_query_dict({"schema": self.schema})
-        where = shown.render_as_string()
-        super().__init__(where, None, readonly=readonly, busy_timeout_ms=busy_timeout_ms)
+        super().__init__(shown(url), None, readonly=readonly, busy_timeout_ms=busy_timeout_ms)
         name = f"privemo.registry/{self.schema}".encode()
         self._lock_number = int.from_bytes(blake2b(name, digest_size=8).digest(), signed=True)
         self._made_schema = False
@@ -178,7 +151,8 @@ class PostgresStore(Store):
         ).scalar_one()
         if tables == 0:
             raise RegistryMissingError(
-                f"no registry at {self.where}: create one with ConsentRegistry.create"
+                f"no registry at {self.where}: create one with ConsentRegistry.create, or with "
+                "`privemo registry new`"
             )
         if tables != 4:
             return None
@@ -192,8 +166,9 @@ class PostgresStore(Store):
             self._made_schema = True
         elif strange := pgcheck.relations(connection, self.schema):
             raise RegistryExistsError(
-                f"{self.where} holds {min(strange)}: open the registry with ConsentRegistry.open, "
-                "or choose an empty schema (?schema=name)"
+                f"{self.where} holds {min(strange)}: if that is a registry, open it with "
+                "ConsentRegistry.open or name it with --registry; or choose an empty schema "
+                "(?schema=name)"
             )
 
     def _check_durable(self, connection: sa.Connection) -> None:
@@ -233,8 +208,9 @@ class PostgresStore(Store):
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT set_config('search_path', %s, false), set_config('lock_timeout', %s, false),"
-                " set_config('row_security', 'off', false), set_config('synchronous_commit', 'on',"
-                " false) WHERE current_setting('synchronous_commit') <> 'remote_apply'",
+                " set_config('row_security', 'off', false), set_config('synchronous_commit',"
+                " CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply'"
+                " ELSE 'on' END, false)",
                 (f'"{self.schema}", pg_temp', f"{max(1, self._busy_timeout_ms)}ms"),
             )
         connection.commit()

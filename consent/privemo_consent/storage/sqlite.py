@@ -66,7 +66,8 @@ class SqliteStore(Store):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except FileExistsError:
             raise RegistryExistsError(
-                f"{path} exists: open it with ConsentRegistry.open, or choose another path"
+                f"{path} exists: open it with ConsentRegistry.open or name it with --registry, or "
+                "choose another path"
             ) from None
         except FileNotFoundError:
             raise RegistryMissingError(f"{path.parent} does not exist: make the folder") from None
@@ -195,7 +196,9 @@ class SqliteStore(Store):
         engine = sa.create_engine(
             "sqlite://",
             creator=lambda: self._connect(synchronous),
-            poolclass=sa.pool.QueuePool,
+            # Whoever may only read opens anew each time: a file taken for immutable never changes for
+            # the connection that took it so, and a withdrawal would not be seen.
+            poolclass=sa.pool.NullPool if self.readonly else sa.pool.QueuePool,
             hide_parameters=True,
             execution_options=options,
         )
@@ -256,7 +259,10 @@ def look_at(path: Path) -> None:
 
     """
     if not path.is_file():
-        raise RegistryMissingError(f"no registry at {path}: create one with ConsentRegistry.create")
+        raise RegistryMissingError(
+            f"no registry at {path}: create one with ConsentRegistry.create, or with "
+            "`privemo registry new`"
+        )
     try:
         with path.open("rb") as file:
             head = file.read(72)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +30,19 @@ from privemo_consent import (
 )
 from privemo_consent import leaves as log_leaves
 from privemo_consent.copies.backup import Restored, restore, write_backup
-from privemo_consent.errors import ConsentError, KeyFileError, WitnessMissingError
+from privemo_consent.errors import (
+    ConsentError,
+    KeyFileError,
+    WitnessMissingError,
+)
 from privemo_consent.handle import new_signing_key
 from privemo_consent.keyfolder import KeyFolder
 from privemo_consent.vault import NewItem, Vault
-from tests.support.postgres import PostgresServer, find_binaries, running_postgres
+from tests.support.postgres import PostgresServer
 from tests.unit.consent.conftest import MovableClock, Yes
 
 TRAINING = Purpose.TRAINING
 USE: dict[str, Any] = {"run": "r", "round": 1, "store": "s", "batch": 0, "log_seq": 1}
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    if find_binaries() is None:
-        pytest.skip("no PostgreSQL is installed: apt install postgresql")
-    with running_postgres() as server:
-        yield server
 
 
 class Shop:
@@ -179,6 +175,23 @@ def witness_that_saw_a_use(house: Shop) -> dict[str, Any]:
     return {}
 
 
+def away_at_a_withdrawal(house: Shop) -> dict[str, Any]:
+    """The witness comes back and nothing is written any more: it remembers an end that is none."""
+    witness(house)
+    (house.folder / "witness").rename(house.folder / "unplugged")
+    house.registry.withdraw("cy")
+    (house.folder / "unplugged").rename(house.folder / "witness")
+    return {}
+
+
+def away_at_a_use(house: Shop) -> dict[str, Any]:
+    witness(house)
+    (house.folder / "witness").rename(house.folder / "unplugged")
+    house.registry.record_use(["anna"], TRAINING, **USE)
+    (house.folder / "unplugged").rename(house.folder / "witness")
+    return {}
+
+
 def head_after_a_withdrawal(house: Shop) -> dict[str, Any]:
     house.registry.withdraw("cy")
     return both_heads(house)
@@ -226,6 +239,8 @@ def both_heads_and_doubt(house: Shop) -> dict[str, Any]:
         (witness_that_saw_a_withdrawal, False, False),
         (witness_against_an_old_note, False, False),
         (witness_that_saw_a_use, True, False),
+        (away_at_a_withdrawal, False, False),
+        (away_at_a_use, False, False),
         (head_after_a_withdrawal, False, False),
         (head_from_before_the_copy, False, False),
         (note_that_hides_an_erasure, False, False),
@@ -313,6 +328,33 @@ def test_a_witness_that_is_away_is_waited_for(house: Shop) -> None:
         house.restore()
     (house.folder / "unplugged").rename(house.folder / "witness")
     assert house.restore().whole
+
+
+def test_a_witness_that_was_told_again_proves_again(house: Shop, shop: Context) -> None:
+    away_at_a_withdrawal(house)
+    assert house.registry.keys.witness_behind is not None
+    house.grant("eve")
+    assert house.registry.keys.witness_behind is None
+    house.back_up()
+    house.registry.close()
+    house.registry.path.unlink()
+    assert house.restore().whole
+    with house.open() as restored:
+        assert restored.decide("anna", TRAINING, shop).permit
+        assert restored.decide("cy", TRAINING, shop).reason is Reason.WITHDRAWN
+
+
+def test_a_change_that_nobody_could_be_told_of_is_not_acknowledged(house: Shop) -> None:
+    """The witness is away, and the key folder cannot be written: a restore would forget it."""
+    witness(house)
+    (house.folder / "witness").rename(house.folder / "unplugged")
+    (house.keys / "folder.json.new").mkdir()
+    with pytest.raises(KeyFileError, match=r"folder\.json cannot be written"):
+        house.registry.withdraw("cy")
+    (house.keys / "folder.json.new").rmdir()
+    assert house.registry.history("cy")[-1].status is ConsentStatus.WITHDRAWN
+    house.grant("eve")
+    assert house.registry.keys.witness_behind is not None
 
 
 # -- who was erased ------------------------------------------------------------------------------

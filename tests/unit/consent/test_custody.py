@@ -12,6 +12,7 @@ import pytest
 from privemo_consent import (
     ConsentRegistry,
     ConsentStatus,
+    Context,
     NewItem,
     Purpose,
     Role,
@@ -21,7 +22,7 @@ from privemo_consent import (
     verify_receipt,
 )
 from privemo_consent.items import ItemKind
-from privemo_consent.retention import DueRule
+from privemo_consent.retention import SCHEDULE, DueRule, Kept
 from tests.unit.consent.conftest import make_notice
 
 TRAINING, AUDIT = Purpose.TRAINING, Purpose.FAIRNESS_AUDIT
@@ -131,60 +132,101 @@ def test_the_record_of_processing_tells_what_article_30_asks(people: ConsentRegi
 # -- what falls due ------------------------------------------------------------------------------------
 
 
-def due(registry: ConsentRegistry) -> list[tuple[str, DueRule]]:
-    return [(entry.person, entry.rule) for entry in registry.overdue()]
+FACE, RECORD = Kept.FACE, Kept.CONSENT_RECORD
+
+
+def due(registry: ConsentRegistry) -> list[tuple[str, Kept, DueRule]]:
+    return [(entry.person, entry.what, entry.rule) for entry in registry.overdue()]
+
+
+def keep_a_face(registry: ConsentRegistry, person: str) -> None:
+    shop = Context(setting="retail", jurisdiction="IE")
+    done = Vault(registry).put([NewItem(person=person, item_id="f", body=b"face")], shop)
+    assert done.stored == 1
 
 
 def test_nobody_is_due_while_consent_runs(people: ConsentRegistry) -> None:
     assert people.overdue() == ()
 
 
-def test_due_when_every_purpose_has_ended(people: ConsentRegistry, clock: Any) -> None:
+def test_faces_are_due_when_every_purpose_has_ended(people: ConsentRegistry, clock: Any) -> None:
     people.withdraw("ann", [TRAINING])
     assert due(people) == [], "held for the other purpose still"
     clock.forward(days=1)
     people.withdraw("ann", [AUDIT])
-    assert due(people) == [("ann", DueRule.PURPOSE_SATISFIED)]
+    assert due(people) == [("ann", FACE, DueRule.PURPOSE_SATISFIED)]
     assert people.overdue()[0].since == clock.time
     people.erase("ann", cause="retention")
     assert due(people) == []
 
 
-def test_due_when_the_term_of_consent_ran_out(people: ConsentRegistry, clock: Any) -> None:
+def test_the_record_outlives_the_faces_it_was_for(people: ConsentRegistry, clock: Any) -> None:
+    """GDPR 7(1): that somebody agreed has to be shown after they took it back."""
+    people.withdraw("ann")
+    done = people.destroy_overdue()
+    assert (done.people, done.items) == (0, 2), "the face and the label"
+    assert Vault(people).of_person("ann") == []
+    assert len(Vault(people).of_person("ben")) == 1
+    assert [event.status.value for event in people.history("ann")][-1] == "ConsentWithdrawn"
+    assert due(people) == []
+    people.destroy_overdue()
+    people.verify()
+    clock.forward(days=SCHEDULE[RECORD].days, microseconds=-1)
+    assert ("ann", RECORD, DueRule.RECORD_TERM) not in due(people)
+    clock.forward(microseconds=1)
+    assert ("ann", RECORD, DueRule.RECORD_TERM) in due(people)
+    assert people.destroy_overdue().people >= 1
+    assert "ann" not in people.persons()
+    people.verify()
+
+
+def test_whoever_has_no_face_here_is_not_due_for_one(registry: ConsentRegistry, yes: Any) -> None:
+    registry.grant("ann", [TRAINING], **yes())
+    registry.withdraw("ann")
+    assert due(registry) == []
+
+
+def test_faces_are_due_when_the_term_of_consent_ran_out(
+    people: ConsentRegistry, clock: Any
+) -> None:
     clock.forward(days=100, microseconds=-1)
     assert due(people) == []
     clock.forward(microseconds=1)
-    assert due(people) == [("ann", DueRule.PURPOSE_SATISFIED)]
-    assert people.overdue(clock.time + timedelta(days=400))[0].person == "ann", "the longest first"
+    assert due(people) == [("ann", FACE, DueRule.PURPOSE_SATISFIED)]
 
 
-def test_due_when_the_notice_said_so(
+def test_faces_are_due_when_the_notice_said_so(
     people: ConsentRegistry, party: Any, yes: Any, clock: Any
 ) -> None:
     brief = make_notice(party, notice_id="brief", retention_days=30)
     people.notice(brief)
     people.grant("cat", [TRAINING], **yes(notice=brief, valid_for=timedelta(days=300)))
+    keep_a_face(people, "cat")
     clock.forward(days=30)
-    assert due(people) == [("cat", DueRule.NOTICE_TERM)]
+    assert due(people) == [("cat", FACE, DueRule.NOTICE_TERM)]
+    people.destroy_overdue()
+    assert due(people) == [], "the consent runs on, and nothing is held under it"
+    assert people.history("cat")
 
 
-def test_due_three_years_after_the_last_interaction(
-    registry: ConsentRegistry, party: Any, yes: Any, clock: Any
+def test_a_question_nobody_answered_is_not_kept_for_ever(
+    registry: ConsentRegistry, yes: Any, clock: Any
 ) -> None:
-    """Consent ends before that, so it bites where somebody was asked and never answered."""
-    long = make_notice(party, notice_id="long", retention_days=3 * 366)
-    registry.notice(long)
-    registry.request("asked", [TRAINING], **yes(notice=long))
-    assert due(registry) == [], "being asked has ended nothing"
+    registry.request("asked", [TRAINING], **yes())
     registry.defer("asked", [TRAINING])
+    clock.forward(days=SCHEDULE[RECORD].days - 1)
     assert due(registry) == []
-    clock.time = clock.time.replace(year=clock.time.year + 3)
-    assert due(registry) == [("asked", DueRule.LAST_INTERACTION)]
+    clock.forward(days=1)
+    assert due(registry) == [("asked", RECORD, DueRule.RECORD_TERM)]
 
 
-def test_staff_and_refusals_are_due_at_once(registry: ConsentRegistry, yes: Any) -> None:
+def test_refusals_and_staff_are_kept_for_the_term_of_a_record(
+    registry: ConsentRegistry, yes: Any, clock: Any
+) -> None:
     registry.refuse("no", **yes())
     with pytest.raises(StaffRefused):
         registry.grant("clerk", [TRAINING], **yes(role=Role.EMPLOYEE))
-    assert {person for person, _ in due(registry)} == {"no", "clerk"}
-    assert {rule for _, rule in due(registry)} == {DueRule.PURPOSE_SATISFIED}
+    assert due(registry) == []
+    clock.forward(days=SCHEDULE[RECORD].days)
+    assert {person for person, _, _ in due(registry)} == {"no", "clerk"}
+    assert registry.destroy_overdue().people == 2

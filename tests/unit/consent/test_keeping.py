@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from privemo_consent import (
+    ConsentGate,
     ConsentRegistry,
+    Context,
     KeyFileError,
     MalformedError,
     NewItem,
@@ -270,8 +272,18 @@ def test_a_withdrawal_waits_for_no_witness_and_the_next_one_tells_it(
     people.withdraw("ann")
     assert "the witness was not told" in caplog.text
     people.close()
-    with pytest.raises(WitnessMissingError):
-        ConsentRegistry.open(people.path, mode="production", clock=clock)
+    shop = Context(setting="retail", jurisdiction="IE")
+    with ConsentRegistry.open(people.path, mode="production", clock=clock) as opened:
+        # Without the witness nobody knows whether this is an old copy: a no is kept, no yes is.
+        assert opened.withdraw("ann") == ()
+        opened.withdraw("cat")
+        assert not opened.decide("ben", TRAINING, shop).permit
+        assert not opened.preview("ben", TRAINING, shop).permit
+        gate = ConsentGate(opened)
+        assert not gate.still_permitted(["ben"], TRAINING, shop).any()
+        with pytest.raises(WitnessMissingError):
+            opened.renew("ben")
+        opened.verify()
     drawer.rename(folder)
     with ConsentRegistry.open(people.path, mode="production", clock=clock) as opened:
         opened.withdraw("ben")

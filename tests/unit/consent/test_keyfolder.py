@@ -8,6 +8,7 @@ import pickle
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ import keyring.backends.fail
 import keyring.backends.null
 import pytest
 
+from privemo_consent.copies.restorekeys import ended_since
 from privemo_consent.errors import (
     ErasedKeyError,
     KeyFileError,
@@ -26,7 +28,8 @@ from privemo_consent.errors import (
 )
 from privemo_consent.keyfolder import KeyFolder
 from privemo_consent.keyfolder.roots import KeyringRoot, NoRoot, PassphraseRoot, Root, root_of
-from privemo_consent.keys import SigningKey
+from privemo_consent.keys import KeyPeriod, KeyRing, SigningKey, VerifyingKey
+from privemo_consent.signing import check_belongs, drop_revoked
 
 PASSPHRASE = b"correct horse battery staple"
 
@@ -140,6 +143,129 @@ def test_nothing_is_overwritten(folder: KeyFolder, tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["file", "keys"]
 
 
+# What lies beside
+
+
+def link_to_keys(place: Path, other: Path) -> None:
+    """Another registry's folder, under the name that a killed maker would have left."""
+    KeyFolder.create(other)
+    place.symlink_to(other)
+
+
+def link_to_keys_in_use(place: Path, other: Path) -> None:
+    KeyFolder.create(other).add_signer(SigningKey.generate("log"))
+    place.symlink_to(other)
+
+
+def keys_in_use(place: Path, other: Path) -> None:
+    """The folder itself, moved there by somebody who may write around it."""
+    KeyFolder.create(other).add_signer(SigningKey.generate("log"))
+    other.rename(place)
+
+
+def link_to_photos(place: Path, other: Path) -> None:
+    photos(other, other)
+    place.symlink_to(other)
+
+
+def photos(place: Path, other: Path) -> None:
+    del other
+    place.mkdir(mode=0o700)
+    (place / "photo").write_text("a cat")
+    (place / "registry.key").write_text("mine")
+
+
+def open_to_others(place: Path, other: Path) -> None:
+    photos(place, other)
+    (place / "photo").unlink()
+    place.chmod(0o755)
+
+
+def links_within(place: Path, other: Path) -> None:
+    other.write_text("a cat")
+    place.mkdir(mode=0o700)
+    (place / "registry.key").symlink_to(other)
+
+
+def second_names_within(place: Path, other: Path) -> None:
+    other.write_text("a cat")
+    place.mkdir(mode=0o700)
+    os.link(other, place / "registry.key")
+
+
+def folder_within(place: Path, other: Path) -> None:
+    photos(other, other)
+    place.mkdir(mode=0o700)
+    (place / "registry.key").mkdir()
+
+
+def everything(path: Path) -> dict[str, bytes | None]:
+    return {
+        str(file.relative_to(path)): file.read_bytes() if file.is_file() else None
+        for file in sorted(path.rglob("*"))
+    }
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        link_to_keys,
+        link_to_keys_in_use,
+        keys_in_use,
+        link_to_photos,
+        photos,
+        open_to_others,
+        links_within,
+        second_names_within,
+        folder_within,
+    ],
+)
+@pytest.mark.parametrize("over", [".new.keys.making-x", ".new.keys.making-0123abcd"])
+def test_what_somebody_put_in_a_leftovers_place_is_left_alone(
+    plant: Callable[[Path, Path], None], over: str, tmp_path: Path
+) -> None:
+    (tmp_path / "here").mkdir()
+    plant(tmp_path / "here" / over, tmp_path / "other")
+    before = everything(tmp_path)
+    KeyFolder.create(tmp_path / "here" / "new.keys")
+    after = everything(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert (tmp_path / "here" / over).is_symlink() is plant.__name__.startswith("link_")
+
+
+@pytest.mark.parametrize(("mine", "others"), [("key?", "keys"), ("[k]eys", "keys"), ("*", "keys")])
+def test_leftovers_are_found_by_their_own_name(mine: str, others: str, tmp_path: Path) -> None:
+    for name in (mine, others):
+        left = tmp_path / f".{name}.making-0123abcd"
+        left.mkdir(mode=0o700)
+        (left / "registry.key.new").write_text("half")
+    KeyFolder.create(tmp_path / mine)
+    assert sorted(os.listdir(tmp_path)) == sorted([mine, f".{others}.making-0123abcd"])
+
+
+def test_a_maker_at_work_is_not_swept_away(tmp_path: Path) -> None:
+    from privemo_consent.keyfolder.leftovers import held
+
+    left = tmp_path / ".keys.making-0123abcd"
+    left.mkdir(mode=0o700)
+    with held(left):
+        KeyFolder.create(tmp_path / "keys")
+        assert left.exists()
+    KeyFolder.create(tmp_path / "keys2")
+    assert left.exists(), "that is nobody's of this name"
+
+
+def test_a_folder_is_not_removed_through_a_link(tmp_path: Path) -> None:
+    from privemo_consent.keyfolder.files import Shelf
+
+    folder = KeyFolder.create(tmp_path / "keys")
+    before = everything(folder.path)
+    (tmp_path / "link").symlink_to(folder.path)
+    with pytest.raises(KeyFileError, match="cannot be destroyed"):
+        Shelf(tmp_path / "link").remove()
+    assert everything(folder.path) == before
+
+
 def test_a_puncture_holds_here_and_on_the_disk(folder: KeyFolder) -> None:
     kept = folder.wrap_key(1, 6)
     folder.puncture([7, 8, 7])
@@ -225,6 +351,59 @@ def test_signing_keys_come_and_go(folder: KeyFolder) -> None:
         folder.add_signer(one)
     with pytest.raises(KeyFileError, match="no signing key"):
         folder.drop_signer(b"\0\0\0\0")
+    assert folder.dropped == {one.verifying.public}
+    assert folder.holds(two.verifying)
+    assert not folder.holds(one.verifying)
+    assert folder.ever_held(one.verifying)
+    assert folder.ever_held(two.verifying)
+
+
+def test_a_key_of_the_same_id_is_another_key(
+    folder: KeyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2**32 tries give a key whose id is a given one's; here all have one."""
+    monkeypatch.setattr(VerifyingKey, "key_id", property(lambda _: b"same"))
+    mine, thief = SigningKey.generate("log"), SigningKey.generate("log/2")
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    forged = KeyRing([KeyPeriod(key=thief.verifying, begins=now)])
+    revoked = forged.revoke(thief.verifying, at=now)
+    folder.add_signer(mine)
+
+    def nothing_is_the_thiefs(folder: KeyFolder) -> None:
+        assert folder.ever_held(mine.verifying)
+        assert not folder.holds(thief.verifying)
+        assert not folder.ever_held(thief.verifying)
+        with pytest.raises(KeyFileError, match="never held"):
+            check_belongs(folder, forged)
+        assert ended_since(folder, forged) == []
+
+    nothing_is_the_thiefs(folder)
+    drop_revoked(folder, revoked)
+    assert folder.holds(mine.verifying), "the log does not end a key by naming its id"
+    folder.drop_signer(mine.key_id)
+    for one in (folder, KeyFolder.open(folder.path)):
+        nothing_is_the_thiefs(one)
+        with pytest.raises(KeyFileError, match="dropped"):
+            one.add_signer(thief)
+    assert ended_since(folder, KeyRing([KeyPeriod(key=mine.verifying, begins=now)]))
+
+
+def test_a_witness_that_lacks_a_change_is_remembered_until_it_has_the_newest(
+    folder: KeyFolder, tmp_path: Path
+) -> None:
+    folder.add_mirror(tmp_path / "mirror")
+    assert folder.witness_behind is None
+    folder.miss_witness()
+    first = folder.witness_behind
+    assert first is not None
+    for place in (folder.path, tmp_path / "mirror"):
+        assert KeyFolder.open(place).witness_behind == first
+    KeyFolder.open(folder.path).miss_witness()  # another process, while this one tells the first
+    folder.catch_up_witness(first)
+    assert folder.witness_behind not in (None, first), "the later change was not told"
+    folder.catch_up_witness(str(folder.witness_behind))
+    for place in (folder.path, tmp_path / "mirror"):
+        assert KeyFolder.open(place).witness_behind is None
 
 
 def test_a_signing_key_that_went_missing_is_named(folder: KeyFolder) -> None:
@@ -519,7 +698,11 @@ def test_no_mirror_goes_where_something_stands(folder: KeyFolder, tmp_path: Path
     (full / "photo").write_text("x")
     KeyFolder.create(other)
     (tmp_path / "open").mkdir(mode=0o755)
-    for place in (full, other, full / "photo", folder.path, folder.path / "in", tmp_path / "open"):
+    (tmp_path / "empty").mkdir(mode=0o700)
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "empty")
+    inside = (folder.path, folder.path / "in")
+    for place in (full, other, full / "photo", *inside, tmp_path / "open", link):
         with pytest.raises(KeyFileError):
             folder.add_mirror(place)
     with pytest.raises(KeyFileError, match="cannot be made"):

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from privemo_consent import (
+    ConsentRegistry,
     MalformedError,
     Notice,
     Party,
@@ -34,6 +35,7 @@ from privemo_consent.keys import SigningKey
 from privemo_consent.leaves import consent_leaf, subject_tag
 from privemo_consent.qr import DICTIONARY, PREFIX, from_qr_text, qr_png, qr_svg, qr_text
 from privemo_consent.receipts import issue_receipt, verify_receipt
+from tests.support.consent import consent_notice
 
 MILLION = 1_000_000
 PAGE = Path(__file__).parents[3] / "docs/how-to/receipts.md"
@@ -340,7 +342,7 @@ def test_the_documented_script_needs_nothing_of_privemo() -> None:
     names = {name.split(".")[0] for line in imported for name in line.split(", ")}
     assert names - set(sys.stdlib_module_names) == {"cryptography"}
     lines = [line for line in script().splitlines() if line.strip()]
-    assert len(lines) < 45
+    assert len(lines) < 52
 
 
 def resigned(shop: Shop, token: str, **changes: Any) -> str:
@@ -364,16 +366,61 @@ def test_the_documented_script_refuses_what_verify_receipt_refuses(
     forged = Checkpoint(shop.origin, 2 * larger.size, larger.root)
     content = verify_receipt(token, [key])
     for attack, reason in {
-        altered(token): "InvalidSignature",
+        altered(token): "signature is not this key's",
         resigned(shop, token, person="someone else"): "not this person's",
         resigned(shop, token, subject_key="00" * 32): "not this person's",
         resigned(shop, token, proof=content.proof[::-1]): "not in the log",
         resigned(shop, token, checkpoint=shop.signed(forged)): "not in the log",
-        resigned(shop, token, checkpoint=SignedBy(other, larger)()): "InvalidSignature",
+        resigned(shop, token, checkpoint=SignedBy(other, larger)()): "signature is not this key's",
+        resigned(shop, token, checkpoint="no head"): "cannot be read",
+        resigned(shop, token, entries="none"): "cannot be read",
+        "no receipt": "cannot be read",
     }.items():
         done = by_hand(tmp_path, attack, key)
         assert done.returncode == 1, reason
         assert reason in done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
+
+
+@pytest.mark.parametrize("key", ["garbage", "", "a+b", "a+00000000+AAAA", "a+00000000+!", "é+1+é"])
+def test_the_documented_script_refuses_what_is_no_key_in_a_sentence(
+    tmp_path: Path, token: str, key: str
+) -> None:
+    done = by_hand(tmp_path, token, key)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "NAME+ID+KEY" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_documented_script_finds_its_key_among_several_while_keys_are_changed(
+    tmp_path: Path,
+) -> None:
+    with ConsentRegistry.create(
+        tmp_path / "consent.sqlite", mode="production", controller=PARTY
+    ) as registry:
+        registry.notice(consent_notice())
+        old = registry.ring.valid(registry.now())[0]
+        new = registry.rotate_signing_key(overlap=timedelta(days=7))
+        registry.grant("p", ["training"], age_band="25_34", jurisdiction="IE",
+                       notice=consent_notice(), valid_for=timedelta(days=30))  # fmt: skip
+        note, token = registry.checkpoint(), registry.receipt("p")
+    assert note.count(f"\n\u2014 {old.name} ") == 2  # one name, two keys
+    done = by_hand(tmp_path, token, new)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("ConsentGiven training until ")
+    assert by_hand(tmp_path, token, old).stderr == "signed by another key\n"
+
+
+@pytest.mark.parametrize("mine_first", [True, False])
+def test_the_order_of_signatures_is_no_matter_to_the_documented_script(
+    tmp_path: Path, shop: Shop, token: str, mine_first: bool
+) -> None:
+    other, head = SigningKey.generate(shop.origin), shop.log.head(shop.origin)
+    keys = (shop.key, other) if mine_first else (other, shop.key)
+    note = sign_checkpoint(head, *keys, previous=None, proof=[])
+    done = by_hand(tmp_path, resigned(shop, token, checkpoint=note), shop.key.verifying)
+    assert done.returncode == 0, done.stderr
 
 
 @dataclass
@@ -439,6 +486,11 @@ def test_the_svg_draws_the_code_of_the_png(token: str) -> None:
     side = code.symbol_size(scale=4)[0]
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert root.get("width") == root.get("height") == str(side)
+    assert root.get("viewBox") == f"0 0 {side} {side}"
+    group = root[0]
+    assert group[0].get("fill") == "#fff"  # behind the code, on a dark page too
+    modules = side // 4
+    assert group[0].get("d") == f"M0 0h{modules}v{modules}h-{modules}z"
     assert svg == qr_svg(token)
     assert "http" not in svg.replace("http://www.w3.org/2000/svg", "")
 

@@ -21,6 +21,7 @@ from privemo_consent import (
     MalformedError,
     MinorRefused,
     ModeMismatchError,
+    NewItem,
     Notice,
     NoticeRefused,
     Party,
@@ -36,8 +37,10 @@ from privemo_consent import (
     UnknownAgeRefused,
     UnknownPersonError,
     ValidityRefused,
+    Vault,
     merkle,
 )
+from privemo_consent.items import ItemKind
 from tests.support.notices import whole_notice
 
 TRAINING = Purpose.TRAINING
@@ -184,8 +187,36 @@ def test_an_adult_who_turns_out_a_minor_loses_consent_at_once(
     registry.grant("zoe", [TRAINING, AUDIT], **yes())
     with pytest.raises(MinorRefused):
         registry.grant("zoe", [Purpose.PERSONALISATION], **yes(age_band=AgeBand.FROM_16))
+    assert registry.decide("zoe", TRAINING, shop).reason is Reason.NO_RECORD
+    assert registry.decide("zoe", AUDIT, shop).reason is Reason.NO_RECORD
+
+
+def test_of_an_adult_who_turns_out_a_minor_a_count_is_what_is_kept(
+    registry: ConsentRegistry, yes: Any, shop: Context
+) -> None:
+    """AADC 7, 9, 12: the entries that were written together must not tell whose age it was."""
+    registry.grant("zoe", [TRAINING], **yes())
+    registry.grant("ann", [TRAINING], **yes())
+    Vault(registry).put([NewItem(person="zoe", item_id="f", body=b"face")], shop)
+    pid = registry._journal.state.people.pid("zoe")
+    assert pid is not None
+    with pytest.raises(MinorRefused):
+        registry.refuse("zoe", **yes(age_band=AgeBand.UNDER_13))
+    assert registry.persons() == ("ann",)
+    assert registry.keys.punctured(pid)
+    assert Vault(registry).counts()[ItemKind.FACE] == 0
+    assert sum(registry.age_refusals().values()) == 1
+    registry.verify()
+
+
+def test_an_adult_who_does_not_tell_any_more_loses_consent_and_keeps_the_record(
+    registry: ConsentRegistry, yes: Any, shop: Context
+) -> None:
+    registry.grant("zoe", [TRAINING], **yes())
+    with pytest.raises(UnknownAgeRefused):
+        registry.grant("zoe", [AUDIT], **yes(age_band=AgeBand.UNKNOWN))
     assert registry.decide("zoe", TRAINING, shop).reason is Reason.NOT_GIVEN
-    assert registry.decide("zoe", AUDIT, shop).reason is Reason.NOT_GIVEN
+    assert registry.persons() == ("zoe",)
 
 
 @pytest.mark.parametrize("role", [Role.EMPLOYEE, Role.STUDENT])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from contextlib import closing
 from typing import Any
 
@@ -20,7 +21,9 @@ from privemo_consent import (
     schema,
 )
 from privemo_consent.checkpoint import uses_origin
+from privemo_consent.log import MerkleLog
 from privemo_consent.signing import KEPT_EVERY, Signer, latest_checkpoint
+from privemo_consent.witness import Witness
 from tests.support.consent import grant
 
 TRAINING = Purpose.TRAINING
@@ -178,3 +181,31 @@ def test_one_head_in_so_many_entries_is_kept_besides_the_last(registry: ConsentR
         size, note = latest_checkpoint(connection, schema.EVENTS_LOG) or (0, "")
     assert size == registry.log_seq
     assert Checkpoint.parse(note.partition("\n\n")[0] + "\n").size == size
+
+
+def test_who_signs_tells_the_witness_himself(
+    people: ConsentRegistry, shop: Any, tmp_path: Any
+) -> None:
+    """One signs and has not committed yet; another tells the witness what was committed by then."""
+    people.set_witness(tmp_path / "witness")
+    people.decide("p01", TRAINING, shop)
+    journal, signed, told = people._journal, threading.Event(), threading.Event()
+    log = MerkleLog(schema.USES_LOG, schema.uses)
+
+    def sign() -> None:
+        with people._store.write() as connection:
+            journal.signer.sign(connection, log, 1, (journal.state.keys, journal.now()))
+            signed.set()
+            told.wait(30)
+        journal.signer.publish(journal)
+
+    thread = threading.Thread(target=sign)
+    thread.start()
+    assert signed.wait(30)
+    journal.signer.publish(journal)
+    told.set()
+    thread.join(30)
+    witness = Witness.open(tmp_path / "witness", known=[p.key for p in people.ring.periods])
+    latest = witness.latest(uses_origin(people.origin))
+    assert latest is not None
+    assert latest.size == 1

@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,20 +37,12 @@ from privemo_consent.keyfolder import KeyFolder
 from privemo_consent.keyfolder.roots import PassphraseRoot
 from privemo_consent.vault import ItemKind, NewItem, Vault
 from tests.support.notices import whole_notice
-from tests.support.postgres import PostgresServer, find_binaries, running_postgres
+from tests.support.postgres import PostgresServer
 from tests.unit.consent.conftest import MovableClock, Yes
 
 TRAINING = Purpose.TRAINING
 SHOP = Context(setting="retail", jurisdiction="IE")
 USE: dict[str, Any] = {"run": "r", "round": 1, "store": "s", "log_seq": 1}
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    if find_binaries() is None:
-        pytest.skip("no PostgreSQL is installed: apt install postgresql")
-    with running_postgres() as server:
-        yield server
 
 
 @pytest.fixture

@@ -35,18 +35,9 @@ from privemo_consent import (
 )
 from privemo_consent.vault import Asked
 from privemo_consent.vaultdoor import age_columns
-from tests.support.postgres import PostgresServer, find_binaries, running_postgres
 from tests.unit.consent.conftest import MovableClock, Yes
 
 TRAINING, AUDIT = Purpose.TRAINING, Purpose.FAIRNESS_AUDIT
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    if find_binaries() is None:
-        pytest.skip("no PostgreSQL is installed: apt install postgresql")
-    with running_postgres() as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -178,6 +178,7 @@ class RegistryHandle:
     def _settle(self, readonly: bool) -> None:
         """Finish what a crash cut short, and ask the witness."""
         from .erasing import finish_erasures
+        from .witness import is_there
         from .witnessing import check_witness
 
         if self._keys is not None:
@@ -192,6 +193,8 @@ class RegistryHandle:
             try:
                 check_witness(self._journal, self._keys.witness)
             except WitnessMissingError as error:
+                if readonly or is_there(self._keys.witness):
+                    raise  # another registry's, or emptied: nothing is written here
                 # A no waits for nobody (GDPR 7(3)); until the witness was asked nobody is permitted.
                 self._journal.unwitnessed = error
 

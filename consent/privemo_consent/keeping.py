@@ -212,15 +212,20 @@ class RegistryKeeping(RegistryReader):
             WitnessMissingError, RegistryFullError: it cannot be reached.
 
         """
-        from .witness import MARK, Witness
+        from .witness import Witness, is_there
         from .witnessing import tell_witness
 
         folder = None if path is None else Path(path).absolute()
+        missed = self.keys.witness_behind
         if folder is not None:
-            if not (folder / MARK).is_file():
+            if not is_there(folder):
                 Witness.create(folder, known=[p.key for p in self.ring.periods])
             tell_witness(self._journal, folder)
         self.keys.witness = folder
+        if folder is not None:
+            tell_witness(self._journal, folder)  # of what came between the two
+        if missed is not None:
+            self.keys.catch_up_witness(missed)
 
     # -- copies ----------------------------------------------------------------------------------
 

@@ -68,7 +68,10 @@ _FIELDS: dict[str, frozenset[str]] = {
 }
 #: The first version's genesis named no key; its first key follows as an entry of its own.
 _OPTIONAL = {"registry": frozenset({"key"})}
-_VOCABULARY: dict[str, dict[str, tuple[str, ...]]] = {"key": {"op": KEY_OPS}, "erasure": {"cause": CAUSES}}
+_VOCABULARY: dict[str, dict[str, tuple[str, ...]]] = {
+    "key": {"op": KEY_OPS},
+    "erasure": {"cause": CAUSES},
+}
 
 
 def subject_tag(key: bytes, record_id: str, person: str) -> str:

@@ -47,13 +47,18 @@ from .witnessfile import (
     write_all,
 )
 
-__all__ = ["MARK", "Witness", "check_against"]
+__all__ = ["MARK", "Witness", "check_against", "is_there"]
 
 MARK = "privemo-witness.txt"
 _MARK_TEXT = """This folder is a witness of privemo consent logs. Each .jsonl file in it remembers the
 signed heads of one log, so that an old copy of the log cannot pass for the newest.
 Do not delete or edit these files. They hold no personal data.
 """
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a witness stands at ``path``; an empty folder is how an unplugged stick looks."""
+    return (path / MARK).is_file()
 
 
 def check_against(

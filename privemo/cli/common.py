@@ -42,7 +42,7 @@ out = Console(highlight=False, emoji=False)
 
 _err = Console(stderr=True, highlight=False, emoji=False)
 
-_LOGIN = re.compile(r"(\w:/{0,2})[^\s/:@]*:\S*@")
+_LOGIN = re.compile(r"[^\s'\"(]*:\S*@")
 _SECRET = re.compile(r"(password=)[^\s&']+", re.IGNORECASE)
 
 
@@ -59,7 +59,7 @@ def say(sentence: str) -> None:
 
 def no_passwords(text: str) -> str:
     """Text without the logins of URLs: a parser quotes what it did not understand."""
-    return _SECRET.sub(r"\1...", _LOGIN.sub(r"\1...@", text))
+    return _SECRET.sub(r"\1...", _LOGIN.sub("...@", text))
 
 
 def counted(count: int, what: str) -> str:

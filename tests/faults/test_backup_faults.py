@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -52,7 +53,7 @@ class House:
             registry.record_use(["p1"], Purpose.TRAINING, **use)
             write_backup(registry, self.copy)
             registry.erase("p3")
-            write_transfer(registry, self.sent, passphrase=None)
+            write_transfer(registry, self.sent, passphrase=None)  # a copy: the registry goes on
 
     def open(self, place: Path | str | None = None, keys: Path | None = None) -> ConsentRegistry:
         return ConsentRegistry.open(place or self.path, keys=keys or self.keys, mode="production")
@@ -143,7 +144,7 @@ def check_received(house: House) -> None:
     with house.open(house.folder / "new.sqlite", house.folder / "new.keys") as registry:
         registry.verify()
         assert registry.persons() == ("p0", "p1", "p2")
-        assert registry.decide("p1", Purpose.TRAINING, SHOP).permit
+        assert not registry.decide("p1", Purpose.TRAINING, SHOP).permit, "the other one goes on"
 
 
 ACTS: dict[str, tuple[Callable[[House], None], str, Callable[[House], None]]] = {
@@ -191,6 +192,51 @@ def remove(house: House, *names: str) -> None:
             place.rmdir()
         else:
             place.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("end", ["killed", "disk full"])
+def test_no_moment_of_a_move_leaves_two_registries_that_permit(house: House, end: str) -> None:
+    """A file on which consents live is there only once the old registry permits nothing."""
+    seen: set[tuple[bool, bool]] = set()
+    for step in range(2000):
+        trial = House.__new__(House)
+        trial.folder = house.folder.parent / f"{house.folder.name}-{step}"
+        shutil.copytree(house.folder, trial.folder)
+        trial.path, trial.keys = trial.folder / "consent.sqlite", trial.folder / "consent.keys"
+        file = trial.folder / "moved.jsonl"
+
+        def close(trial: House = trial, file: Path = file) -> None:
+            with trial.open() as registry:
+                write_transfer(registry, file, passphrase=None, close=True)
+
+        def child(step: int = step, close: Callable[[], None] = close) -> None:
+            arm(step, die) if end == "killed" else interrupt(step, disk_full)
+            expect_refusal(close)
+
+        code = in_child(child)
+        with trial.open() as registry:
+            registry.verify()
+            permits = registry.preview("p1", Purpose.TRAINING, SHOP).permit
+        assert code in (0, KILLED, REFUSED), f"at step {step}"
+        seen.add((file.exists(), permits))
+        assert not (file.exists() and permits), f"at step {step}"
+        if not file.exists():
+            close()  # whatever had happened: done again, it is done
+        receive_closed(trial, file)
+        shutil.rmtree(trial.folder)
+        if code == 0:
+            break
+    assert code == 0
+    assert {(False, True), (False, False), (True, False)} <= seen
+
+
+def receive_closed(house: House, file: Path) -> None:
+    place, keys = house.folder / "new.sqlite", house.folder / "new.keys"
+    found = read_transfer(file, place, keys=keys, mode="production")
+    assert (found.closed, found.suspended) == (True, 0)
+    with house.open(place, keys) as registry:
+        registry.verify()
+        assert registry.decide("p1", Purpose.TRAINING, SHOP).permit
 
 
 @pytest.mark.parametrize("name", ACTS)
@@ -336,7 +382,7 @@ def test_a_hundred_thousand_people_move(tmp_path: Path) -> None:
         assert registry.withdraw_many(people[:1000]) == 1000
         assert registry.erase_many(people[1000:1100]).people == 100
         head = registry.head()
-        write_transfer(registry, tmp_path / "sent.jsonl", passphrase=WORDS)
+        write_transfer(registry, tmp_path / "sent.jsonl", passphrase=WORDS, close=True)
     found = read_transfer(
         tmp_path / "sent.jsonl",
         tmp_path / "new.sqlite",
@@ -344,7 +390,7 @@ def test_a_hundred_thousand_people_move(tmp_path: Path) -> None:
         mode="production",
         passphrase=WORDS,
     )
-    assert (found.events, found.root) == (head.seq, head.root)
+    assert (found.events, found.closed) == (head.seq + 1, True)
     with ConsentRegistry.open(tmp_path / "new.sqlite", mode="production") as moved:
         moved.verify()
         assert moved.log_root(head.seq) == head.root

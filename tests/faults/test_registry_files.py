@@ -110,6 +110,7 @@ def told(registry: ConsentRegistry, at: datetime) -> tuple[object, ...]:
     """Return everything that a registry says, to the last decision."""
     people = ["p00", "p01", "p02", "p03", "p04", "p05", "late", "later", "clerk", "child", "nobody"]
     vault = Vault(registry)
+    registry.snapshot(TRAINING)  # says so where the witness is away, and everybody is refused
     return (
         [registry.preview(p, purpose, SHOP, at).reason for p in people for purpose in Purpose],
         registry.persons(),

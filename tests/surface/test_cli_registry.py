@@ -311,7 +311,8 @@ def test_the_receipt_verifies_with_the_published_key(registry: Path, tmp_path: P
 
 WRONG = [
     (("consent", "show", "--person", PERSON), ["--registry is missing", "PRIVEMO_REGISTRY"]),
-    (("consent", "show", "--registry", "none.sqlite", "--person", PERSON), ["no registry at"]),
+    (("consent", "show", "--registry", "none.sqlite", "--person", PERSON),
+     ["no registry at", "privemo registry new"]),
     (("consent", "show", "--registry", "mysql://x/y", "--person", PERSON), ["postgresql://"]),
     (("consent", "show", "--registry", "{r}"), ["--person is missing"]),
     (("consent", "show", "--registry", "{r}", "--person", "stranger"), ["no record"]),
@@ -336,6 +337,8 @@ WRONG = [
     (("consent", "grant", "--registry", "{r}", "--person", "p", "--purpose", "training", *ADULT,
       "--valid-days", "4000"), ["732 days"]),
     (("consent", "grant", "--registry", "{r}", "--person", "p", "--purpose", "training", *ADULT,
+      "--valid-days", "0"), ["--valid-days 0", "1 to 732 days"]),
+    (("consent", "grant", "--registry", "{r}", "--person", "p", "--purpose", "training", *ADULT,
       "--notice", "another"), ["no such notice"]),
     (("consent", "grant", "--registry", "{r}", "--person", "p", "--purpose", "training", *ADULT,
       "--at", "2020-01-01T00:00:00+00:00"), ["date events back"]),
@@ -351,8 +354,10 @@ WRONG = [
     (("notice", "check", "{notes}"), ["is no notice", "JSON"]),
     (("notice", "check", "{controller}"), ["is no notice", "notice_id", "more"]),
     (("notice", "register", "--registry", "{r}", "{notes}"), ["is no notice"]),
-    (("notice", "announce", "--registry", "{r}"), ["where the notice hangs"]),
-    (("log", "prove", "--registry", "{r}", "999"), ["no event 999"]),
+    (("notice", "announce", "--registry", "{r}"), ["--at", "where the notice hangs"]),
+    (("notice", "announce", "--registry", "{r}", "--at", " "), ["--at", "where the notice hangs"]),
+    (("log", "prove", "--registry", "{r}", "999"), ["no event 999", "0 to 3"]),
+    (("log", "prove", "--registry", "{r}", "--", "-1"), ["no event -1", "0 to 3"]),
     (("log", "prove", "--registry", "{r}", "first"), ["integer"]),
     (("log", "verify", "none.sqlite"), ["no registry at"]),
     (("log", "verify", "{r}", "--key", "nonsense"), ["verifying key"]),
@@ -364,17 +369,20 @@ WRONG = [
     (("keys", "rotate", "--registry", "{r}", "--what", "signing", "--overlap-days", "nan"),
      ["--overlap-days"]),
     (("keys", "revoke", "--registry", "{r}", "00000000", "--yes"), ["no key"]),
-    (("keys", "forget", "--registry", "{r}", "1", "--yes"), ["in use"]),
+    (("keys", "forget", "--registry", "{r}", "1", "--yes"),
+     ["epoch 1 is in use", "keys rotate --what persons"]),
+    (("keys", "forget", "--registry", "{r}", "9", "--yes"), ["no epoch 9", "one of 1"]),
     (("registry", "new", "new.sqlite", "--controller", "{controller}"), ["--mode"]),
     (("registry", "new", "new.sqlite", "--mode", "production"), ["--controller"]),
     (("registry", "new", "new.sqlite", "--mode", "test", "--controller", "{controller}"), ["test"]),
     (("registry", "new", "new.sqlite", "--mode", "production", "--controller", "{notes}"),
      ["is no party"]),
-    (("registry", "new", "{r}", "--mode", "production", "--controller", "{controller}"), ["exists"]),
+    (("registry", "new", "{r}", "--mode", "production", "--controller", "{controller}"),
+     ["exists", "--registry"]),
     (("registry", "new", "nowhere/new.sqlite", "--mode", "production", "--controller",
       "{controller}"), ["nowhere"]),
     (("registry", "new", "postgresql://localhost/x", "--mode", "production", "--controller",
-      "{controller}"), ["keys"]),
+      "{controller}"), ["--keys DIR"]),
     (("registry", "migrate", "--registry", "none.sqlite"), ["no registry"]),
     (("registry", "witness", "--registry", "{r}"), ["--none"]),
     (("registry", "witness", "--registry", "{r}", "{folder}"), ["folder"]),
@@ -382,6 +390,7 @@ WRONG = [
     (("registry", "mirror", "--registry", "{r}", "nowhere", "--remove"), ["no mirror"]),
     (("registry", "mirror", "--registry", "{r}", "nowhere", "--lost"), ["--remove"]),
     (("registry", "backup", "--registry", "{r}", "{notes}"), ["exists"]),
+    (("registry", "restore", "{r}", "new.sqlite"), ["--keys is missing", "mirror"]),
     (("registry", "restore", "none.sqlite", "new.sqlite", "--keys", "{keys}"), ["none.sqlite"]),
     (("registry", "restore", "{r}", "new.sqlite", "--keys", "{keys}"), ["backup"]),
     (("registry", "restore", "{notes}", "new.sqlite", "--keys", "{keys}"), ["notes.txt"]),
@@ -851,7 +860,7 @@ def test_a_registry_moves_house_sealed(registry: Path, tmp_path: Path) -> None:
     secret.chmod(0o600)
     export = ("consent", "export", "--registry", registry, "--all", file)
     refused(process(*export), "--transfer-passphrase-file", "PRIVEMO_TRANSFER_PASSPHRASE")
-    made = told(*export, "--transfer-passphrase-file", secret)
+    made = told(*export, "--transfer-passphrase-file", secret, "--close")
     assert made["sealed"] is True
     assert PERSON.encode() not in file.read_bytes()
     take_in = ("consent", "import", file, "--registry", moved)
@@ -942,8 +951,158 @@ def test_a_registry_on_a_server(postgres: PostgresServer, tmp_path: Path, contro
     assert told("consent", "erase", *at, "--person", PERSON, "--yes")["people"] == 1
 
 
-def test_the_password_of_a_server_is_in_no_message(tmp_path: Path) -> None:
-    url = "postgresql://shop:hunter2secret@127.0.0.1:1/none"
-    result = privemo("registry", "show", "--registry", url, "--keys", tmp_path / "keys")
-    refused(result, "127.0.0.1")
-    assert "hunter2secret" not in result.stderr
+SECRET = "hunter2secret"  # noqa: S105
+URLS = {
+    "a server that is away": f"postgresql://shop:{SECRET}@127.0.0.1:1/none",
+    "a password in the query": f"postgresql://shop@127.0.0.1:1/none?password={SECRET}",
+    "a slash too few": f"postgresql:/shop:{SECRET}@127.0.0.1/none",
+    "no slash": f"postgresql:shop:{SECRET}@127.0.0.1/none",
+    "no colon": f"postgresql//shop:{SECRET}@127.0.0.1/none",
+    "a leading blank": f" postgresql://shop:{SECRET}@127.0.0.1:1/none",
+    "a leading quote": f"'postgresql://shop:{SECRET}@127.0.0.1:1/none'",
+    "another database": f"mysql://shop:{SECRET}@127.0.0.1/none",
+    "a scheme with a slip": f"postgersql:/shop:{SECRET}@127.0.0.1/none",
+    "an @ in the password": f"postgresql://shop:p@{SECRET}@127.0.0.1:1/none",
+    "a slash before the password": f"postgresql:///shop:{SECRET}@127.0.0.1/none",
+    "no number for a port": f"postgresql://shop:{SECRET}@127.0.0.1:port/none",
+}
+WITH_A_PLACE = [
+    ("registry", "show"),
+    ("registry", "show", "{url}"),  # no such argument: the parser quotes it
+    ("registry", "show", "--keys", "keys", "--person", "{url}"),
+    ("registry", "new", "{url}", "--mode", "production", "--controller", "controller.json"),
+    ("registry", "migrate", "--keys", "keys"),
+    ("registry", "restore", "backup.sqlite", "{url}", "--keys", "consent.keys"),
+    ("consent", "import", "all.transfer", "--keys", "new.keys"),
+    ("consent", "import", "answers.csv", "--keys", "consent.keys"),
+    ("consent", "show", "--person", PERSON),
+    ("consent", "erase", "--person", PERSON, "--yes", "--keys", "consent.keys"),
+    ("log", "verify", "{url}"),
+    ("log", "verify", "{url}", "--json"),
+    ("keys", "list"),
+]
+
+
+@pytest.mark.parametrize("url", URLS.values(), ids=URLS.keys())
+def test_the_password_of_a_server_is_in_no_message(
+    url: str, registry: Path, controller: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(registry.parent)
+    assert controller.name == "controller.json"
+    told("registry", "backup", "--registry", registry, "backup.sqlite")
+    told("consent", "export", "--registry", registry, "--all", "all.transfer", "--plain")
+    Path("answers.csv").write_text(f"{HEAD}p,training,25_34,IE,faces,90\n")
+    before = {path.name for path in registry.parent.iterdir()}
+    for command in WITH_A_PLACE:
+        arguments = [argument.format(url=url) for argument in command]
+        result = privemo(*arguments, *(() if url in arguments else ("--registry", url)))
+        assert result.returncode == 2, (command, result.stdout, result.stderr)
+        assert "Traceback" not in result.stderr
+        assert SECRET not in result.stdout + result.stderr, command
+    assert {path.name for path in registry.parent.iterdir()} == before
+
+
+def with_password(url: str) -> str:
+    """The URL of a server that asks for none, with one."""
+    return f"{url}{'&' if '?' in url else '?'}password={SECRET}"
+
+
+def test_the_password_of_a_server_is_in_no_result(
+    postgres: PostgresServer, registry: Path, controller: Path, tmp_path: Path
+) -> None:
+    backup, everything = tmp_path / "backup.sqlite", tmp_path / "everything"
+    told("registry", "backup", "--registry", registry, backup)
+    told("consent", "export", "--registry", registry, "--all", everything, "--plain")
+    first, second, third = (with_password(postgres.fresh()) for _ in range(3))
+    keys, mine = tmp_path / "1.keys", registry.with_suffix(".keys")
+    at = ("--registry", first, "--keys", keys)
+    for command in [
+        ("registry", "new", *at, "--mode", "production", "--controller", controller),
+        ("registry", "show", *at),
+        ("registry", "migrate", *at),
+        ("log", "verify", *at),
+        ("consent", "import", everything, "--registry", second, "--keys", tmp_path / "2.keys"),
+        ("registry", "restore", backup, third, "--keys", mine),
+    ]:
+        for form in ([], ["--json"]):
+            result = privemo(*command, *form)
+            written = result.stdout + result.stderr
+            assert result.returncode == 0 or "holds" in written or "exists" in written, written
+            assert SECRET not in written, command
+
+
+# -- what people read ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [r"no\[/x]such", "[/]", "[bold]x", ":smile:", "no\\"])
+def test_brackets_in_a_name_are_no_markup(name: str, tmp_path: Path) -> None:
+    result = privemo("log", "verify", tmp_path / name)
+    refused(result, f"no registry at {tmp_path / name}:")
+
+
+def test_what_is_shown_as_live_is_what_a_decision_permits(registry: Path) -> None:
+    at = ("--registry", registry)
+    clerk = ("consent", "grant", *at, "--person", "clerk", "--purpose", "training", *ADULT)
+    told(*clerk)
+    refused(privemo(*clerk, "--role", "employee"), "staff")
+    told("consent", "grant", *at, "--person", "q", "--purpose", "personalisation", *ADULT)
+    told("consent", "withdraw", *at, "--person", PERSON, "--purpose", "training")
+
+    def shown(person: str) -> dict[str, tuple[bool, str]]:
+        found = told("consent", "show", *at, "--person", person)["consents"]
+        return {each["purpose"]: (each["live"], each["reason"]) for each in found}
+
+    assert shown(PERSON) == {
+        "fairness_audit": (True, "permitted"),
+        "training": (False, "withdrawn"),
+    }
+    assert shown("clerk") == {"training": (False, "staff")}
+    assert shown("q") == {"personalisation": (False, "not_announced")}
+    with ConsentRegistry.open(registry, mode="production") as opened:
+        opened.notice(consent_notice(2))
+    assert shown(PERSON)["fairness_audit"] == (False, "notice_changed")
+    result = privemo("consent", "show", *at, "--person", PERSON)
+    assert "ConsentGiven, not live: notice_changed\n" in result.stdout
+    assert " until " not in result.stdout
+
+
+def test_a_refused_decision_says_what_to_do(registry: Path) -> None:
+    at = ("--registry", registry, "--person", "q", "--purpose", "personalisation")
+    told("consent", "grant", *at, *ADULT)
+    result = privemo("consent", "decide", *at, *ADULT)
+    assert (result.returncode, result.stdout) == (1, "refused: not_announced\n")
+    assert "privemo notice announce" in result.stderr
+    told("notice", "announce", "--registry", registry, "--at", "door")
+    assert told("consent", "decide", *at, *ADULT)["permit"] is True
+
+
+@pytest.mark.parametrize("command", [("withdraw",), ("erase", "--yes")])
+def test_of_many_the_line_without_a_record_is_named_and_not_the_id(
+    registry: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    people = tmp_path / "people.txt"
+    people.write_text(f"{PERSON}\n\nnobody-known\n")
+    result = privemo("consent", *command, "--registry", registry, "--people", people)
+    refused(result, "people.txt, line 3:", "no record")
+    assert "nobody-known" not in result.stderr
+    assert live(registry) == ["fairness_audit", "training"]
+
+
+def test_results_are_plain_words(registry: Path) -> None:
+    lines = privemo("log", "verify", registry).stdout.splitlines()
+    assert {"verified: yes", "pinned: no", "named: yes"} <= set(lines)
+    shown = privemo("registry", "show", "--registry", registry).stdout
+    assert "sizes: 1 person, 0 people erased, 1 notice, 4 events, 0 uses, 0 items\n" in shown
+    assert "mirrors: none\n" in shown
+    export = registry.parent / "export"
+    done = privemo("log", "export", "--registry", registry, export)
+    assert done.stdout.endswith(": 4 events, 0 uses\n")
+    assert "witnesses: none\n" in privemo("log", "verify", export).stdout
+    erased = privemo("consent", "erase", "--registry", registry, "--person", PERSON, "--yes")
+    assert erased.stdout == "erased: 1 person, 0 items\n"
+
+
+def test_a_filled_in_template_reads_as_a_sentence(controller: Path) -> None:
+    text = json.loads(privemo("notice", "new", "--controller", controller).stdout)["text"]
+    assert "the FILL IN" not in text
+    assert "complain to the authority for\ndata protection: FILL IN: the authority." in text

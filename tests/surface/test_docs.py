@@ -214,6 +214,16 @@ def test_nothing_is_fetched_from_elsewhere() -> None:
         assert not re.search(r"!\[[^]]*\]\(https?:|<(img|script|iframe|link)\b", text), named(page)
 
 
+def test_the_map_of_the_consent_package_has_each_module_once() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text().split("### In `consent/privemo_consent/`")[1]
+    rows = [line for line in text.split("\n## ")[0].splitlines() if line.startswith("| ")]
+    named = re.findall(r"`([a-z_]+)/?`", " ".join(row.split("|")[2] for row in rows))
+    package = ROOT / "consent/privemo_consent"
+    there = {path.stem for path in package.glob("[a-z]*.py")}
+    there |= {path.name for path in package.iterdir() if any(path.glob("**/[a-z_]*.py"))}
+    assert sorted(named) == sorted(there)
+
+
 # -- claims --------------------------------------------------------------------------------------
 
 

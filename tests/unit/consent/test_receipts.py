@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from privemo_consent import (
+    AgeBand,
     ConsentRegistry,
     MalformedError,
     Notice,
@@ -402,7 +403,7 @@ def test_the_documented_script_finds_its_key_among_several_while_keys_are_change
         registry.notice(consent_notice())
         old = registry.ring.valid(registry.now())[0]
         new = registry.rotate_signing_key(overlap=timedelta(days=7))
-        registry.grant("p", ["training"], age_band="25_34", jurisdiction="IE",
+        registry.grant("p", [Purpose.TRAINING], age_band=AgeBand.FROM_25, jurisdiction="IE",
                        notice=consent_notice(), valid_for=timedelta(days=30))  # fmt: skip
         note, token = registry.checkpoint(), registry.receipt("p")
     assert note.count(f"\n\u2014 {old.name} ") == 2  # one name, two keys

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from privemo_consent import (
     AgeBand,
+    ConsentGate,
     ConsentRegistry,
+    ConsentStatus,
     Context,
     Grant,
     ModeMismatchError,
@@ -29,12 +31,25 @@ from privemo_consent import (
     RegistryExistsError,
     RegistryMissingError,
     TamperedError,
+    leaves,
 )
-from privemo_consent.copies.transfer import read_transfer, write_transfer
+from privemo_consent.copies.backup import restore
+from privemo_consent.copies.transfer import TransferRead, read_transfer, write_transfer
 from privemo_consent.copies.transferfile import LineWriter
-from privemo_consent.errors import ClockBackwardsError, ConsentError, KeyFileError, MalformedError
+from privemo_consent.errors import (
+    ClockBackwardsError,
+    ConsentError,
+    KeyFileError,
+    MalformedError,
+    RegistryError,
+    RegistryFullError,
+    SignatureError,
+)
 from privemo_consent.keyfolder import KeyFolder
 from privemo_consent.keyfolder.roots import PassphraseRoot
+from privemo_consent.keys import SigningKey, VerifyingKey
+from privemo_consent.logexport.check import verify_export
+from privemo_consent.state import KeyState
 from privemo_consent.vault import ItemKind, NewItem, Vault
 from tests.support.notices import whole_notice
 from tests.support.postgres import PostgresServer
@@ -111,22 +126,37 @@ def everything(registry: ConsentRegistry, events: int) -> dict[str, object]:
 
 
 def move(
-    registry: ConsentRegistry, to: str | Path, clock: Any, passphrase: bytes | None = None
+    registry: ConsentRegistry,
+    to: str | Path,
+    clock: Any,
+    passphrase: bytes | None = None,
+    *,
+    close: bool = True,
 ) -> ConsentRegistry:
-    """Move a registry and check that nothing is lost on the way."""
+    """Move a registry, or a copy of it, and check that nothing is lost on the way."""
     folder = registry.keys.path.parent / "moved"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    made = write_transfer(registry, folder / "whole.jsonl", passphrase=passphrase)
+    size = registry.head().seq
+    before = everything(registry, size)
+    made = write_transfer(registry, folder / "whole.jsonl", passphrase=passphrase, close=close)
     assert (made.path.stat().st_mode & 0o777, made.sealed) == (0o600, passphrase is not None)
-    keys: Path = folder / "new.keys"
-    options: dict[str, Any] = {"keys": keys, "mode": registry.mode, "clock": clock}
+    options: dict[str, Any] = {"keys": folder / "new.keys", "mode": registry.mode, "clock": clock}
     found = read_transfer(made.path, to, passphrase=passphrase, **options)
     head = registry.head()
+    assert (head.seq, made.closed, found.closed) == (size + close, close, close)
     assert (found.root, found.events, made.root) == (head.root, head.seq, head.root)
     moved = ConsentRegistry.open(to, **options)
     moved.verify()
-    assert everything(moved, head.seq) == everything(registry, head.seq)
+    registry.verify()
+    assert moved.log_root(head.seq) == head.root
+    after = everything(moved, size)
+    if not close:
+        assert found.suspended == moved.head().seq - head.seq - 1
+        for name in ("histories", "decisions"):  # everyone has one entry more, and no yes
+            assert Reason.PERMITTED not in after.pop(name)  # type: ignore[operator]
+            del before[name]
+    assert after == before
     assert moved.registry_id == registry.registry_id
     assert moved.origin == found.origin != registry.origin
     return moved
@@ -201,9 +231,18 @@ class Sent:
         self.made = write_transfer(registry, self.file, passphrase=None)
         self.lines = self.file.read_bytes().splitlines(keepends=True)
 
-    def read(self, **changes: Any) -> None:
-        options = {"keys": self.folder / "to.keys", "mode": "production", "clock": self.clock}
-        read_transfer(self.file, self.folder / "to.sqlite", **(options | changes))
+    def read(self, **changes: Any) -> TransferRead:
+        options: dict[str, Any] = {"keys": self.folder / "to.keys", "mode": "production"}
+        options["clock"] = self.clock
+        return read_transfer(self.file, self.folder / "to.sqlite", **(options | changes))
+
+    def open(self) -> ConsentRegistry:
+        return ConsentRegistry.open(self.folder / "to.sqlite", mode="production", clock=self.clock)
+
+    def clear(self) -> None:
+        for path in self.folder.glob("to.sqlite*"):
+            path.unlink()
+        shutil.rmtree(self.folder / "to.keys")
 
     def refuse(self, kind: type[ConsentError], told: str | None, **changes: Any) -> ConsentError:
         with pytest.raises(kind, match=told) as caught:
@@ -274,6 +313,12 @@ def test_no_transfer_is_refused(sent: Sent, data: bytes, entry: str) -> None:
     sent.refuse(TamperedError, f"^{entry}: ")
 
 
+@pytest.mark.parametrize("opening", [b"[", b'{"schema":', b'{"schema":"privemo.transfer/1","x":['])
+def test_a_line_nested_too_deep_is_refused(sent: Sent, opening: bytes) -> None:
+    sent.file.write_bytes(opening * 200_000 + b"\n")
+    sent.refuse(MalformedError, "nested too deep")
+
+
 def test_nothing_follows_the_end(sent: Sent) -> None:
     sent.file.write_bytes(b"".join(sent.lines) + b"{}\n")
     sent.refuse(TamperedError, f"^line {len(sent.lines) + 1}: stands after the end")
@@ -312,6 +357,16 @@ def drop_item(values: list[dict[str, Any]]) -> None:
     values[0]["counts"]["items"] -= 1
 
 
+def claim_a_move(values: list[dict[str, Any]]) -> None:
+    """Make an old copy look like a registry that was closed: consents in it would be live."""
+    last = max(i for i, value in enumerate(values) if value["line"] == "event")
+    begun = json.loads(values[last]["leaf"])
+    leaf = begun | {"op": "moved", "key": begun["key"].partition("+")[0], "ends_others": None}
+    text = json.dumps(leaf, sort_keys=True, separators=(",", ":"))
+    values.insert(last + 1, {"line": "event", "pid": None, "leaf": text})
+    values[0]["counts"]["events"] += 1
+
+
 def give_consent(values: list[dict[str, Any]]) -> None:
     for value in values:
         if value["line"] == "event" and "ConsentWithdrawn" in value["leaf"]:
@@ -327,6 +382,7 @@ def give_consent(values: list[dict[str, Any]]) -> None:
         (bury, "person row 3"),
         (drop_last_event, "events checkpoint"),
         (give_consent, "event"),
+        (claim_a_move, "event"),
         (drop_item, "line"),  # in no log: the signature at the end tells
         (first_of("item", body="AAAA"), "line"),
         (first_of("item", facts={"estimated_age": 99}), "line"),
@@ -460,6 +516,246 @@ def test_sealed_blocks_stand_as_they_were_written(
     assert not [path for path in tmp_path.iterdir() if "to." in path.name]
 
 
+# -- one of the two goes on ----------------------------------------------------------------------
+
+
+def test_an_old_file_brings_no_yes_back(
+    sent: Sent, full: ConsentRegistry, clock: MovableClock, yes: Yes
+) -> None:
+    head = full.head()
+    full.withdraw("anna")
+    full.erase("ben")
+    clock.forward(days=1)
+    found = sent.read()
+    assert (found.closed, found.suspended, found.root) == (False, 4, head.root)
+    with sent.open() as moved:
+        moved.verify()
+        assert moved.log_root(head.seq) == head.root
+        for person in moved.persons():
+            for purpose in Purpose:
+                assert not moved.decide(person, purpose, SHOP).permit
+        assert not ConsentGate(moved).still_permitted(["anna", "ben"], TRAINING, SHOP).any()
+        assert moved.history("anna")[-1].status is ConsentStatus.INVALIDATED
+        moved.grant("anna", [TRAINING], **yes())  # type: ignore[arg-type]
+        assert moved.decide("anna", TRAINING, SHOP).permit, "whoever was asked again counts"
+    assert full.decide("dora", TRAINING, SHOP).reason is Reason.WITHDRAWN, "the old one goes on"
+
+
+FACE = NewItem(person="anna", item_id="late", body=b"pixels")
+CHANGES: dict[str, Callable[[ConsentRegistry, Yes], object]] = {
+    "grant": lambda registry, yes: registry.grant("eve", [TRAINING], **yes()),  # type: ignore[arg-type]
+    "grant many": lambda registry, yes: registry.grant_many([grant_of(yes, "e", AgeBand.FROM_25)]),
+    "a minor": lambda registry, yes: registry.grant_many([grant_of(yes, "e", AgeBand.UNDER_13)]),
+    "withdraw": lambda registry, _yes: registry.withdraw("anna"),
+    "renew": lambda registry, yes: registry.renew("anna", notice=yes.arguments["notice"]),  # type: ignore[arg-type]
+    "erase": lambda registry, _yes: registry.erase("anna"),
+    "notice": lambda registry, _yes: registry.notice(whole_notice(registry.controller, 2)),
+    "announce": lambda registry, _yes: registry.announce_reading(registry.notices()[0], place="in"),
+    "use": lambda registry, _yes: registry.record_use(["anna"], TRAINING, batch=9, **USE),
+    "face": lambda registry, _yes: Vault(registry).put([FACE], SHOP),
+    "delete": lambda registry, _yes: Vault(registry).delete(kind=ItemKind.FACE),
+    "signing key": lambda registry, _yes: registry.rotate_signing_key(),
+    "epoch": lambda registry, _yes: registry.rotate_person_keys(),
+    "forget": lambda registry, _yes: registry.forget_person_keys(1),
+    "snapshot": lambda registry, _yes: registry.snapshot(TRAINING),
+}
+
+
+@pytest.fixture
+def two(full: ConsentRegistry, tmp_path: Path, clock: MovableClock) -> Any:
+    """A registry that was closed, and another handle on it that was open before."""
+    with ConsentRegistry.open(full.path, mode="production", clock=clock) as other:
+        assert other.decide("anna", TRAINING, SHOP).permit
+        made = write_transfer(full, tmp_path / "closed.jsonl", passphrase=None, close=True)
+        assert made.closed
+        yield full, other
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_closed_registry_takes_nothing_more(
+    two: tuple[ConsentRegistry, ConsentRegistry], yes: Yes, clock: MovableClock, name: str
+) -> None:
+    full = two[0]
+    clock.forward(minutes=1)
+    before = (full.head(), full.uses_head(), Vault(full).counts(), full.keys.signers)
+    with ConsentRegistry.open(full.path, mode="production", clock=clock) as later:
+        for registry in (*two, later):
+            with pytest.raises(RegistryError, match="was moved: use the one it was moved to"):
+                CHANGES[name](registry, yes)
+            registry.verify()
+    assert (full.head(), full.uses_head(), Vault(full).counts(), full.keys.signers) == before
+
+
+def test_a_closed_registry_permits_nothing(two: tuple[ConsentRegistry, ConsentRegistry]) -> None:
+    for registry in two:
+        uses = registry.uses_head()
+        for ask in (registry.decide, registry.preview):
+            assert ask("anna", TRAINING, SHOP).reason is Reason.REGISTRY_UNREADABLE
+        admitted = ConsentGate(registry).admit(Vault(registry).sealed(), TRAINING, SHOP)
+        assert (len(admitted.rows), admitted.faces) == (0, [])
+        assert not ConsentGate(registry).still_permitted(["anna"], TRAINING, SHOP).any()
+        assert registry.uses_head() == uses
+
+
+def test_a_closed_registry_still_shows_what_it_holds(
+    two: tuple[ConsentRegistry, ConsentRegistry], tmp_path: Path, clock: MovableClock
+) -> None:
+    full = two[0]
+    head = full.head()
+    assert full.history("anna")[-1].status is ConsentStatus.GIVEN
+    assert full.export("anna")
+    assert len(Vault(full).of_person("anna")) == 2
+    assert full.snapshot(TRAINING, log_seq=head.seq - 1).log_seq == head.seq - 1
+    full.export_log(tmp_path / "log")
+    exported = verify_export(tmp_path / "log", known=[p.key for p in full.ring.periods])
+    assert (exported.root, exported.uses) == (head.root, full.uses_head().seq), "all is signed"
+    full.backup(tmp_path / "copy.bak")
+    # Closing is done once; the file that was lost can be written again.
+    for number, close in enumerate((True, False)):
+        made = write_transfer(full, tmp_path / f"{number}.jsonl", passphrase=None, close=close)
+        assert (made.closed, made.root, made.events) == (True, head.root, head.seq)
+    options: dict[str, Any] = {"keys": tmp_path / "to.keys", "mode": "production", "clock": clock}
+    found = read_transfer(tmp_path / "1.jsonl", tmp_path / "to.sqlite", **options)
+    assert (found.closed, found.suspended) == (True, 0)
+
+
+def test_what_cannot_be_written_closes_nothing(full: ConsentRegistry, tmp_path: Path) -> None:
+    there = tmp_path / "there.jsonl"
+    there.write_bytes(b"something else")
+    for path, word, kind in [
+        (there, b"words", RegistryExistsError),
+        (tmp_path / "no folder" / "x", b"words", RegistryMissingError),
+        (tmp_path / "x", b"", MalformedError),
+    ]:
+        with pytest.raises(kind):
+            write_transfer(full, path, passphrase=word, close=True)
+    with (
+        ConsentRegistry.open(full.path, mode="production", readonly=True) as shut,
+        pytest.raises(RegistryFullError, match="opened for reading"),
+    ):
+        write_transfer(shut, tmp_path / "x", passphrase=None, close=True)
+    assert not (tmp_path / "x").exists()
+    assert full.decide("anna", TRAINING, SHOP).permit
+
+
+def test_with_the_clock_set_back_nothing_closes(
+    full: ConsentRegistry, tmp_path: Path, clock: MovableClock
+) -> None:
+    clock.forward(hours=-1)
+    with pytest.raises(ClockBackwardsError):
+        write_transfer(full, tmp_path / "x", passphrase=None, close=True)
+    clock.forward(hours=1)
+    assert not (tmp_path / "x").exists()
+    assert full.decide("anna", TRAINING, SHOP).permit
+
+
+def test_a_copy_that_goes_on_is_not_closed_by_where_it_came_from(
+    full: ConsentRegistry, tmp_path: Path, clock: MovableClock
+) -> None:
+    with (
+        move(full, tmp_path / "new.sqlite", clock) as moved,
+        move(moved, tmp_path / "copy.sqlite", clock, close=False) as copy,
+    ):
+        assert not copy.decide("anna", TRAINING, SHOP).permit
+        assert moved.decide("anna", TRAINING, SHOP).permit
+
+
+@pytest.mark.parametrize(
+    ("op", "key"),
+    [
+        ("moved", "{registry}/9"),
+        ("moved", "privemo.consent/another"),
+        ("moved then moved", "{registry}"),
+        ("moved then begin", "{registry}"),
+        ("moved then epoch", "epoch:2"),
+        ("moved then revoke", "{key}"),
+    ],
+)
+def test_nothing_follows_a_move_but_another_name(
+    registry: ConsentRegistry, op: str, key: str
+) -> None:
+    state, origin = KeyState(), registry.origin
+    state.apply(leaves.parse(registry.leaf(0)))
+    old = state.ring.periods[0].key
+    first, _, then = op.partition(" then ")
+    words = key.format(registry=origin, key=old)
+    if then:
+        state.apply(key_change("moved", origin))
+    if then == "begin":
+        words = str(SigningKey.generate(origin).verifying)
+    with pytest.raises(MalformedError, match="moved"):
+        state.apply(key_change(then or first, words))
+    if then:
+        state.apply(key_change("begin", str(SigningKey.generate(f"{origin}/2").verifying)))
+        assert (state.moved, state.origin) == (False, f"{origin}/2")
+
+
+def key_change(op: str, key: str) -> dict[str, Any]:
+    leaf = leaves.key_leaf(op=op, key=key, ends_others=None, recorded=10**15, simulated=False)
+    return leaves.parse(leaf)
+
+
+def test_a_known_key_must_have_signed(
+    sent: Sent, full: ConsentRegistry, simulation: ConsentRegistry, clock: MovableClock
+) -> None:
+    ours = [period.key for period in full.ring.periods]
+    theirs = [period.key for period in simulation.ring.periods]
+    told = "signed by keys of its own log, and by none of those that you gave"
+    sent.refuse(SignatureError, told, known=theirs)
+    sent.refuse(SignatureError, told, known=[])
+    same_id = VerifyingKey(ours[-1].name, theirs[0].public)
+    sent.refuse(SignatureError, told, known=[same_id])
+    assert sent.read(known=[*theirs, ours[-1]]).pinned
+    # Whoever has the file goes on with it, closes that, and offers it as the registry it was.
+    with sent.open() as thief:
+        thief.verify()
+        write_transfer(thief, sent.folder / "forged.jsonl", passphrase=None, close=True)
+    sent.file = sent.folder / "forged.jsonl"
+    sent.clear()
+    sent.refuse(SignatureError, told, known=ours)
+    assert not sent.read().pinned, "without a key its own word is taken, and it says so"
+
+
+@pytest.mark.parametrize(
+    ("shown", "suspend", "outcome"),
+    [
+        (("events", "uses"), False, "closed"),
+        (("events",), False, "refused"),
+        (("events",), True, "suspended"),
+        ((), False, "suspended"),
+    ],
+)
+def test_a_backup_of_a_closed_registry_permits_nothing(
+    two: tuple[ConsentRegistry, ConsentRegistry],
+    tmp_path: Path,
+    clock: MovableClock,
+    shown: tuple[str, ...],
+    suspend: bool,
+    outcome: str,
+) -> None:
+    full, place = two[0], tmp_path / "restored.sqlite"
+    full.backup(tmp_path / "copy.bak")
+    heads = {"events": ("newest", full.head()), "uses": ("newest_uses", full.uses_head())}
+    options: dict[str, Any] = {"keys": full.keys.path, "mode": "production", "clock": clock}
+    given: dict[str, Any] = dict(heads[name] for name in shown)
+
+    def bring_back() -> object:
+        return restore(tmp_path / "copy.bak", place, suspend=suspend, **given, **options)
+
+    if outcome == "refused":
+        with pytest.raises(RegistryError, match="--suspend"):
+            bring_back()
+        assert not place.exists()
+        return
+    bring_back()
+    with ConsentRegistry.open(place, **options) as restored:
+        restored.verify()
+        reason = restored.decide("anna", TRAINING, SHOP).reason
+        closed = reason is Reason.REGISTRY_UNREADABLE
+        assert closed is (outcome == "closed")
+        assert reason is not Reason.PERMITTED
+
+
 # -- any small registry --------------------------------------------------------------------------
 
 PARTY = Party(id="c", name="Shop", address="1 Street", contact="c@example.org")
@@ -503,7 +799,7 @@ def perform(registry: ConsentRegistry, acts: list[tuple[str, Any, Any]]) -> None
             act_of(registry, act, who, purpose, notice, number)
 
 
-def round_trip(acts: list[tuple[str, Any, Any]], to: str | None) -> None:
+def round_trip(acts: list[tuple[str, Any, Any]], to: str | None, close: bool) -> None:
     folder = Path(tempfile.mkdtemp())
     now = [datetime(2026, 3, 1, tzinfo=UTC)]
 
@@ -517,24 +813,24 @@ def round_trip(acts: list[tuple[str, Any, Any]], to: str | None) -> None:
         ) as registry:
             registry.notice(whole_notice(PARTY, 1))
             perform(registry, acts)
-            with move(registry, to or folder / "new.sqlite", clock) as moved:
+            with move(registry, to or folder / "new.sqlite", clock, close=close) as moved:
                 perform(moved, acts)
                 moved.verify()
     finally:
         shutil.rmtree(folder)
 
 
-@given(ACTS)
+@given(ACTS, st.booleans())
 @settings(max_examples=25, deadline=None)
-def test_any_registry_arrives_whole(acts: list[tuple[str, Any, Any]]) -> None:
-    round_trip(acts, None)
+def test_any_registry_arrives_whole(acts: list[tuple[str, Any, Any]], close: bool) -> None:
+    round_trip(acts, None, close)
 
 
-@given(ACTS)
+@given(ACTS, st.booleans())
 @settings(
     max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_any_registry_arrives_whole_on_a_server(
-    postgres: PostgresServer, acts: list[tuple[str, Any, Any]]
+    postgres: PostgresServer, acts: list[tuple[str, Any, Any]], close: bool
 ) -> None:
-    round_trip(acts, postgres.fresh())
+    round_trip(acts, postgres.fresh(), close)

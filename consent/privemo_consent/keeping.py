@@ -76,11 +76,14 @@ class RegistryKeeping(RegistryReader):
 
         """
         journal = self._journal
-        with journal.lock, self._store.write() as connection:
-            journal.catch_up(connection)
-            if journal.uses_size:
-                now = (journal.state.keys, journal.now())
-                journal.signer.sign(connection, self._uses.log, journal.uses_size, now)
+        with journal.lock:
+            if journal.refresh().keys.moved:
+                return  # both heads were signed as it was closed
+            with self._store.write() as connection:
+                journal.catch_up(connection)
+                if journal.uses_size:
+                    now = (journal.state.keys, journal.now())
+                    journal.signer.sign(connection, self._uses.log, journal.uses_size, now)
         journal.signer.publish(journal)
 
     # -- signing keys ----------------------------------------------------------------------------

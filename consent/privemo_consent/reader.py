@@ -326,6 +326,15 @@ class RegistryReader(RegistryHandle):
             raise MalformedError("no head of this log was signed yet")
         return found[1]
 
+    def check_witnessed(self) -> None:
+        """Say so when nobody could ask the witness whether this is an old copy.
+
+        Raises:
+            WitnessMissingError: until it is plugged in and asked, nobody is permitted.
+
+        """
+        self._journal.check_witnessed()
+
     def export_log(self, folder: str | os.PathLike[str]) -> LogExported:
         """Write both logs as plain files that anybody verifies offline; no entry names a person.
 

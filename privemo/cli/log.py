@@ -127,7 +127,7 @@ def _verify_export(folder: str, known: list[str] | None) -> dict[str, Any]:
 def _verify_registry(place: Place, known: list[str] | None) -> dict[str, Any]:
     with place.open(readonly=True) as registry:
         # An old copy verifies too: while its witness is away, nobody can say that this is none.
-        registry._journal.check_witnessed()
+        registry.check_witnessed()
         found = registry.verify()
         _signed_head(registry, known)
         facts = {

@@ -150,14 +150,12 @@ class MerkleLog:
             key = self.table.c.seq
             columns = (sa.literal(0).label("level"), key.label("idx"), self.table.c.leaf_hash)
             parts.append(sa.select(*columns).where(key.in_(leaf_indices)))
-        above = [
-            sa.and_(nodes.c.level == level, nodes.c.idx.in_(indices))
-            for level, indices in by_level.items()
-            if level
-        ]
-        if above:
-            query = sa.select(nodes.c.level, nodes.c.idx, nodes.c.hash)
-            parts.append(query.where(nodes.c.log == self.number, sa.or_(*above)))
+        for level, indices in by_level.items():
+            if level:  # a part for each level: SQLite would walk the whole table for an OR of them
+                query = sa.select(nodes.c.level, nodes.c.idx, nodes.c.hash).where(
+                    nodes.c.log == self.number, nodes.c.level == level, nodes.c.idx.in_(indices)
+                )
+                parts.append(query)
         found = {
             (level, index): value
             for level, index, value in connection.execute(sa.union_all(*parts))

@@ -34,5 +34,5 @@ class WSConv2d(nn.Conv2d):
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation (Wu & He 2018, arXiv 1803.08494): at least 8 channels a group, at most 32 groups."""
+    """Group normalisation (Wu & He 2018, arXiv 1803.08494): 8 channels a group or more, at most 32 groups."""
     return nn.GroupNorm(min(32, max(1, channels // 8)), channels)

@@ -272,8 +272,10 @@ def _model_fault(run: Run) -> str | None:
     have = run.files.get("model.safetensors")
     if have is None:
         return "model.safetensors is missing"
-    if have != run.rounds[-1].model_out:
-        return f"model.safetensors is not the model that round {run.rounds[-1].round} made"
+    last = run.rounds[-1]
+    # A run that averages its rounds' models publishes the average, which the last round names.
+    if have != (last.model_average or last.model_out):
+        return f"model.safetensors is not the model that round {last.round} made"
     return None
 
 

@@ -112,6 +112,16 @@ def arrived(run: Run, store: str, line: Line) -> bool:
     )
 
 
+def of_other_runs(run: Run) -> set[tuple[str, int]]:
+    """Store and number of each entry of another run: a store's ledger outlives its runs."""
+    return {
+        (store, line.entry.seq)
+        for store, lines in run.ledgers.items()
+        for line in lines
+        if line.entry.run_id != run.info.run_id
+    }
+
+
 def releases(lines: Sequence[Line]) -> list[Release]:
     """What the entries released, arrived or not: a release counts once it is written."""
     return [Release(x.entry.noise_multiplier, x.entry.sample_rate, x.entry.steps) for x in lines]

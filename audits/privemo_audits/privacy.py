@@ -7,33 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from . import ledger
-from .accounting import Release, epsilon_dp_accounting, epsilon_of_curve, epsilon_rdp, rdp_curve
+from .accounting import epsilon_of_curve, rdp_curve
 from .report import LedgerRound, Privacy, StorePrivacy, Violation
 from .runfiles import Line, Run
-
-#: Two exact computations of one quantity differ by rounding only.
-ROUNDING = 1e-6
-DEFAULT_DELTA = 1e-5
-
-
-@dataclass(frozen=True)
-class Spend:
-    """Epsilon of the releases of one set of stores, by each accountant; inf = unbounded."""
-
-    claimed_rdp: float | None
-    claimed_prv: float | None
-    rdp: float
-    dp_rdp: float
-    pld: float
-
-    def bound(self, accountant: str) -> float:
-        """The larger of claimed and recomputed, by the accountant the budget is written in."""
-        if accountant == "prv":
-            return _larger(self.claimed_prv, self.pld)
-        return _larger(self.claimed_rdp, self.rdp)
+from .spending import Spend, delta_of, larger, spend_after_earlier, spend_of_set, spend_of_store
 
 
 def measure_privacy(
@@ -54,8 +33,8 @@ def measure_privacy(
     if not run.info.privacy.private:
         return _not_private(run, breaks), breaks
     sets, undeclared = _store_sets(run, observed_sets)
-    singles = {s: _spend_of_store(run, s) for s in run.info.stores}
-    spends = {g: _spend_of_set(run, g, singles) for g in sets}
+    singles = {s: spend_of_store(run, s) for s in run.info.stores}
+    spends = {g: spend_of_set(run, g, singles) for g in sets}
     found = [
         *breaks,
         *ledger.uncovered_updates(run),
@@ -64,37 +43,6 @@ def measure_privacy(
         *undeclared,
     ]
     return _private(run, singles, spends, breaks), found
-
-
-def _delta(run: Run) -> float:
-    return run.info.privacy.delta or DEFAULT_DELTA
-
-
-def _spend_of_store(run: Run, store: str) -> Spend:
-    lines = run.ledgers[store]
-    done = ledger.releases(lines)
-    last = lines[-1].entry if lines else None
-    return Spend(
-        claimed_rdp=last.epsilon_rdp if last else 0.0,
-        claimed_prv=last.epsilon_prv if last else 0.0,
-        rdp=epsilon_rdp(done, _delta(run)),
-        dp_rdp=epsilon_dp_accounting(done, _delta(run), "rdp"),
-        pld=epsilon_dp_accounting(done, _delta(run), "pld"),
-    )
-
-
-def _spend_of_set(run: Run, group: tuple[str, ...], singles: dict[str, Spend]) -> Spend:
-    """Compose a set's ledgers; no store can claim for the others, so only one store alone claims."""
-    if len(group) == 1:
-        return singles[group[0]]
-    done: list[Release] = [r for s in group for r in ledger.releases(run.ledgers[s])]
-    return Spend(
-        claimed_rdp=None,
-        claimed_prv=None,
-        rdp=epsilon_rdp(done, _delta(run)),
-        dp_rdp=epsilon_dp_accounting(done, _delta(run), "rdp"),
-        pld=epsilon_dp_accounting(done, _delta(run), "pld"),
-    )
 
 
 def _store_sets(
@@ -194,7 +142,7 @@ def _rounds(run: Run, store: str) -> list[LedgerRound]:
                 sample_rate=entry.sample_rate,
                 epsilon_rdp=entry.epsilon_rdp,
                 epsilon_prv=entry.epsilon_prv,
-                recomputed_rdp=_finite(epsilon_of_curve(curve, _delta(run))),
+                recomputed_rdp=_finite(epsilon_of_curve(curve, delta_of(run))),
                 arrived=ledger.arrived(run, store, line),
             )
         )
@@ -221,18 +169,19 @@ def _private(
         )
         for s, spend in singles.items()
     )
+    earlier = ledger.of_other_runs(run)
     late = tuple(
         f"{s.store}: ledger entry {r.seq}, round {r.round}"
         for s in stores
         for r in s.rounds
-        if not r.arrived
+        if not r.arrived and (s.store, r.seq) not in earlier
     )
     return Privacy(
         private=True,
         unbounded=math.isinf(bound),
         epsilon_max_person=_finite(bound),
         epsilon_budget=plan.epsilon_budget,
-        delta=_delta(run),
+        delta=delta_of(run),
         unit=plan.unit,
         sampler=plan.sampler,
         neighbouring=plan.neighbouring,
@@ -241,8 +190,8 @@ def _private(
         max_grad_norm=plan.max_grad_norm,
         normaliser=plan.normaliser,
         accountants={
-            "rdp": _finite(max(_larger(s.claimed_rdp, s.rdp) for s in spends.values())),
-            "prv": _finite(max(_larger(s.claimed_prv, s.pld) for s in spends.values())),
+            "rdp": _finite(max(larger(s.claimed_rdp, s.rdp) for s in spends.values())),
+            "prv": _finite(max(larger(s.claimed_prv, s.pld) for s in spends.values())),
         },
         recomputed={
             "rdp": _finite(max(s.dp_rdp for s in spends.values())),
@@ -254,7 +203,7 @@ def _private(
         stores=stores,
         ledger_chain=ledger.chain_summary(breaks, run),
         released_not_arrived=late,
-        notes=_NOTES,
+        notes=(*_NOTES, *_notes_on_earlier_runs(run, earlier)),
     )
 
 
@@ -298,11 +247,19 @@ _NOTES = (
 )
 
 
-def _larger(claimed: float | None, recomputed: float) -> float:
-    """The larger of the two; a difference of rounding leaves the claim as it is."""
-    if claimed is None:
-        return recomputed
-    return claimed if recomputed <= claimed * (1 + ROUNDING) else recomputed
+def _notes_on_earlier_runs(run: Run, entries: set[tuple[str, int]]) -> list[str]:
+    notes = []
+    if run.info.privacy.spent_before:
+        before = spend_after_earlier(run, []).bound(run.info.privacy.accountant)
+        notes.append(
+            f"Epsilon counts what was spent on the same people before this run: {before:.3f}, as "
+            "run.json states it. The budget file holds the whole account."
+        )
+    if entries:
+        notes.append(
+            f"Ledger entries of other runs of these stores: {len(entries)}. All of them count."
+        )
+    return notes
 
 
 def _finite(value: float) -> float | None:

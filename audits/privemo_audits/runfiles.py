@@ -45,6 +45,25 @@ class DataInfo(_Part):
     origin: str = "not stated"
 
 
+class Earlier(_Part):
+    """A release on the same people before the run: of the Gaussian mechanism, or as stated."""
+
+    noise_multiplier: float | None = Field(default=None, gt=0)
+    sample_rate: float | None = Field(default=None, gt=0, le=1)
+    steps: int | None = Field(default=None, ge=0)
+    epsilon: float | None = Field(default=None, ge=0)
+    delta: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Earlier:
+        gaussian = (self.noise_multiplier, self.sample_rate, self.steps)
+        if (None in gaussian) == (self.epsilon is None) or (
+            self.epsilon is not None and gaussian != (None, None, None)
+        ):
+            raise ValueError("either noise_multiplier, sample_rate and steps, or epsilon")
+        return self
+
+
 class PrivacyInfo(_Part):
     """`run.json: privacy`, the plan that the ledger is held against."""
 
@@ -60,6 +79,7 @@ class PrivacyInfo(_Part):
     normaliser: float | None = None
     noise_source: str | None = None
     max_stores_per_person: int = Field(default=1, ge=1)
+    spent_before: tuple[Earlier, ...] = ()
 
 
 class ContextInfo(_Part):
@@ -110,6 +130,7 @@ class RoundInfo(_Part):
     finished: datetime | None = None
     model_in: str | None = None
     model_out: str | None = None
+    model_average: str | None = None
     stores: dict[StoreName, StoreRound]
 
 

@@ -4,47 +4,47 @@ Two of Opacus's accountants are asked every time: RDP (Mironov, Talwar & Zhang 2
 1908.10530) and PRV (Gopi, Lee & Wutschitz 2021, arXiv 2106.02848). Both bound the same quantity:
 add-or-remove-one-*person* (epsilon, delta) of Poisson sampling with the Gaussian mechanism. RDP is the
 looser one and the default for budgets, so that the claim holds under both.
+
+| edge case | what happens |
+|---|---|
+| nothing was released | epsilon is 0 |
+| deltas of stated releases use up all of delta | infinity: no epsilon holds at that delta |
 """
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from privemo.errors import BudgetUnreachable, SettingsError
+from privemo.dp.bounds import prv_bound, rdp_bound
+from privemo.errors import BudgetExhausted, BudgetUnreachable, SettingsError
+from privemo.releases import Mechanism, Release, Stated, merged, worst_of
 
-__all__ = ["ACCOUNTANTS", "Mechanism", "Spent", "calibrate_noise", "composed", "spent"]
+__all__ = [
+    "ACCOUNTANTS",
+    "Mechanism",
+    "Release",
+    "Spent",
+    "Stated",
+    "calibrate_noise",
+    "calibrate_scale",
+    "check_delta",
+    "composed",
+    "exposed",
+    "spent",
+    "worst_of",
+]
 
 ACCOUNTANTS = ("rdp", "prv")
-_MOST_NOISE = 1e5  # a model under more noise than this has learned nothing
 AccountantName = Literal["rdp", "prv"]
 
-
-@dataclass(frozen=True)
-class Mechanism:
-    """Some steps of the Poisson-subsampled Gaussian mechanism.
-
-    Attributes:
-        noise_multiplier: standard deviation of the noise over the clipping norm.
-        sample_rate: probability with which each person joins a batch, independently.
-        steps: how many batches; an empty batch is a step as well.
-    """
-
-    noise_multiplier: float
-    sample_rate: float
-    steps: int
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier > 0):
-            raise SettingsError(f"A noise multiplier is above 0, not {self.noise_multiplier}.")
-        if not 0 < self.sample_rate <= 1:
-            raise SettingsError(f"A sample rate is above 0 and at most 1, not {self.sample_rate}.")
-        if self.steps < 0:
-            raise SettingsError(f"A number of steps is 0 or more, not {self.steps}.")
+_MOST_NOISE = 1e5  # a model under more noise than this has learned nothing
+_LEAST_NOISE = 0.2  # stores accept no less (`privemo.orders`); no budget in use asks for it
+_PRECISION = 2e-5  # of a search, relative
+_CRUMBS = 1e-3  # share of a budget that a search leaves over, and no training can use
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,11 @@ class Spent:
 
     def by(self, accountant: str) -> float:
         """Epsilon under the accountant of that name."""
-        if accountant not in ACCOUNTANTS:
-            raise SettingsError(
-                f"There is no accountant {accountant!r}; choose one of {', '.join(ACCOUNTANTS)}."
-            )
+        _check_accountant(accountant)
         return self.rdp if accountant == "rdp" else self.prv
 
 
-def spent(history: Sequence[Mechanism], *, delta: float) -> Spent:
+def spent(history: Sequence[Release], *, delta: float) -> Spent:
     """Epsilon of everything in `history` together (composition over all rounds, never the last one).
 
     Raises:
@@ -77,35 +74,82 @@ def spent(history: Sequence[Mechanism], *, delta: float) -> Spent:
     )
 
 
-def composed(history: Sequence[Mechanism], *, delta: float, accountant: str) -> float:
+def composed(history: Sequence[Release], *, delta: float, accountant: str) -> float:
     """Epsilon of `history` under one accountant alone.
+
+    Releases of the Gaussian mechanism may differ in noise and rate. Of `Stated` ones the epsilons are
+    added, and their deltas are taken off `delta` first.
 
     Raises:
         SettingsError: `delta` is not between 0 and 1, there is no such accountant, or it cannot cope
             with so much privacy lost.
     """
     _check_delta(delta)
-    if accountant not in ACCOUNTANTS:
-        raise SettingsError(
-            f"There is no accountant {accountant!r}; choose one of {', '.join(ACCOUNTANTS)}."
-        )
-    merged: dict[tuple[float, float], int] = {}
-    for m in history:
-        if m.steps:
-            key = (m.noise_multiplier, m.sample_rate)
-            merged[key] = merged.get(key, 0) + m.steps
-    if not merged:
-        return 0.0
-    whole = tuple(sorted((noise, rate, steps) for (noise, rate), steps in merged.items()))
-    try:
-        value = _epsilon(accountant, whole, delta)
-    except (ArithmeticError, MemoryError, ValueError, RuntimeError) as error:
-        raise SettingsError(
-            f"The {accountant} accountant cannot bound this history ({error})."
-        ) from error
-    if math.isnan(value):
+    _check_accountant(accountant)
+    gaussian, stated = merged(history)
+    if not gaussian:
+        return stated.epsilon if stated.delta <= delta else math.inf
+    left = delta - stated.delta
+    if left <= 0:
+        return math.inf
+    epsilon = rdp_bound(gaussian, left) if accountant == "rdp" else prv_bound(gaussian, left)
+    if not math.isfinite(epsilon):
         raise SettingsError(f"The {accountant} accountant gives no number for this history.")
-    return value
+    return stated.epsilon + epsilon
+
+
+def exposed(
+    ledgers: Mapping[str, Sequence[Release]],
+    groups: Iterable[Collection[str]],
+    *,
+    delta: float,
+) -> dict[tuple[str, ...], Spent]:
+    """Epsilon of a person who was in all stores of a group, for each group.
+
+    Stores may have used other noise, rates and deltas: what counts of a Gaussian release is its
+    mechanism, and one delta is chosen here for all of them.
+
+    Args:
+        ledgers: what each store released, by its name.
+        groups: sets of stores that have a person in common.
+        delta: see `composed`.
+
+    Raises:
+        SettingsError: a group names a store without a ledger, or names none.
+    """
+    found = {}
+    for group in groups:
+        names = tuple(sorted(set(group)))
+        if not names:
+            raise SettingsError("A set of stores that share a person names at least one.")
+        for name in names:
+            if name not in ledgers:
+                raise SettingsError(f"There is no ledger of a store {name!r}; add it.")
+        found[names] = spent([r for name in names for r in ledgers[name]], delta=delta)
+    return found
+
+
+def check_delta(delta: float, people: int) -> None:
+    """Hold delta against the number of people it is promised to.
+
+    At delta = 1 / people, publishing somebody drawn at random as a whole would keep the promise
+    (Dwork & Roth 2014, section 2.3).
+
+    Args:
+        delta: probability with which the bound may fail.
+        people: public number of people in the whole run, all stores together.
+
+    Raises:
+        SettingsError: `delta` is out of range, or at least 1 / people.
+    """
+    _check_delta(delta)
+    if people < 1:
+        raise SettingsError(f"A number of people is 1 or more, not {people}.")
+    if delta * people >= 1:
+        raise SettingsError(
+            f"Delta {delta:g} is too large for {people:,} people: below 1 / people it promises "
+            f"something, so choose {0.1 / people:.0e} or less."
+        )
 
 
 def calibrate_noise(
@@ -116,60 +160,119 @@ def calibrate_noise(
     steps: int,
     accountant: str = "rdp",
     compositions: int = 1,
+    past: Sequence[Release] = (),
 ) -> float:
-    """The smallest noise multiplier (to 0.1%) that keeps `steps` steps within `epsilon`.
+    """The smallest noise multiplier (to 0.01%, 0.2 at least) that keeps `steps` steps within `epsilon`.
 
     Args:
-        epsilon: budget of one person.
+        epsilon: budget of one person, with everything in `past`.
         delta: probability with which the bound may fail; below 1 over the number of people.
         sample_rate: see `Mechanism`.
         steps: all steps of the whole run.
         accountant: `rdp` or `prv`.
         compositions: in how many stores one person may take part; each spends its share.
+        past: what was released about the same people before.
 
     Raises:
+        BudgetExhausted: `past` leaves nothing of `epsilon`.
+        BudgetUnreachable: no finite noise reaches `epsilon`.
+        SettingsError: a value out of range.
+    """
+    plan = [Mechanism(1.0, sample_rate, steps)]
+    return calibrate_scale(
+        plan,
+        epsilon=epsilon,
+        delta=delta,
+        accountant=accountant,
+        compositions=compositions,
+        past=past,
+    )
+
+
+def calibrate_scale(
+    plan: Sequence[Mechanism],
+    *,
+    epsilon: float,
+    delta: float,
+    accountant: str = "rdp",
+    compositions: int = 1,
+    past: Sequence[Release] = (),
+) -> float:
+    """The smallest factor (to 0.01%) on each noise multiplier of `plan` that keeps it within `epsilon`.
+
+    For schedules whose noise or sample rate changes over the rounds; the rest as `calibrate_noise`.
+
+    Raises:
+        BudgetExhausted: `past` leaves nothing of `epsilon`.
         BudgetUnreachable: no finite noise reaches `epsilon`.
         SettingsError: a value out of range.
     """
     if not (math.isfinite(epsilon) and epsilon > 0):
         raise SettingsError(f"A privacy budget epsilon is a number above 0, not {epsilon}.")
     _check_delta(delta)
-    total = steps * compositions
-    if total < 1:
+    _check_accountant(accountant)
+    if compositions < 1:
+        raise SettingsError(f"A person is in at least one store, not {compositions}.")
+    coming, _ = merged(m.times(compositions) for m in plan)
+    if not coming:
         raise SettingsError("Calibrating noise needs at least one step.")
+    gaussian, stated = merged(past)
+    before = composed([*gaussian, stated], delta=delta, accountant=accountant)
+    if not before < epsilon * (1 - _CRUMBS):
+        raise BudgetExhausted(
+            f"These people have lost epsilon {before:.3f} already, and {epsilon:g} is all they may: "
+            "nothing is left to train with. Start with new people."
+        )
+    return _search(coming, gaussian, stated, epsilon, delta, accountant)
 
-    def cost(noise: float) -> float:
-        mechanism = Mechanism(noise, sample_rate, total)
-        return composed([mechanism], delta=delta, accountant=accountant)
 
-    if cost(_MOST_NOISE) > epsilon:
+@lru_cache(maxsize=256)
+def _search(
+    plan: tuple[Mechanism, ...],
+    past: tuple[Mechanism, ...],
+    stated: Stated,
+    epsilon: float,
+    delta: float,
+    accountant: str,
+) -> float:
+    from scipy.optimize import brentq
+
+    def cost(log_factor: float) -> float:
+        factor = math.exp(log_factor)
+        scaled = [Mechanism(m.noise_multiplier * factor, m.sample_rate, m.steps) for m in plan]
+        return composed([*past, *scaled, stated], delta=delta, accountant=accountant)
+
+    def too_much(log_factor: float) -> float:  # above 0 where the budget is passed; near a line
+        return math.log(max(cost(log_factor), 1e-12) / epsilon)
+
+    noises = [m.noise_multiplier for m in plan]
+    least, most = math.log(_LEAST_NOISE / min(noises)), math.log(_MOST_NOISE / max(noises))
+    if cost(most) > epsilon:
+        steps = sum(m.steps for m in plan)
+        rates = ", ".join(f"{rate:g}" for rate in sorted({m.sample_rate for m in plan}))
         raise BudgetUnreachable(
             f"Epsilon {epsilon:g} at delta {delta:g} cannot be met in {steps} steps at sample rate "
-            f"{sample_rate:g}: train fewer rounds or steps, or allow a larger epsilon."
+            f"{rates}: train fewer rounds or steps, or allow a larger epsilon."
         )
-    low, high = 0.0, 1.0
-    while cost(high) > epsilon:
-        low, high = high, high * 2
-    while high - low > 1e-3 * high:
-        middle = (low + high) / 2
-        # Below about 0.2 Opacus's accountants overflow; no budget in use asks for so little noise.
-        if middle < 0.2 or cost(middle) > epsilon:
-            low = middle
-        else:
-            high = middle
-    return high
+    high = min(max(least, 0.0), most)
+    while high < most and cost(high) > epsilon:
+        high = min(high + math.log(2), most)
+    low = high
+    while low > least and cost(low) <= epsilon:
+        low = max(low - math.log(1.5), least)
+    if cost(low) <= epsilon:
+        return math.exp(low)
+    found = float(brentq(too_much, low, high, xtol=_PRECISION))
+    while cost(found) > epsilon:  # the root is met from either side; the promise from one alone
+        found += _PRECISION
+    return math.exp(found)
 
 
-@lru_cache(maxsize=512)
-def _epsilon(accountant: str, history: tuple[tuple[float, float, int], ...], delta: float) -> float:
-    from opacus.accountants import PRVAccountant, RDPAccountant
-
-    engine = RDPAccountant() if accountant == "rdp" else PRVAccountant()
-    engine.history = list(history)
-    with warnings.catch_warnings():
-        # "Optimal order is the largest alpha": the bound is valid, only not the tightest.
-        warnings.simplefilter("ignore")
-        return float(engine.get_epsilon(delta=delta))
+def _check_accountant(accountant: str) -> None:
+    if accountant not in ACCOUNTANTS:
+        raise SettingsError(
+            f"There is no accountant {accountant!r}; choose one of {', '.join(ACCOUNTANTS)}."
+        )
 
 
 def _check_delta(delta: float) -> None:

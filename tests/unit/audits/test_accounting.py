@@ -64,6 +64,17 @@ def test_the_three_accountants_stand_in_order() -> None:
     assert loose < exact * 1.005
 
 
+def test_a_tiny_epsilon_is_asked_for_on_a_finer_grid() -> None:
+    """A coarse grid rounds up each of a thousand steps; an honest claim would look too small."""
+    faint = [Release(1000.0, 0.1, 1000)]
+    coarse = PLDAccountant(value_discretization_interval=1e-3)
+    event = dp_accounting.PoissonSampledDpEvent(0.1, dp_accounting.GaussianDpEvent(1000.0))
+    coarse.compose(event, 1000)
+    tight = acc.epsilon_dp_accounting(faint, DELTA, "pld")
+    assert 0.006 < tight < 0.4 * coarse.get_epsilon(DELTA)
+    assert tight < acc.epsilon_rdp(faint, DELTA) < coarse.get_epsilon(DELTA)
+
+
 def test_order_of_releases_does_not_matter() -> None:
     assert acc.epsilon_rdp(MIXED, DELTA) == pytest.approx(acc.epsilon_rdp(MIXED[::-1], DELTA))
 

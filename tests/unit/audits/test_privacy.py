@@ -8,6 +8,7 @@ import pytest
 
 from privemo_audits import Report, build_report
 from privemo_audits.accounting import Release, epsilon_dp_accounting, epsilon_rdp
+from privemo_audits.errors import RunFilesError
 from tests.support.audit_runs import RunMaker, epsilons, sha
 
 Rows = list[dict[str, Any]]
@@ -172,3 +173,72 @@ def test_declared_store_sets_are_composed(run: RunMaker) -> None:
 def test_more_stores_for_a_person_than_promised_fails(run: RunMaker) -> None:
     run.edit_json("run.json", lambda r: r.update(store_sets=[["store-01", "store-02"]]))
     assert "privacy.store_sets" in build_report(run.directory).failed_checks
+
+
+EARLIER = {"noise_multiplier": 3.0, "sample_rate": 0.2, "steps": 40}
+
+
+def before(run: RunMaker, *releases: dict[str, Any]) -> Report:
+    run.edit_json("run.json", lambda r: r["privacy"].update(spent_before=list(releases)))
+    return build_report(run.directory)
+
+
+def test_what_was_spent_on_the_same_people_before_counts(run: RunMaker) -> None:
+    got = before(run, EARLIER, {"epsilon": 0.5, "delta": 5e-6})
+    both = [Release(3.0, 0.2, 40), Release(2.0, 0.2, 10)]
+    assert got.passed
+    assert got.privacy.epsilon_max_person == pytest.approx(0.5 + epsilon_rdp(both, 5e-6))
+    assert got.privacy.recomputed["pld"] == pytest.approx(
+        0.5 + epsilon_dp_accounting(both, 5e-6, "pld")
+    )
+    earlier = 0.5 + epsilon_rdp(both[:1], 5e-6)
+    assert any(f"before this run: {earlier:.3f}" in note for note in got.privacy.notes)
+
+
+def test_a_budget_that_an_earlier_run_used_up_fails(run: RunMaker) -> None:
+    run.edit_json("run.json", lambda r: r["privacy"].update(epsilon_budget=2.0))
+    assert build_report(run.directory).passed
+    assert before(run, EARLIER).failed_checks == ("privacy.within_budget",)
+
+
+def test_deltas_of_earlier_releases_that_use_up_delta_leave_no_bound(run: RunMaker) -> None:
+    got = before(run, {"epsilon": 0.1, "delta": 1e-5})
+    assert got.privacy.unbounded
+    assert "privacy.within_budget" in got.failed_checks
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {},
+        {"noise_multiplier": 3.0, "sample_rate": 0.2},
+        {**EARLIER, "epsilon": 1.0},
+        {"epsilon": 1.0, "steps": 3},
+        {"epsilon": -1.0},
+        {**EARLIER, "noise_multiplier": 0.0},
+    ],
+)
+def test_an_earlier_release_of_no_sense_is_refused(run: RunMaker, nonsense: dict[str, Any]) -> None:
+    with pytest.raises(RunFilesError, match="spent_before"):
+        before(run, nonsense)
+
+
+def test_a_stores_ledger_outlives_its_runs(run: RunMaker) -> None:
+    """Entries of an earlier run in the same folder count in full, and no update of theirs is missed."""
+    alone = build_report(run.directory).privacy.epsilon_max_person or 0.0
+
+    def with_earlier(rows: Rows) -> Rows:
+        first, *_ = rows
+        earlier = first | {"run_id": "run-0000", "update_sha256": sha("earlier")}
+        claims = [epsilons(2.0, 0.2, 5 * n, 1e-5) for n in (1, 2, 3)]
+        return [
+            row | {"epsilon_rdp": rdp, "epsilon_prv": prv}
+            for row, (rdp, prv) in zip([earlier, *rows], claims, strict=True)
+        ]
+
+    run.edit_ledger(0, with_earlier, rechain=True)
+    report = build_report(run.directory)
+    assert report.passed
+    assert (report.privacy.epsilon_max_person or 0.0) > 1.1 * alone
+    assert report.privacy.released_not_arrived == ()
+    assert any("other runs of these stores: 1." in note for note in report.privacy.notes)

@@ -19,6 +19,7 @@ from privemo.errors import RunError, SettingsError
 from privemo.files import write_bytes
 from privemo.flower import Array, ArrayRecord
 from privemo.models import LUMA, build_model
+from privemo.models.imagenet import PACKAGE, imagenet_features
 
 __all__ = [
     "Weights",
@@ -127,18 +128,27 @@ def initial_weights(init: str, *, model: str, channels: int, seed: int) -> tuple
     """Where training starts, and a sentence that says so for the report.
 
     Args:
-        init: `nobody`, `scratch`, or the path of a safetensors file.
+        init: `nobody`, `imagenet`, `scratch`, or the path of a safetensors file.
         model: name of the architecture.
         channels: 1 for gray, 3 for RGB.
-        seed: of the random weights, for `scratch`.
+        seed: of the random weights, for `scratch` and for the classifier on top of ImageNet's.
 
     Raises:
-        SettingsError: there are no weights of nobody for that model.
+        SettingsError: there are no weights of that kind for that model.
+        MissingExtra: ImageNet's weights are in a package that is not installed.
         RunError: the file cannot be used.
     """
     fresh = from_model(build_model(model, channels=channels, seed=seed))
     if init == "scratch":
         return fresh, "random initial weights"
+    if init == "imagenet":
+        if model != "efficientnet":
+            raise SettingsError(
+                f"No package carries ImageNet's weights for {model!r}, only for 'efficientnet'; start with "
+                "--init scratch or give a safetensors file."
+            )
+        features = {name: tensor.numpy() for name, tensor in imagenet_features().items()}
+        return fresh | features, f"weights of ImageNet ({PACKAGE})"
     if init == "nobody":
         if model != "emotion-cnn":
             raise SettingsError(

@@ -1,6 +1,9 @@
 """Differential privacy with the person as the unit: the one place that touches Opacus.
 
 * `privemo.dp.accounting`: from (noise, sample rate, steps) to epsilon, and back to the noise;
+  `privemo.dp.bounds`: Opacus's two accountants underneath; `privemo.dp.planning`: what a budget affords;
+* `privemo.dp.counts`: a count of people that may be published;
+* `privemo.dp.batches`: who is drawn for a step, and their pictures side by side;
 * `privemo.dp.engine`: one private step, where all images of a person move the model by at most the
   clipping norm, together;
 * `privemo.dp.noise`: the Gaussian noise, from a cryptographic generator.
@@ -8,18 +11,40 @@
 
 from __future__ import annotations
 
-from privemo.dp.accounting import Mechanism, Spent, calibrate_noise, composed, spent
-from privemo.dp.engine import PersonIndex, PrivateStepper, sample_people
+from privemo.dp.accounting import (
+    Mechanism,
+    Release,
+    Spent,
+    Stated,
+    calibrate_noise,
+    calibrate_scale,
+    check_delta,
+    composed,
+    exposed,
+    spent,
+    worst_of,
+)
+from privemo.dp.batches import PersonBatch, PersonIndex, sample_people
+from privemo.dp.counts import noised_count
+from privemo.dp.engine import PrivateStepper
 from privemo.dp.noise import GaussianNoise
 
 __all__ = [
     "GaussianNoise",
     "Mechanism",
+    "PersonBatch",
     "PersonIndex",
     "PrivateStepper",
+    "Release",
     "Spent",
+    "Stated",
     "calibrate_noise",
+    "calibrate_scale",
+    "check_delta",
     "composed",
+    "exposed",
+    "noised_count",
     "sample_people",
     "spent",
+    "worst_of",
 ]

@@ -2,10 +2,12 @@
 
 PyTorch's CPU generator takes only 32 bits of its seed, so whoever sees a raw update could try all
 seeds and take the noise off. Here AES-256 in counter mode (pyca/cryptography) makes the uniform bits,
-and Box & Muller (1958) turns them into normal draws in float64, rounded to float32 at the end.
+and Box & Muller (1958) turns them into normal draws in float64.
 
-Rounding still leaves patterns of floating point in the low bits (Mironov 2012); `docs` lists that under
-what is not prevented yet.
+Floating-point numbers have gaps. The values that one draw can take lie in a pattern, and the pattern of a
+noised sum can tell which sum was noised (Mironov 2012; Jin et al. 2022, arXiv 2112.05307). `draw_secure` adds
+up four draws, whose pattern is too fine to search (Holohan & Braghin 2021, arXiv 2107.10138), as Opacus's
+secure mode does.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ from __future__ import annotations
 import math
 import os
 
-import numpy as np
 import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from torch import Tensor
@@ -21,6 +22,9 @@ from torch import Tensor
 from privemo.errors import SettingsError
 
 __all__ = ["GaussianNoise"]
+
+_PAIRS_AT_ONCE = 1 << 14  # stay in the cache
+_SUMMED = 4  # guessing needs about 2^(53 * 3) tries; two draws would leave 2^53 (Opacus's `_generate_noise`)
 
 
 class GaussianNoise:
@@ -45,11 +49,41 @@ class GaussianNoise:
 
     def draw(self, count: int) -> Tensor:
         """The next `count` draws: float32, shape (count,), mean 0, standard deviation 1."""
-        pairs = (count + 1) // 2
-        bits = np.frombuffer(self._stream.update(bytes(16 * pairs)), dtype=np.uint64)
-        # 53 random bits each, in (0, 1]: the logarithm of 0 never comes up.
-        uniform = ((bits >> np.uint64(11)).astype(np.float64) + 1.0) * 2.0**-53
-        radius = np.sqrt(-2.0 * np.log(uniform[:pairs]))
-        angle = (2.0 * math.pi) * uniform[pairs:]
-        draws = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
-        return torch.from_numpy(draws.astype(np.float32))
+        return self._sums(count, 1).float()
+
+    def draw_secure(self, count: int) -> Tensor:
+        """The next `count` sums of four draws, halved: float64, (count,), mean 0, standard deviation 1.
+
+        Add it in float64 and round the sum afterwards: what is rounded first has a coarse pattern again.
+        """
+        return self._sums(count, _SUMMED).div_(math.sqrt(_SUMMED))
+
+    def _sums(self, count: int, terms: int) -> Tensor:
+        """Sums of `terms` standard normal draws each: float64 (count,)."""
+        total = torch.zeros(count, dtype=torch.float64)
+        nothing, room = bytes(16 * _PAIRS_AT_ONCE), bytearray(16 * _PAIRS_AT_ONCE + 15)
+        bits = torch.frombuffer(room, dtype=torch.int64, count=2 * _PAIRS_AT_ONCE)
+        for part in torch.split(total, 2 * _PAIRS_AT_ONCE):
+            pairs = (len(part) + 1) // 2
+            for _ in range(terms):
+                self._stream.update_into(nothing[: 16 * pairs], room)
+                radius, angle = _box_muller(bits[: 2 * pairs])
+                part[:pairs].addcmul_(radius, angle.cos())
+                part[pairs:].addcmul_(
+                    radius[: len(part) - pairs], angle.sin_()[: len(part) - pairs]
+                )
+        return total
+
+
+def _box_muller(bits: Tensor) -> tuple[Tensor, Tensor]:
+    """Radius and angle of pairs of normal draws from random int64 (2 * pairs,), which are overwritten.
+
+    52 random bits become the fraction of a float64 in [1, 2), with no conversion of integers.
+    """
+    one = bits.bitwise_right_shift_(12).bitwise_and_((1 << 52) - 1).bitwise_or_(0x3FF << 52)
+    uniform = one.view(torch.float64)
+    pairs = len(uniform) // 2
+    # In (0, 1], so that the logarithm of 0 never comes up.
+    radius = uniform[:pairs].neg_().add_(2.0).log_().mul_(-2.0).sqrt_()
+    # Between one and two turns.
+    return radius, uniform[pairs:].mul_(2.0 * math.pi)

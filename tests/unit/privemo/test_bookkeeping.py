@@ -1,0 +1,290 @@
+"""Book-keeping layer by layer: what it knows, what it hands to Opacus, and what it refuses."""
+
+from __future__ import annotations
+
+import gc
+import math
+import warnings
+import weakref
+from collections.abc import Callable
+
+import pytest
+import torch
+from opacus.accountants import RDPAccountant
+from torch import Tensor, nn
+
+from privemo.dp import GaussianNoise, PersonBatch
+from privemo.dp.bookkeeping import (
+    FallbackWarning,
+    PersonGradModule,
+    PersonOptimizer,
+    probe,
+    refuse_layers_that_mix,
+)
+from privemo.dp.bookkeeping import conv as conv_module
+from privemo.errors import SettingsError
+from privemo.models import build_model
+from privemo.models.layers import WSConv2d
+from tests.support.people import clipped_sum, distance, naive_clipped_sum, people
+
+RAGGED = [3, 1, 7, 2, 2, 1]
+
+
+def seeded(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+class Tied(nn.Module):
+    """One convolution used twice, and a linear layer that shares its weight with another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3, padding=1)
+        self.twice = WSConv2d(4, 4, 3, padding=1)
+        self.norm = nn.GroupNorm(2, 4)
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.b.weight = self.a.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.norm(self.twice(torch.tanh(self.twice(self.first(x))))))
+        return self.b(torch.tanh(self.a(x.mean((2, 3)))))
+
+
+class Residual(nn.Module):
+    """Two branches get the very same gradient; a branch that ends nowhere gets none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(1, 4, 5, padding=2)
+        self.dead, self.head = nn.Conv2d(1, 2, 1), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.dead(x)
+        return self.head(torch.tanh(self.one(x) + self.two(x)).mean((2, 3)))
+
+
+class Scale(nn.Module):
+    """A layer nobody knows, with a parameter of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by = nn.Parameter(torch.tensor([0.7, 1.3, -0.4, 2.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(x * self.by.view(1, -1, 1, 1))
+
+
+class OverwritesInput(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.first(x)).detach()
+        y = self.second(x)
+        x.mul_(2.0)
+        return (y + x[:, :, 1:-1, 1:-1]).mean((2, 3))
+
+
+@pytest.mark.parametrize("sizes", [[1], [1, 1, 1], [4, 4], RAGGED])
+@pytest.mark.parametrize("build", [Tied, Residual])
+def test_shared_and_branching_layers_are_exact(build: type[nn.Module], sizes: list[int]) -> None:
+    net, batch = seeded(build), people(sizes)
+    assert distance(clipped_sum(net, [batch], 0.1), naive_clipped_sum(net, batch, 0.1)) < 1e-5
+
+
+@pytest.mark.parametrize("frozen", ["0.weight", "0.bias", "1.weight", "4.weight", "4.bias"])
+def test_a_frozen_parameter_has_no_part_in_the_norm(frozen: str) -> None:
+    net = seeded(
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Tanh(), nn.Flatten(), nn.Linear(400, 4)
+        )
+    )
+    net.get_parameter(frozen).requires_grad_(False)
+    batch = people(RAGGED)
+    assert distance(clipped_sum(net, [batch], 0.1), naive_clipped_sum(net, batch, 0.1)) < 1e-5
+    assert not net.get_parameter(frozen).requires_grad
+
+
+@pytest.mark.parametrize("each", [1, 4])
+def test_norms_are_the_same_with_and_without_the_ghost(
+    each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = seeded(
+        lambda: nn.Sequential(
+            WSConv2d(1, 8, 3, stride=2), nn.Tanh(), nn.Conv2d(8, 8, 3, padding=1, groups=2),
+            nn.Flatten(), nn.Linear(200, 4),
+        )
+    )  # fmt: skip
+    norms = []
+    for ghost in (True, False):
+        monkeypatch.setattr(
+            conv_module.ConvEntry, "_ghost_is_cheaper", lambda _self, _each, ghost=ghost: ghost
+        )
+        module = PersonGradModule(net)
+        norms.append(module.backward(people([each] * 3)))
+        module.to_standard_module()
+    assert torch.allclose(norms[0], norms[1], rtol=3e-6)
+    assert not torch.equal(norms[0], norms[1])  # two ways of adding up were really taken
+
+
+@pytest.mark.parametrize(
+    ("build", "how"),
+    [
+        (lambda: nn.Sequential(nn.Conv2d(1, 4, 3), Scale()), "functorch"),
+        (lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.InstanceNorm2d(4, affine=True)), "Opacus"),
+    ],
+)
+def test_an_unknown_layer_falls_back_exactly_and_says_so(
+    build: Callable[[], nn.Module], how: str
+) -> None:
+    net = nn.Sequential(seeded(build), nn.Flatten(), seeded(lambda: nn.Linear(400, 4)))
+    batch = people(RAGGED)
+    with pytest.warns(FallbackWarning, match=rf"Layer '0\.1' .*{how}.*parameters for each row"):
+        ours = clipped_sum(net, [batch], 0.1)
+    assert distance(ours, naive_clipped_sum(net, batch, 0.1)) < 1e-5
+
+
+def test_a_known_net_warns_of_nothing() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        PersonGradModule(build_model()).to_standard_module()
+
+
+def test_an_input_that_is_overwritten_is_noticed() -> None:
+    with pytest.raises(RuntimeError, match="Conv2d read was changed in place"):
+        clipped_sum(seeded(OverwritesInput), [people([2])], 1.0)
+
+
+def test_bfloat16_bounds_what_is_summed() -> None:
+    """Rounding changes a person's gradient, never how long the sum takes it to be."""
+    net = build_model()
+    for person in range(3):
+        batch = people([2], seed=person, size=48)
+        loud = PersonBatch(batch.images * 30, batch.labels, batch.owner, 1)
+        sums = clipped_sum(net, [loud], 1e-2, precision="bfloat16")
+        assert math.sqrt(sum(float((s.double() ** 2).sum()) for s in sums)) <= 1e-2 * (1 + 1e-5)
+
+
+def test_bfloat16_gradients_are_those_that_autocast_gives() -> None:
+    net, batch = seeded(Residual), people([1, 2])
+    exact = clipped_sum(net, [batch], 1e9)
+    rounded = clipped_sum(net, [batch], 1e9, precision="bfloat16")
+    assert 1e-6 < distance(rounded, exact) < 0.02
+
+
+def test_nothing_is_kept_from_one_pass_to_the_next() -> None:
+    """Memory would grow by a whole pass each step if an entry held the graph that holds the entry."""
+    module = PersonGradModule(build_model())
+    module.backward(people([1, 2], size=48))
+    entries = [weakref.ref(entry) for entry in module._entries]
+    assert len(entries) > 5
+    module.accumulate(1.0)
+    gc.collect()  # a loop through autograd's own nodes is invisible to it
+    assert not any(entry() for entry in entries)
+
+
+def test_opacus_steers_the_step_hooks_accountants_and_virtual_batches() -> None:
+    net = build_model()
+    module = PersonGradModule(net)
+    optimizer = PersonOptimizer(
+        torch.optim.SGD(net.parameters(), lr=0.1),
+        module,
+        noise_multiplier=1.1,
+        max_grad_norm=1.0,
+        normaliser=4.0,
+        noise=GaussianNoise(bytes(32)),
+    )
+    accountant = RDPAccountant()
+    optimizer.attach_step_hook(accountant.get_optimizer_hook_fn(sample_rate=0.25))
+    before = [p.clone() for p in net.parameters()]
+    for last in (False, True):
+        module.backward(people([2, 1], size=48))
+        optimizer.signal_skip_step(do_skip=not last)
+        optimizer.step()
+        same = all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+        assert same is not last
+    assert accountant.history == [(1.1, 0.25, 1)]
+    with pytest.raises(ValueError, match="cleared"):
+        optimizer.step()  # Opacus's own guard against using a sum twice
+    optimizer.zero_grad()
+    assert module.to_standard_module() is net
+    assert not any(hasattr(p, "summed_grad") for p in net.parameters())
+
+
+# -- layers that mix people ----------------------------------------------------------------------
+
+
+class CentreOnBatch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.mean(0, keepdim=True)
+
+
+class AttendOverBatch(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.flatten(1)[:, :8].unsqueeze(0)  # the batch as if it were a sequence
+        return self.attention(rows, rows, rows)[0].squeeze(0)
+
+
+class CountsPictures(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += x.sum().detach()
+        return x
+
+
+class RunningSum(nn.Module):
+    """Row 0 depends on nobody; row 2 does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.cumsum(0)
+
+
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [
+        (nn.BatchNorm2d(1), "BatchNorm2d"),
+        (nn.BatchNorm2d(1, affine=False), "BatchNorm2d"),
+        (nn.SyncBatchNorm(1), "SyncBatchNorm"),
+        (nn.InstanceNorm2d(1, track_running_stats=True, affine=True), "InstanceNorm2d"),
+        (nn.ReLU(inplace=True), "ReLU"),
+    ],
+)
+def test_a_layer_known_to_mix_is_refused_by_name(layer: nn.Module, name: str) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Sequential(layer))
+    with pytest.raises(SettingsError, match=rf"Layer '1\.0' \({name}\)"):
+        refuse_layers_that_mix(net)
+
+
+@pytest.mark.parametrize(
+    ("layer", "says"),
+    [
+        (CentreOnBatch(), r"Layer '1' \(CentreOnBatch\) mixes people"),
+        (AttendOverBatch(), r"Layer '1' \(AttendOverBatch\) mixes people"),
+        (RunningSum(), r"Layer '1' \(RunningSum\) mixes people"),
+        (CountsPictures(), r"Buffer '1\.seen' changes"),
+        (nn.BatchNorm2d(1), r"Layer '1' \(BatchNorm2d\) mixes people"),
+    ],
+)
+def test_a_layer_that_nobody_listed_is_found_by_a_probe(layer: nn.Module, says: str) -> None:
+    kept = {name: b.clone() for name, b in layer.named_buffers()}
+    with pytest.raises(SettingsError, match=says):
+        probe(nn.Sequential(nn.Conv2d(1, 1, 3), layer).train(), torch.Size((1, 8, 8)))
+    assert all(torch.equal(kept[name], b) for name, b in layer.named_buffers())
+
+
+def test_a_probe_passes_what_keeps_people_apart_and_leaves_no_trace() -> None:
+    net = nn.Sequential(build_model(), nn.Dropout(0.5)).train()
+    state = torch.random.get_rng_state()
+    probe(net, torch.Size((1, 48, 48)))
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert not any(m._forward_hooks for m in net.modules())

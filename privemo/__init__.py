@@ -38,7 +38,12 @@ _WHERE: dict[str, str] = {
     **dict.fromkeys(("EmotionCNN", "build_model"), "privemo.models"),
     **dict.fromkeys(("SyntheticPeople", "synthesize"), "privemo.synthetic"),
     **dict.fromkeys(("Ledger", "LedgerEntry"), "privemo.ledger"),
-    **dict.fromkeys(("GaussianNoise", "Mechanism", "calibrate_noise", "spent"), "privemo.dp"),
+    **dict.fromkeys(
+        ("GaussianNoise", "calibrate_noise", "check_delta", "noised_count", "spent"), "privemo.dp"
+    ),
+    **dict.fromkeys(("Plan", "plan"), "privemo.dp.planning"),
+    **dict.fromkeys(("Mechanism", "Stated"), "privemo.releases"),
+    **dict.fromkeys(("Budget", "BudgetEntry", "Reservation"), "privemo.budget"),
     "Run": "privemo.runs",
     "Store": "privemo.store",
     **dict.fromkeys(_CONSENT, "privemo_consent"),

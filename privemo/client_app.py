@@ -13,7 +13,6 @@ from privemo import protocol
 from privemo import weights as w
 from privemo.errors import RunError
 from privemo.flower import ArrayRecord, ClientApp, ConfigRecord, Context, Message, RecordDict
-from privemo.machine import keep_freed_memory
 from privemo.store import Store
 
 __all__ = ["app", "store_folder"]
@@ -24,7 +23,6 @@ app = ClientApp()
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Take part in one round, or answer why not."""
-    keep_freed_memory()
     arrays, config = message.content[protocol.ARRAYS], message.content[protocol.CONFIG]
     if not (isinstance(arrays, ArrayRecord) and isinstance(config, ConfigRecord)):
         raise RunError("A training order holds a model and a configuration.")

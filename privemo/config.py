@@ -8,6 +8,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from privemo.errors import SettingsError
+from privemo.orders import MOST_AT_ONCE, AugmentName, Precision
+from privemo.releases import Mechanism, Stated
 
 NamelessReason = Literal["minor", "unknown_age", "suspected_minor", "no_record"]
 """Why a face was turned away of which nothing is kept but a count."""
@@ -52,8 +54,15 @@ class PrivacySettings(_Settings):
         delta: probability with which the bound may fail.
         accountant: which bound is held against `epsilon`; the other is reported beside it.
         sample_rate: probability with which a person joins a batch (Poisson sampling).
-        max_grad_norm: clipping norm of one person's summed gradient.
+        max_grad_norm: clipping norm of one person's gradient.
         max_stores_per_person: in how many stores one person may take part; noise is raised for it.
+        rate_growth: the last rounds' sample rate over the first ones', in up to four equal stages;
+            `sample_rate` is that of the last. The noise multiplier is the same all along.
+        optimizer: of a store's steps within a round.
+        views: augmented copies of each drawn image, averaged before the clip; free of privacy.
+        images_per_person: most images of one person in a step, drawn anew each time.
+        augment: how the copies are changed; see `privemo.training.AUGMENTATIONS`.
+        precision: of the forward pass and of the gradients that flow back.
     """
 
     epsilon: float = Field(8.0, gt=0)
@@ -62,14 +71,36 @@ class PrivacySettings(_Settings):
     sample_rate: float = Field(0.25, gt=0, le=1)
     max_grad_norm: float = Field(1.0, gt=0)
     max_stores_per_person: int = Field(1, ge=1)
+    rate_growth: float = Field(1.0, ge=1, le=100)
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    views: int = Field(1, ge=1, le=64)
+    images_per_person: int = Field(4, ge=1, le=512)
+    augment: AugmentName = "mild"
+    precision: Precision = "float32"
+
+    @model_validator(mode="after")
+    def _a_person_fits_into_memory(self) -> Self:
+        rows = self.views * self.images_per_person
+        if rows > MOST_AT_ONCE:
+            raise ValueError(f"views x images_per_person is {rows}: take {MOST_AT_ONCE} at most")
+        return self
 
 
 class PlainSettings(_Settings):
-    """Training without privacy, for people who do not exist and for comparison."""
+    """Training without privacy, for people who do not exist and for comparison.
+
+    The fields are those of `privemo.orders.PlainRecipe`, where each is described.
+    """
 
     epochs: int = Field(5, ge=1, description="passes over the data in each round")
     batch: int = Field(64, ge=1)
     weight_decay: float = Field(0.01, ge=0)
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    label_smoothing: float = Field(0.05, ge=0, le=0.9)
+    mixup: float = Field(0.0, ge=0, le=100)
+    ema: float = Field(0.0, ge=0, le=0.99999)
+    augment: AugmentName = "strong"
+    precision: Precision = "float32"
 
 
 class RunSettings(_Settings):
@@ -83,6 +114,17 @@ class RunSettings(_Settings):
             training. The batch normaliser and the averaging weights come from it, never from the true
             number, which is private. Taken from the size of the table when omitted.
         lr: learning rate of a store; by default the one that `privemo.recipes` derives.
+        lr_schedule: `constant`, or `cosine`: falling over the rounds to a hundredth.
+        momentum: of a store's steps within a round (of Adam the decay of its first moment); by default 0.9,
+            and 0 where the server has momentum of its own.
+        server_optimizer: what takes the average update of a round: `sgd` or `adam` (Reddi et al. 2021,
+            arXiv 2003.00295). Its state outlives the rounds. Post-processing: it costs no privacy.
+        server_lr: step of the server: by default 1 for `sgd`, which is plain averaging, and 0.001 for `adam`.
+        server_momentum: of the server. With one store and one step to a round, `sgd` is central DP-SGD with
+            momentum.
+        ema: decay of the moving average of the rounds' models, which becomes the finished model; 0 for the
+            last round's model.
+        flip: predictions average each face with its mirror image.
         seed: fixes split, partition, sampling *and noise*, for a run that can be repeated. Whoever
             knows the seed can take the noise off, so such a model must not be released. Without a
             seed, sampling and noise come from the operating system.
@@ -97,11 +139,17 @@ class RunSettings(_Settings):
     privacy: PrivacySettings | None = PrivacySettings()
     plain: PlainSettings | None = None
     lr: float | None = Field(None, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    server_lr: float = Field(1.0, gt=0)
+    lr_schedule: Literal["constant", "cosine"] = "constant"
+    momentum: float | None = Field(None, ge=0, lt=1)
+    server_optimizer: Literal["sgd", "adam"] = "sgd"
+    server_lr: float | None = Field(None, gt=0)
+    server_momentum: float = Field(0.0, ge=0, lt=1)
+    ema: float = Field(0.0, ge=0, lt=1)
+    flip: bool = True
     test_fraction: float = Field(0.2, gt=0, lt=1)
     declared_people: int | None = Field(None, ge=1)
     seed: int | None = Field(None, ge=0, lt=2**63)
+    split_seed: int | None = Field(None, ge=0, lt=2**63)
     init: str = "nobody"
     model: str = "emotion-cnn"
     sensitive: tuple[str, ...] = ()
@@ -120,6 +168,20 @@ class RunSettings(_Settings):
     def total_steps(self) -> int:
         """Private steps of one store over the whole run."""
         return self.rounds * self.steps_per_round
+
+    @property
+    def server_step(self) -> float:
+        """`server_lr`, or what it is when omitted."""
+        if self.server_lr is not None:
+            return self.server_lr
+        return 1e-3 if self.server_optimizer == "adam" else 1.0
+
+    @property
+    def local_momentum(self) -> float:
+        """`momentum`, or what it is when omitted."""
+        if self.momentum is not None:
+            return self.momentum
+        return 0.0 if self.server_momentum or self.server_optimizer == "adam" else 0.9
 
     def public_people(self, people_in_table: int) -> int:
         """`declared_people`, or a round number from the size of the table.
@@ -161,6 +223,8 @@ class StoreConfig(_Settings):
     jurisdiction: str = "IE"
     sensitive: tuple[str, ...] = ()
     seed: int | None = None
+    spent_before: tuple[Mechanism | Stated, ...] = ()
+    """What the people of this store lost before this run, in whichever runs; it counts against the budget."""
     turned_away: dict[Literal["train", "test"], dict[NamelessReason, Counted]] = {}
     """Who was turned away when faces were captured and left no name: by part and reason."""
     withdrawals: tuple[tuple[str, int, int], ...] = ()

@@ -12,7 +12,8 @@ from privemo import weights as w
 from privemo.errors import DataError, NoFacesAdmitted
 from privemo.faces import Faces, FaceTable, load_faces
 from privemo.labels import EMOTIONS
-from privemo.simulation import CONTROLLER, EVERYONE
+from privemo.layout import CONTROLLER, EVERYONE
+from privemo.machine import tuned
 from privemo.training import predict
 from privemo_consent import (
     ConsentGate,
@@ -50,7 +51,8 @@ def evaluate_file(
             f"{getattr(network, 'channels', '?')}."
         )
     faces, refused = _admitted(table, challenge_age)
-    probabilities = predict(network, faces.images)
+    with tuned():
+        probabilities = predict(network, faces.images)
     result = evaluate_predictions(_frame(faces, probabilities))
     return {
         **result,

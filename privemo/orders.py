@@ -12,18 +12,48 @@ import hashlib
 import math
 import re
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal, get_args
 
 import rfc8785
 
 from privemo.errors import SettingsError
 
-__all__ = ["PlainRecipe", "PrivateRecipe", "RoundOrder", "check_order", "order_digest"]
+__all__ = [
+    "AugmentName",
+    "PlainRecipe",
+    "Precision",
+    "PrivateRecipe",
+    "RoundOrder",
+    "check_order",
+    "check_recipe",
+    "order_digest",
+]
+
+AugmentName = Literal["none", "mild", "strong"]
+"""What a recipe may call an augmentation; `privemo.training.AUGMENTATIONS` says what each does."""
+
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
 class PrivateRecipe:
-    """How one round of private training goes. All of it is public."""
+    """How one round of private training goes. All of it is public.
+
+    Attributes:
+        noise_multiplier: standard deviation of the noise over the clipping norm.
+        sample_rate: probability with which each person joins a step, independently.
+        steps: private steps of the round.
+        max_grad_norm: clipping norm of one person's gradient.
+        normaliser: public constant that the noised sum is divided by.
+        lr: learning rate.
+        momentum: of SGD; of Adam the decay of its first moment.
+        optimizer: what takes the noised gradient: `sgd` or `adam`. It starts afresh in every round.
+        views: augmented copies of each drawn image, averaged before the clip (De et al. 2022, arXiv
+            2204.13650).
+        images_per_person: most images of one person in a step, drawn anew each time without replacement.
+        augment: name of one of `privemo.training.AUGMENTATIONS`.
+        precision: of the forward pass and of the gradients that flow back; sums are float32 in any case.
+    """
 
     noise_multiplier: float
     sample_rate: float
@@ -32,16 +62,41 @@ class PrivateRecipe:
     normaliser: float
     lr: float
     momentum: float
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    views: int = 1
+    images_per_person: int = 4
+    augment: AugmentName = "mild"
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True)
 class PlainRecipe:
-    """How one round of training without privacy goes."""
+    """How one round of training without privacy goes.
+
+    Attributes:
+        epochs: passes over the faces.
+        batch: faces in a batch.
+        lr: learning rate at its highest: it rises over a tenth of the round and falls to 0 as a cosine.
+        weight_decay: of matrices and convolutions; biases and normalisation have none.
+        optimizer: `adamw`, or `sgd` with Nesterov's momentum 0.9.
+        label_smoothing: share of each label spread over all emotions.
+        mixup: alpha of the Beta distribution that pairs of faces are mixed by (Zhang et al. 2018,
+            arXiv 1710.09412); 0 mixes none.
+        ema: decay of the moving average that becomes the model; 0 keeps the last weights.
+        augment: name of one of `privemo.training.AUGMENTATIONS`.
+        precision: of the forward and backward pass; weights are float32 in any case.
+    """
 
     epochs: int
     batch: int
     lr: float
     weight_decay: float
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    label_smoothing: float = 0.05
+    mixup: float = 0.0
+    ema: float = 0.0
+    augment: AugmentName = "strong"
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True)
@@ -66,8 +121,23 @@ _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 10_000),
     "batch": (1, 1_000_000),
     "weight_decay": (0.0, 10.0),
+    "views": (1, 64),
+    "images_per_person": (1, 512),
+    "label_smoothing": (0.0, 0.9),
+    "mixup": (0.0, 100.0),
+    "ema": (0.0, 0.99999),
 }
-_WHOLE = {"steps", "epochs", "batch"}
+_WHOLE = {"steps", "epochs", "batch", "views", "images_per_person"}
+_CHOICES: dict[tuple[type, str], tuple[str, ...]] = {
+    (PrivateRecipe, "optimizer"): ("sgd", "adam"),
+    (PlainRecipe, "optimizer"): ("adamw", "sgd"),
+    (PrivateRecipe, "precision"): get_args(Precision),
+    (PlainRecipe, "precision"): get_args(Precision),
+    (PrivateRecipe, "augment"): get_args(AugmentName),
+    (PlainRecipe, "augment"): get_args(AugmentName),
+}
+MOST_AT_ONCE = 512
+"""Most rows (images times views) of one person in a step: a person is never split, so this bounds memory."""
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -86,10 +156,29 @@ def check_order(order: RoundOrder) -> None:
         raise SettingsError("The name of a model is text.")
     if not isinstance(order.recipe, PrivateRecipe | PlainRecipe):
         raise SettingsError("An order carries a private or a plain recipe.")
-    for field in fields(order.recipe):
-        low, high = _RANGES[field.name]
-        value = getattr(order.recipe, field.name)
-        _check_number(field.name, value, low, high, whole=field.name in _WHOLE)
+    check_recipe(order.recipe)
+
+
+def check_recipe(recipe: PrivateRecipe | PlainRecipe) -> None:
+    """Let a recipe pass, or name what is wrong with it.
+
+    Raises:
+        SettingsError: a value of another kind, or out of range.
+    """
+    for field in fields(recipe):
+        value = getattr(recipe, field.name)
+        choices = _CHOICES.get((type(recipe), field.name))
+        if choices is None:
+            low, high = _RANGES[field.name]
+            _check_number(field.name, value, low, high, whole=field.name in _WHOLE)
+        elif value not in choices:
+            raise SettingsError(f"{field.name} is {value!r}; choose one of {', '.join(choices)}.")
+    if isinstance(recipe, PrivateRecipe):
+        rows = recipe.views * recipe.images_per_person
+        if rows > MOST_AT_ONCE:
+            raise SettingsError(
+                f"views x images_per_person is {rows}; a store takes up to {MOST_AT_ONCE} in a step."
+            )
 
 
 def _check_number(name: str, value: object, low: float, high: float, *, whole: bool) -> None:

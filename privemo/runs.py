@@ -1,7 +1,8 @@
 """A run on disk, as the server sees it: settings, models and round manifests.
 
-A round is whole once its manifest stands in `rounds/`; its model is written before. An interrupted run
-goes on from the last whole round, and what a store spent meanwhile stays in that store's ledger.
+A round is whole once its manifest stands in `rounds/`; its model and the server's state are written before.
+An interrupted run goes on from the last whole round, and what a store spent meanwhile stays in that
+store's ledger.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from privemo.config import RunSettings
 from privemo.errors import RunError
 from privemo.files import read_json, write_json
 from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder
+from privemo.schedules import lr_factor, sample_rate_of
+from privemo.serverstep import ServerStep
 from privemo.store import Store
 
 __all__ = ["Run"]
@@ -56,30 +59,38 @@ class Run:
     def order_for(self, number: int) -> RoundOrder:
         """What every store is asked in round `number` (from 1)."""
         s = self.settings
-        recipe: PrivateRecipe | PlainRecipe
-        if s.privacy is not None:
-            facts = self.facts["privacy"]
-            recipe = PrivateRecipe(
-                noise_multiplier=facts["noise_multiplier"],
-                sample_rate=s.privacy.sample_rate,
-                steps=s.steps_per_round,
-                max_grad_norm=s.privacy.max_grad_norm,
-                normaliser=facts["normaliser"],
-                lr=self.facts["lr"],
-                momentum=s.momentum,
-            )
-        elif s.plain is not None:
-            recipe = PlainRecipe(
-                epochs=s.plain.epochs,
-                batch=s.plain.batch,
-                lr=self.facts["lr"],
-                weight_decay=s.plain.weight_decay,
-            )
-        else:  # RunSettings allows no third kind
-            raise RunError("The run is neither private nor plain.")
         return RoundOrder(
-            run_id=self.run_id, round=number, model=s.model, recipe=recipe, threads=s.threads
+            run_id=self.run_id,
+            round=number,
+            model=s.model,
+            recipe=self._recipe(number),
+            threads=s.threads,
         )
+
+    def _recipe(self, number: int) -> PrivateRecipe | PlainRecipe:
+        s = self.settings
+        if s.privacy is not None:
+            p, facts = s.privacy, self.facts["privacy"]
+            rate = sample_rate_of(p, number, s.rounds)
+            # Adam does not feel the length of what it is given: its own step is scheduled instead.
+            factor = 1.0 if s.server_optimizer == "adam" else lr_factor(s, number)
+            return PrivateRecipe(
+                noise_multiplier=facts["noise_multiplier"],
+                sample_rate=rate,
+                steps=s.steps_per_round,
+                max_grad_norm=p.max_grad_norm,
+                normaliser=rate * facts["declared_people"],
+                lr=self.facts["lr"] * factor,
+                momentum=s.local_momentum,
+                optimizer=p.optimizer,
+                views=p.views,
+                images_per_person=p.images_per_person,
+                augment=p.augment,
+                precision=p.precision,
+            )
+        if s.plain is None:  # RunSettings allows no third kind
+            raise RunError("The run is neither private nor plain.")
+        return PlainRecipe(lr=self.facts["lr"], **s.plain.model_dump())
 
     # -- rounds ------------------------------------------------------------------------------
 
@@ -96,37 +107,65 @@ class Run:
         """
         manifests = self.manifests()
         done = len(manifests)
-        path = self._checkpoint(done)
-        weights = w.load_weights(path)
         expected = manifests[-1]["model_out"] if manifests else self.facts["model"]["initial"]
-        if w.sha256(weights) != expected:
-            raise RunError(f"{path} is not the model of round {done}; it was changed. Start again.")
-        return done, weights
+        return done, _named(self._checkpoint(done), expected, f"the model of round {done}")
 
-    def keep_round(self, number: int, manifest: dict[str, Any], weights: w.Weights) -> None:
-        """Make a round whole: model first, then the manifest, then tidy up."""
+    def server_state(self) -> w.Weights:
+        """What the server kept besides the model at the last whole round; may be empty.
+
+        Raises:
+            RunError: the file does not match the manifest that names it.
+        """
+        manifests = self.manifests()
+        if not manifests or "server_state" not in manifests[-1]:
+            return {}
+        done = len(manifests)
+        what = f"the server's state after round {done}"
+        return _named(self._state(done), manifests[-1]["server_state"], what)
+
+    def keep_round(
+        self, number: int, manifest: dict[str, Any], weights: w.Weights, state: w.Weights
+    ) -> None:
+        """Make a round whole: model and server's state first, then the manifest, then tidy up."""
         w.save_weights(self._checkpoint(number), weights)
+        if state:
+            w.save_weights(self._state(number), state)
         write_json(self.folder / "rounds" / f"{number:04d}.json", manifest)
-        old = self._checkpoint(number - KEPT_CHECKPOINTS)
-        old.unlink(missing_ok=True)
+        for path in (self._checkpoint, self._state):
+            path(number - KEPT_CHECKPOINTS).unlink(missing_ok=True)
 
     def keep_start(self, weights: w.Weights) -> None:
         """Write the model that the first round starts from."""
         w.save_weights(self._checkpoint(0), weights)
 
     def finish(self) -> w.Weights:
-        """Write the finished model.
+        """Write the finished model: the moving average where the run keeps one, else the last round's.
 
         Raises:
-            RunError: rounds are missing.
+            RunError: rounds are missing, or what they left was changed.
         """
         done, weights = self.last_whole_round()
         if done < self.settings.rounds:
             raise RunError(
                 f"The run has {done} of {self.settings.rounds} rounds; resume it with --resume."
             )
+        if self.settings.ema:
+            server = ServerStep(self.settings)
+            server.restore(self.server_state())
+            weights = server.average or weights
         w.save_weights(self.model_path, weights)
         return weights
 
+    def _state(self, number: int) -> Path:
+        return self.folder / "checkpoints" / f"state-{number:04d}.safetensors"
+
     def _checkpoint(self, number: int) -> Path:
         return self.folder / "checkpoints" / f"round-{number:04d}.safetensors"
+
+
+def _named(path: Path, expected: str, what: str) -> w.Weights:
+    """Read weights that a manifest names by their hash."""
+    weights = w.load_weights(path)
+    if w.sha256(weights) != expected:
+        raise RunError(f"{path} is not {what}; it was changed. Start again.")
+    return weights

@@ -15,6 +15,7 @@ from privemo import weights as w
 from privemo.errors import RunError
 from privemo.flower import Context, Grid, ServerApp
 from privemo.runs import Run
+from privemo.serverstep import ServerStep
 from privemo.strategy import StoreAveraging
 
 __all__ = ["app", "listeners"]
@@ -37,9 +38,11 @@ def main(grid: Grid, context: Context) -> None:
         raise RunError("The server does not know its run: give `run-dir` in the run configuration.")
     run = Run(Path(str(folder)))
     done, weights = run.last_whole_round()
+    step = ServerStep(run.settings)
+    step.restore(run.server_state())
 
     def on_whole_round(number: int, manifest: dict[str, Any], after: w.Weights) -> None:
-        run.keep_round(number, manifest, after)
+        run.keep_round(number, manifest, after, step.state())
         for listener in listeners:
             listener({"event": "round", "manifest": manifest})
 
@@ -48,7 +51,7 @@ def main(grid: Grid, context: Context) -> None:
         on_whole_round,
         run.sizes,
         first_round=done + 1,
-        server_lr=run.settings.server_lr,
+        step=step,
     )
     missing = run.settings.rounds - done
     if missing > 0:

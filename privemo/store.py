@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from privemo import heldout
@@ -46,6 +45,7 @@ from privemo.errors import (
 from privemo.faces import Faces
 from privemo.files import read_json, write_bytes
 from privemo.ledger import Ledger
+from privemo.machine import tuned
 from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder, check_order, order_digest
 from privemo.training import Randomness, predict, train_plain, train_private
 from privemo_consent import (
@@ -109,7 +109,7 @@ class Store:
 
     @property
     def ledger(self) -> Ledger:
-        """The store's ledger, read afresh and verified."""
+        """The store's ledger, read afresh and verified: what was read before may have been changed since."""
         return Ledger(self.folder / "ledger.jsonl")
 
     # -- one round ---------------------------------------------------------------------------
@@ -169,17 +169,17 @@ class Store:
         people = len(np.unique(admitted.faces.person))
         self._check_people(people, order.recipe)
         model = w.model_for(order.model, weights)
-        if order.threads:
-            torch.set_num_threads(min(order.threads, os.cpu_count() or 1))
+        threads = min(order.threads, os.cpu_count() or 1) if order.threads else None
         randomness = self._randomness(order_digest(order, model_in))
 
         def permitted_now(batch: int, drawn: NDArray[np.str_]) -> NDArray[np.bool_]:
             return self._permitted_now(order, batch, drawn)
 
-        if isinstance(order.recipe, PrivateRecipe):
-            train_private(model, admitted.faces, order.recipe, randomness, permitted_now)
-        else:
-            train_plain(model, admitted.faces, order.recipe, randomness, permitted_now)
+        with tuned(threads):
+            if isinstance(order.recipe, PrivateRecipe):
+                train_private(model, admitted.faces, order.recipe, randomness, permitted_now)
+            else:
+                train_plain(model, admitted.faces, order.recipe, randomness, permitted_now)
         after = w.from_model(model)
         update = {name: after[name] - weights[name] for name in after}
         if not all(np.isfinite(array).all() for array in update.values()):
@@ -191,12 +191,12 @@ class Store:
         if budget is None:
             raise BudgetExhausted(f"{self.config.name} has no privacy budget at all.")
         shares = self.config.max_stores_per_person
-        past = [
-            Mechanism(noise, rate, steps * shares) for noise, rate, steps in self.ledger.history()
-        ]
-        coming = Mechanism(recipe.noise_multiplier, recipe.sample_rate, recipe.steps * shares)
+        coming = Mechanism(recipe.noise_multiplier, recipe.sample_rate, recipe.steps)
+        mine = [m.times(shares) for m in (*self.ledger.releases(), coming)]
         after = composed(
-            [*past, coming], delta=self.config.delta, accountant=self.config.accountant
+            [*self.config.spent_before, *mine],
+            delta=self.config.delta,
+            accountant=self.config.accountant,
         )
         if not after <= budget:
             raise BudgetExhausted(
@@ -287,9 +287,12 @@ class Store:
         ledger = self.ledger
         if ledger.find(run_id=order.run_id, round_=order.round, update_sha256=digest):
             return
-        history = [Mechanism(*m) for m in ledger.history()]
+        # Of this ledger alone: the audit recomputes it from these lines.
         now = spent(
-            [*history, Mechanism(recipe.noise_multiplier, recipe.sample_rate, recipe.steps)],
+            [
+                *ledger.releases(),
+                Mechanism(recipe.noise_multiplier, recipe.sample_rate, recipe.steps),
+            ],
             delta=self.config.delta,
         )
         ledger.append(
@@ -312,8 +315,12 @@ class Store:
 
     # -- held-out faces ----------------------------------------------------------------------
 
-    def write_predictions(self, weights: w.Weights, *, model: str, run_id: str) -> int:
+    def write_predictions(
+        self, weights: w.Weights, *, model: str, run_id: str, flip: bool = True
+    ) -> int:
         """Read the held-out faces of those who agreed to a fairness audit; returns how many.
+
+        With `flip` each face and its mirror image are averaged.
 
         Writes `predictions.csv` in the store's folder (AI Act 10(5): labels of groups have their own
         purpose and never leave with an update). Once `forget_demographics` was called, what was
@@ -326,7 +333,7 @@ class Store:
         if self._demographics_are_gone() and path.exists():
             return heldout.count_rows(path)
         faces, columns = self._held_out(run_id)
-        probabilities = predict(w.model_for(model, weights), faces.images)
+        probabilities = predict(w.model_for(model, weights), faces.images, flip=flip)
         heldout.write_table(path, self.config.name, faces, columns, probabilities)
         return len(faces)
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from privemo import protocol
 from privemo import weights as w
+from privemo.config import RunSettings
 from privemo.errors import RunError, UpdateRejected
 from privemo.flower import (
     ArrayRecord,
@@ -29,6 +30,7 @@ from privemo.flower import (
     Strategy,
 )
 from privemo.orders import PrivateRecipe, RoundOrder
+from privemo.serverstep import ServerStep
 
 __all__ = ["StoreAveraging", "check_update", "norm_bound"]
 
@@ -44,10 +46,11 @@ class _Round:
     started: datetime
     order: RoundOrder
     weights: w.Weights
+    model_in: str
 
 
 class StoreAveraging(Strategy):
-    """Average of updates with public weights: model + server_lr * sum(weight * update) / sum(weight).
+    """The server's step with the average of updates, sum(weight * update) / sum(weight), by public weights.
 
     The weights are the public sizes that the server itself knows, not the number of faces used (Flower's
     own `FedAvg` weighs by `num-examples`, which tells the server how many people agreed), and not what
@@ -58,7 +61,7 @@ class StoreAveraging(Strategy):
         sizes: for each store of the run its public size.
         on_whole_round: called with the round's manifest and the new weights once a round is whole.
         first_round: where to go on after an interruption.
-        server_lr: step of the server; 1 is plain averaging.
+        step: from the model and the average update to the next model; adds the update by default.
     """
 
     def __init__(
@@ -68,13 +71,13 @@ class StoreAveraging(Strategy):
         sizes: Mapping[str, float],
         *,
         first_round: int = 1,
-        server_lr: float = 1.0,
+        step: ServerStep | None = None,
     ) -> None:
         self.order_for = order_for
         self.on_whole_round = on_whole_round
         self.sizes = dict(sizes)
         self.first_round = first_round
-        self.server_lr = server_lr
+        self.step = step or ServerStep(RunSettings())
         self._round: _Round | None = None
 
     def summary(self) -> None:
@@ -85,8 +88,8 @@ class StoreAveraging(Strategy):
     ) -> Iterable[Message]:
         """The same model and the same order for every store."""
         number = self.first_round + server_round - 1
-        order = self.order_for(number)
-        self._round = _Round(number, datetime.now(UTC), order, w.from_record(arrays))
+        order, weights = self.order_for(number), w.from_record(arrays)
+        self._round = _Round(number, datetime.now(UTC), order, weights, w.sha256(weights))
         record = protocol.order_record(order)
         return [
             Message(
@@ -115,7 +118,7 @@ class StoreAveraging(Strategy):
         stores: dict[str, dict[str, Any]] = {}
         # Sorted by store, so that the floating-point sum does not depend on who answered first.
         for reply in sorted(map(_read, replies), key=lambda reply: reply.name):
-            update = self._judge(reply, stores, now.weights, bound)
+            update = self._judge(reply, stores, now, bound)
             if update is not None:
                 weight_sum += self.sizes[reply.name]
                 for key, array in update.items():
@@ -123,8 +126,8 @@ class StoreAveraging(Strategy):
         if weight_sum == 0.0:
             reasons = "; ".join(f"{name}: {s['reason']}" for name, s in stores.items()) or "silence"
             raise RunError(f"No store could train in round {now.number} ({reasons}).")
-        step = np.float32(self.server_lr / weight_sum)
-        after = {name: now.weights[name] + step * total[name] for name in now.weights}
+        share = np.float32(1.0 / weight_sum)
+        after = self.step(now.number, now.weights, {k: share * a for k, a in total.items()})
         if not all(np.isfinite(array).all() for array in after.values()):
             raise RunError(
                 f"Round {now.number} drove the model to infinity; lower the learning rate."
@@ -135,15 +138,24 @@ class StoreAveraging(Strategy):
             "round": now.number,
             "started": _utc(now.started),
             "finished": _utc(datetime.now(UTC)),
-            "model_in": w.sha256(now.weights),
+            "model_in": now.model_in,
             "model_out": w.sha256(after),
+            **self._memory(),
             "stores": stores,
         }
         self.on_whole_round(now.number, manifest, after)
         return w.to_record(after), None
 
+    def _memory(self) -> dict[str, str]:
+        """Names of what the server keeps besides the model, if anything."""
+        state, average = self.step.state(), self.step.average
+        return {
+            **({"model_average": w.sha256(average)} if average else {}),
+            **({"server_state": w.sha256(state)} if state else {}),
+        }
+
     def _judge(
-        self, reply: _Reply, stores: dict[str, dict[str, Any]], model: w.Weights, bound: float
+        self, reply: _Reply, stores: dict[str, dict[str, Any]], now: _Round, bound: float
     ) -> w.Weights | None:
         """Enter a reply into the manifest's `stores`; its update, if it counts."""
         name, facts = reply.name, reply.facts
@@ -153,9 +165,9 @@ class StoreAveraging(Strategy):
                     raise UpdateRejected("no such store takes part in this run")
                 if name in stores:
                     raise UpdateRejected("this store answered before")
-                if facts["model_in"] != w.sha256(model):
+                if facts["model_in"] != now.model_in:
                     raise UpdateRejected("it starts from another model")
-                check_update(reply.update, model, bound=bound)
+                check_update(reply.update, now.weights, bound=bound)
                 if w.sha256(reply.update) != facts["update_sha256"]:
                     raise UpdateRejected("it is not the update that its manifest names")
             except UpdateRejected as rejected:
@@ -206,11 +218,15 @@ def norm_bound(order: RoundOrder, parameters: int) -> float:
 
     A private step moves the model by lr * (clipped sum + noise) / normaliser. The clipped sum has at most
     the norm of 3 normal batches of people, all agreeing; the noise has norm
-    noise_multiplier * max_grad_norm * sqrt(parameters). Momentum adds at most 1 / (1 - momentum).
+    noise_multiplier * max_grad_norm * sqrt(parameters). Momentum adds at most 1 / (1 - momentum). Adam
+    divides by what it has seen: none of its steps moves a parameter by more than about 3.2 learning rates
+    (Kingma & Ba 2015, section 2.1).
     """
     recipe = order.recipe
     if not isinstance(recipe, PrivateRecipe):
         return 1e3
+    if recipe.optimizer == "adam":
+        return 2 * 3.2 * recipe.lr * recipe.steps * math.sqrt(parameters)
     signal = 3 * recipe.max_grad_norm
     noise = (
         recipe.noise_multiplier * recipe.max_grad_norm * math.sqrt(parameters) / recipe.normaliser

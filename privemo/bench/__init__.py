@@ -33,8 +33,8 @@ BENCHMARKS: dict[str, str] = {
 }
 
 
-def run_benchmark(name: str) -> Iterator[dict[str, Any]]:
-    """The figures of a benchmark, as they are measured.
+def run_benchmark(name: str, **options: Any) -> Iterator[dict[str, Any]]:
+    """The figures of a benchmark, as they are measured; `options` are those of its `figures`.
 
     Raises:
         SettingsError: there is no such benchmark.
@@ -43,4 +43,4 @@ def run_benchmark(name: str) -> Iterator[dict[str, Any]]:
         raise SettingsError(
             f"There is no benchmark {name!r}; choose one of {', '.join(BENCHMARKS)}."
         )
-    yield from import_module(f"privemo.bench.{name}").figures()
+    yield from import_module(f"privemo.bench.{name}").figures(**options)

@@ -14,7 +14,7 @@ import typer
 from click import ClickException
 from click.exceptions import Abort, Exit
 
-from privemo.cli import copies, inspect, keys, log, make, notice, train
+from privemo.cli import bench, copies, inspect, keys, log, make, notice, plan, train
 from privemo.cli.common import complain, no_passwords
 from privemo.errors import PrivemoError, RunInterrupted
 from privemo.machine import quiet_environment
@@ -34,10 +34,12 @@ app = typer.Typer(
 app.command()(train.demo)
 app.command()(train.simulate)
 app.command()(train.train)
+app.command()(plan.plan)
+app.command()(plan.budget)
 app.command()(inspect.evaluate)
 app.command()(inspect.audit)
 app.command()(make.synth)
-app.command()(make.bench)
+app.add_typer(bench.app, name="bench")
 app.add_typer(copies.consent_app, name="consent")
 app.add_typer(notice.app, name="notice")
 app.add_typer(log.app, name="log")

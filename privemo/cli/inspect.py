@@ -53,7 +53,7 @@ def audit(
     json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Repeat the audit of a run from its files. Exit code 1 when a required check fails."""
-    from privemo.cli.train import summary_table
+    from privemo.cli.running import summary_table
     from privemo_audits import build_report, write_report
 
     report = build_report(run)

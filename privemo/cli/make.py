@@ -1,17 +1,15 @@
-"""`privemo synth` and `privemo bench`."""
+"""`privemo synth`."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from privemo.cli.common import out, print_json, progress
 
-__all__ = ["bench", "synth"]
+__all__ = ["synth"]
 
 
 def synth(
@@ -42,38 +40,3 @@ def synth(
         print_json(facts)
     else:
         out.print(f"{facts['faces']:,} faces of {people:,} people who do not exist: {to}")
-
-
-def bench(
-    name: Annotated[str, typer.Argument(help="Which benchmark; `list` names them.")],
-    json_: Annotated[
-        bool, typer.Option("--json", help="One line of JSON for each figure.")
-    ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when a goal is missed.")] = False,
-) -> None:
-    """Measure something on this machine and hold it against its goal."""
-    from privemo.bench import BENCHMARKS, run_benchmark
-
-    if name == "list":
-        for key, text in BENCHMARKS.items():
-            out.print(f"{key:12} {text}")
-        return
-    missed = False
-    table = Table("figure", "value", "unit", "goal", "met")
-    for figure in run_benchmark(name):
-        missed |= figure["met"] is False
-        if json_:
-            typer.echo(json.dumps(figure))
-        else:
-            table.add_row(*_cells(figure))
-    if not json_:
-        out.print(table)
-    if strict and missed:
-        raise typer.Exit(1)
-
-
-def _cells(figure: dict[str, Any]) -> list[str]:
-    value = figure["value"]
-    met = {True: "yes", False: "NO", None: ""}[figure["met"]]
-    shown = f"{value:,.4g}" if isinstance(value, int | float) else str(value)
-    return [figure["figure"], shown, figure["unit"], figure["goal"] or "", met]

@@ -14,7 +14,7 @@ from privemo.runs import Run
 from tests.conftest import noise_faces
 
 
-def small_run(folder: Path, *, people: int = 60, **changes: Any) -> Run:
+def small_run(folder: Path, *, people: int = 60, budget: Path | None = None, **changes: Any) -> Run:
     """A prepared run of two stores, with seeded noise unless told otherwise."""
     data = folder / "faces.npz"
     np.savez(data, **noise_faces(people))
@@ -32,4 +32,4 @@ def small_run(folder: Path, *, people: int = 60, **changes: Any) -> Run:
             **changes,
         }
     )
-    return simulation.prepare(load_faces(data), folder / "run", settings)
+    return simulation.prepare(load_faces(data), folder / "run", settings, budget=budget)

@@ -175,7 +175,7 @@ def test_synth_writes_people_that_simulate_can_read(tmp_path: Path) -> None:
 
 def test_bench_lists_and_prints_json_lines() -> None:
     assert "synth" in privemo("bench", "list").stdout
-    refused(privemo("bench", "nonsense"), "There is no benchmark", "synth")
+    refused(privemo("bench", "nonsense"), "No such command", "nonsense")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from privemo.capture import Admission, asked, capture, demographics, faces_of
 from privemo.config import Counted
 from privemo.errors import DataError
 from privemo.faces import FaceTable, load_faces
-from privemo.simulation import CONTROLLER
+from privemo.layout import CONTROLLER
 from privemo_consent import (
     AgeBand,
     ConsentGate,

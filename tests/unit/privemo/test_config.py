@@ -21,6 +21,11 @@ from privemo.errors import SettingsError
         ({"test_fraction": 1.0}, "test_fraction"),
         ({"jurisdiction": "Ireland"}, "jurisdiction"),
         ({"seed": -1}, "seed"),
+        ({"split_seed": -1}, "split_seed"),
+        ({"ema": 1.0}, "ema"),
+        ({"server_momentum": -0.1}, "server_momentum"),
+        ({"server_optimizer": "lion"}, "server_optimizer"),
+        ({"lr_schedule": "step"}, "lr_schedule"),
         ({"turn_gate_off": True}, "turn_gate_off"),
         ({"privacy": None}, "either private or plain"),
         ({"plain": PlainSettings()}, "either private or plain"),
@@ -32,11 +37,41 @@ def test_a_bad_setting_is_named(change: dict[str, object], says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"epsilon": 0}, {"delta": 1}, {"sample_rate": 1.2}, {"max_grad_norm": -1}]
+    "change",
+    [
+        {"epsilon": 0},
+        {"delta": 1},
+        {"sample_rate": 1.2},
+        {"max_grad_norm": -1},
+        {"max_grad_norm": 0},
+        {"views": 0},
+        {"images_per_person": 0},
+        {"rate_growth": 0.5},
+        {"optimizer": "adamw"},
+        {"augment": "wild"},
+        {"precision": "float16"},
+    ],
 )
-def test_a_bad_privacy_setting_is_named(change: dict[str, float]) -> None:
+def test_a_bad_privacy_setting_is_named(change: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match=next(iter(change))):
         PrivacySettings.of(**change)
+
+
+@pytest.mark.parametrize(
+    ("changes", "momentum", "step"),
+    [
+        ({}, 0.9, 1.0),
+        ({"server_momentum": 0.9}, 0.0, 1.0),
+        ({"server_optimizer": "adam"}, 0.0, 1e-3),
+        ({"server_momentum": 0.9, "momentum": 0.5, "server_lr": 0.3}, 0.5, 0.3),
+    ],
+)
+def test_momentum_is_in_one_place_unless_asked_for(
+    changes: dict[str, object], momentum: float, step: float
+) -> None:
+    settings = RunSettings.of(**changes)
+    assert settings.local_momentum == momentum
+    assert settings.server_step == step
 
 
 def test_settings_do_not_change() -> None:

@@ -22,6 +22,33 @@ def test_draws_are_standard_normal() -> None:
     assert np.abs(draws).max() > 4.2
 
 
+def test_sums_of_draws_are_standard_normal_too() -> None:
+    draws = GaussianNoise(b"k" * 32).draw_secure(400_000).numpy()
+    assert draws.dtype == np.float64
+    assert stats.kstest(draws, "norm").pvalue > 0.01
+    assert abs(stats.skew(draws)) < 0.02
+    assert abs(stats.kurtosis(draws)) < 0.04
+
+
+def test_a_secure_draw_is_the_sum_of_four_that_are_used_for_nothing_else() -> None:
+    secure, single = GaussianNoise(bytes(32)), GaussianNoise(bytes(32))
+    terms = [single.draw(1000).double() for _ in range(4)]
+    assert torch.allclose(secure.draw_secure(1000), sum(terms) / 2, atol=1e-6)  # type: ignore[arg-type]
+    assert torch.equal(secure.draw(5), single.draw(5))
+
+
+def test_secure_draws_keep_their_last_bits() -> None:
+    """Rounded to float32 before it is added, noise falls on a coarse grid, and the grid tells its sum."""
+    near_one = [GaussianNoise(bytes([k]) * 32).draw_secure(50_000) for k in range(2)]
+    for draws in near_one:
+        low_bits = draws[(draws > 1) & (draws < 2)].view(torch.int64) & 0xFF
+        counts = torch.bincount(low_bits, minlength=256)
+        assert stats.chisquare(counts.numpy()).pvalue > 0.001
+    # float32, for comparison, has no bits there at all.
+    rounded = near_one[0].float().double()
+    assert int((rounded.view(torch.int64) & 0xFF).max()) == 0
+
+
 def test_neighbouring_draws_and_both_halves_are_independent() -> None:
     draws = GaussianNoise(b"k" * 32).draw(200_000).numpy()
     for a, b in ((draws[:-1], draws[1:]), (draws[:100_000], draws[100_000:])):

@@ -187,6 +187,90 @@ def test_an_interrupted_run_resumes_to_the_very_same_model_and_spends_nothing_tw
         store.close()
 
 
+CENTRAL = {
+    "stores": 1,
+    "rounds": 4,
+    "steps_per_round": 1,
+    "server_momentum": 0.9,
+    "ema": 0.5,
+    "lr_schedule": "cosine",
+    "privacy": {"epsilon": 8.0, "sample_rate": 0.5, "rate_growth": 2.0, "views": 2},
+}
+"""Central training: momentum, average and schedules are all the server's."""
+
+
+@pytest.mark.parametrize("change", [{}, {"server_optimizer": "adam", "server_lr": 0.01}])
+def test_the_servers_memory_survives_an_interruption(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    straight = whole(tmp_path / "straight", **CENTRAL, **change)
+    (tmp_path / "stopped").mkdir()
+    run = small_run(tmp_path / "stopped", **CENTRAL, **change)
+    with pytest.raises(RunInterrupted):
+        simulation.run(run, listener=Stop(2))
+    assert 0 < len(run.manifests()) < 4
+    again = Run(run.folder)
+    simulation.run(again)
+    simulation.finish(again)
+    assert model_of(again) == model_of(straight)
+    last = again.manifests()[-1]
+    assert model_of(again) == last["model_average"] != last["model_out"]
+    assert build_report(again.folder).passed
+    kept = sorted(p.name for p in (again.folder / "checkpoints").iterdir())
+    assert kept == sorted(f"{k}-000{n}.safetensors" for k in ("round", "state") for n in (3, 4))
+
+
+def test_an_altered_memory_of_the_server_is_not_used(tmp_path: Path) -> None:
+    run = small_run(tmp_path, **CENTRAL)
+    with pytest.raises(RunInterrupted):
+        simulation.run(run, listener=Stop(2))
+    path = run.folder / "checkpoints" / f"state-000{len(run.manifests())}.safetensors"
+    state = {name: array + 1 for name, array in w.load_weights(path).items()}
+    w.save_weights(path, state)
+    with pytest.raises(RunError, match="not the server's state"):
+        simulation.run(Run(run.folder))
+
+
+def test_the_published_model_is_the_average_that_the_last_round_names(tmp_path: Path) -> None:
+    run = whole(tmp_path, **CENTRAL)
+    last = w.load_weights(run.folder / "checkpoints" / "round-0004.safetensors")
+    w.save_weights(run.model_path, last)
+    report = build_report(run.folder)
+    assert [c.id for c in report.checks if not c.passed and c.required] == ["model.provenance"]
+
+
+def test_growing_batches_are_ordered_as_planned_and_keep_the_budget(tmp_path: Path) -> None:
+    run = whole(tmp_path, **CENTRAL)
+    orders = [run.order_for(number).recipe for number in range(1, 5)]
+    assert [r.sample_rate for r in orders] == pytest.approx([0.25, 1 / 3, 5 / 12, 0.5])
+    assert [r.normaliser for r in orders] == pytest.approx([2.5, 10 / 3, 25 / 6, 5.0])
+    assert [r.lr / run.facts["lr"] for r in orders] == pytest.approx([1, 0.7525, 0.2575, 0.01])
+    store = run.store("store-01")
+    entries = store.ledger.entries
+    store.close()
+    assert [e.sample_rate for e in entries] == pytest.approx([r.sample_rate for r in orders])
+    assert 7.9 < entries[-1].epsilon_rdp <= 8.0
+
+
+def test_runs_of_other_seeds_share_a_split_when_it_has_a_seed_of_its_own(tmp_path: Path) -> None:
+    def people(folder: str, **seeds: int | None) -> list[tuple[str, ...]]:
+        (tmp_path / folder).mkdir()
+        run = small_run(tmp_path / folder, consents="realistic", **seeds)
+        found = []
+        for name in run.stores:
+            store = run.store(name)
+            found.append(tuple(sorted(store.registry.persons())))
+            found.append(tuple(sorted(map(str, store.config.withdrawals))))
+            store.close()
+        return found
+
+    first = people("a", seed=1, split_seed=4)
+    assert people("b", seed=2, split_seed=4) == first
+    assert people("c", seed=None, split_seed=4) == first
+    assert people("d", seed=4) == first  # the split follows the seed when it has none
+    assert people("e", seed=1) != first
+
+
 def test_an_unfinished_run_has_no_model(tmp_path: Path) -> None:
     run = small_run(tmp_path)
     with pytest.raises(RunError, match="0 of 2 rounds"):

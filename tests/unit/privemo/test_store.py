@@ -167,6 +167,12 @@ def test_fewer_people_than_a_batch_expects_is_a_refusal(tmp_path: Path) -> None:
         {"momentum": -1.0},
         {"sample_rate": "0.5"},
         {"noise_multiplier": 1e-3},
+        {"views": 10**9},
+        {"views": 64, "images_per_person": 512},  # one person's rows would fill the memory
+        {"images_per_person": 0},
+        {"optimizer": "lbfgs"},
+        {"precision": ["float32"]},
+        {"augment": "../../pwned"},
     ],
 )
 def test_a_dishonest_servers_levers_do_not_move(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 
 from privemo import protocol
 from privemo import weights as w
+from privemo.config import RunSettings
 from privemo.errors import RunError, UpdateRejected
 from privemo.flower import Array, ConfigRecord, Error, Message, RecordDict
 from privemo.grid import _task_identity
 from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder
+from privemo.serverstep import ServerStep
 from privemo.strategy import StoreAveraging, check_update, norm_bound
 
 MODEL: w.Weights = {"a": np.zeros((2, 3), np.float32), "b": np.ones(4, np.float32)}
@@ -81,6 +84,8 @@ def test_the_bound_follows_public_numbers_alone() -> None:
     order = RoundOrder("r", 1, "emotion-cnn", RECIPE)
     signal_and_noise = 3.0 + 1.0 * math.sqrt(10_000) / 25.0
     assert norm_bound(order, 10_000) == pytest.approx(2 * 0.1 * 10 * signal_and_noise / 0.1)
+    adam = RoundOrder("r", 1, "emotion-cnn", dataclasses.replace(RECIPE, optimizer="adam"))
+    assert norm_bound(adam, 10_000) == pytest.approx(2 * 3.2 * 0.1 * 10 * 100)
     plain = RoundOrder("r", 1, "emotion-cnn", PlainRecipe(1, 8, 0.1, 0.0))
     assert math.isfinite(norm_bound(plain, 10_000))
 
@@ -189,6 +194,23 @@ def test_one_bad_reply_is_one_failed_store_and_changes_nothing_else(kind: str) -
     assert len(facts["reason"]) <= 300
     assert stores["a"]["status"] == stores["c"]["status"] == "trained"
     assert np.allclose(after["a"] - MODEL["a"], 0.1)
+
+
+def test_the_manifest_names_what_the_server_keeps_besides_the_model() -> None:
+    seen: dict[str, Any] = {}
+    step = ServerStep(RunSettings.of(server_momentum=0.9, ema=0.5))
+    strategy = StoreAveraging(
+        order_for,
+        lambda _n, manifest, after: seen.update(m=manifest, after=after),
+        {"a": 1.0},
+        step=step,
+    )
+    with _task_identity():
+        sent = list(strategy.configure_train(1, w.to_record(MODEL), ConfigRecord(), Nodes()))
+        strategy.aggregate_train(1, [good("a")(sent[0])])
+    assert seen["m"]["server_state"] == w.sha256(step.state())
+    assert seen["m"]["model_average"] == w.sha256(step.average or {})
+    assert seen["m"]["model_out"] == w.sha256(seen["after"])
 
 
 def test_a_refusal_carries_its_reason() -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from privemo import weights as w
-from privemo.dp import GaussianNoise
+from privemo.dp import GaussianNoise, PersonBatch, PersonIndex, PrivateStepper
 from privemo.errors import SettingsError
 from privemo.faces import Faces
 from privemo.models import build_model
@@ -16,11 +23,13 @@ from privemo.training import (
     PlainRecipe,
     PrivateRecipe,
     Randomness,
-    augment,
     predict,
+    private,
     train_plain,
     train_private,
 )
+from privemo.training.plain import _mixed, _optimizer
+from privemo.training.private import _cuts, draw_rows
 from tests.conftest import noise_faces
 
 PRIVATE = PrivateRecipe(
@@ -128,27 +137,164 @@ def test_an_impossible_recipe_is_refused(recipe: PlainRecipe) -> None:
         train_plain(build_model(), faces(4), recipe, randomness(), everyone)
 
 
-def test_augmentation_moves_pictures_a_little() -> None:
-    image = torch.zeros(64, 1, 48, 48)
-    image[:, :, 20:28, 20:28] = 1.0
-    generator = torch.Generator().manual_seed(0)
-    moved = augment(image, generator, shift=3.0)
-    assert moved.shape == image.shape
-    weight = moved.sum((1, 2, 3))
-    assert torch.allclose(weight, torch.full_like(weight, 64.0), atol=1.0)
-    centre = (moved.sum((1, 2)) * torch.arange(48)).sum(1) / weight
-    assert float(centre.min()) >= 20.4
-    assert float(centre.max()) <= 26.6
-    assert float(centre.std()) > 0.5
+# -- the rows of a step ------------------------------------------------------------------------------
 
 
-def test_augmentation_without_motion_only_flips() -> None:
-    image = torch.rand(40, 3, 48, 48, generator=torch.Generator().manual_seed(1))
-    out = augment(image, torch.Generator().manual_seed(0), shift=0.0)
-    kept = sum(torch.allclose(o, i, atol=1e-4) for o, i in zip(out, image, strict=True))
-    flipped = sum(torch.allclose(o, i.flip(-1), atol=1e-4) for o, i in zip(out, image, strict=True))
-    assert kept + flipped == 40
-    assert 8 < flipped < 32
+@settings(max_examples=40, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 9), min_size=1, max_size=12),
+    most=st.integers(1, 10),
+    seed=st.integers(0, 99),
+)
+def test_of_each_drawn_person_at_most_so_many_images_and_none_twice(
+    counts: list[int], most: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    person = rng.permutation(np.repeat([f"p{i:02}" for i in range(len(counts))], counts))
+    index = PersonIndex.of(person)
+    drawn = np.flatnonzero(rng.random(len(index)) < 0.6)
+    rows, owner = draw_rows(index, drawn, most, rng)
+    assert len(set(rows.tolist())) == len(rows)
+    assert (np.diff(owner) >= 0).all()
+    assert np.array_equal(person[rows], index.people[drawn][owner])
+    expected = [min(most, counts[i]) for i in drawn]
+    assert np.bincount(owner, minlength=len(drawn)).tolist() == expected
+
+
+def test_every_image_of_a_person_gets_its_turn() -> None:
+    index = PersonIndex.of(np.array(["a"] * 5))
+    rng = np.random.default_rng(0)
+    seen = [int(draw_rows(index, np.array([0]), 1, rng)[0][0]) for _ in range(500)]
+    assert min(np.bincount(seen, minlength=5)) > 60
+
+
+@settings(max_examples=40, deadline=None)
+@given(counts=st.lists(st.integers(1, 30), max_size=20), most=st.integers(1, 40))
+def test_parts_hold_whole_people_and_all_of_them(counts: list[int], most: int) -> None:
+    owner = np.repeat(np.arange(len(counts)), counts)
+    cuts = list(_cuts(owner, most))
+    assert [low for low, _ in cuts] == [0, *(high for _, high in cuts)][: len(cuts)]
+    assert (cuts[-1][1] if cuts else 0) == len(owner)
+    for low, high in cuts:
+        assert low < high
+        assert low == 0 or owner[low] != owner[low - 1]
+        assert high - low <= most or len(set(owner[low:high])) == 1
+    for (low, high), _ in pairwise(cuts):  # the next person would not have fitted in
+        assert high - low + counts[owner[high]] > most
+
+
+def test_views_are_averaged_before_the_clip() -> None:
+    """Copies that are all alike change nothing: not the direction, and not how far a person reaches.
+
+    One step: later ones amplify the last bits, where a ReLU or a maximum tips over.
+    """
+    moved = []
+    for views in (1, 3):
+        recipe = dataclasses.replace(PRIVATE, steps=1, views=views, augment="none")
+        model = build_model()
+        before = w.from_model(model)
+        train_private(model, faces(), recipe, randomness(), everyone)
+        after = w.from_model(model)
+        moved.append(np.concatenate([(after[k] - before[k]).ravel() for k in after]))
+    assert np.linalg.norm(moved[0] - moved[1]) < 1e-4 * np.linalg.norm(moved[0])
+
+
+def test_no_step_holds_more_of_a_person_than_the_recipe_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[list[int]] = []
+
+    class Counting(PrivateStepper):
+        def step(self, batches: Iterable[PersonBatch]) -> None:
+            parts = list(batches)
+            sizes.append([int(n) for part in parts for n in part.counts])
+            super().step(parts)
+
+    monkeypatch.setattr(private, "PrivateStepper", Counting)
+    recipe = dataclasses.replace(PRIVATE, views=2, images_per_person=3)
+    train_private(build_model(), faces(12, 5), recipe, randomness(), everyone)
+    assert len(sizes) == 4
+    assert {n for step in sizes for n in step} == {6}
+
+
+@pytest.mark.parametrize("change", [{"optimizer": "adam"}, {"precision": "bfloat16"}])
+def test_other_private_recipes_move_the_model_too(change: dict[str, str]) -> None:
+    recipe = dataclasses.replace(PRIVATE, **change)  # type: ignore[arg-type]
+    model = build_model()
+    before = w.from_model(model)
+    train_private(model, faces(), recipe, randomness(), everyone)
+    moved = {k: a - before[k] for k, a in w.from_model(model).items()}
+    assert all(np.isfinite(a).all() for a in moved.values())
+    plain = build_model()
+    train_private(plain, faces(), PRIVATE, randomness(), everyone)
+    other = {k: a - before[k] for k, a in w.from_model(plain).items()}
+    along = sum(float(np.vdot(moved[k], other[k])) for k in moved)
+    assert along > 0  # another way down the same slope
+    assert any(not np.array_equal(moved[k], other[k]) for k in moved)
+
+
+# -- without privacy -----------------------------------------------------------------------------
+
+
+def test_the_average_of_one_step_lies_between_start_and_end() -> None:
+    start = w.from_model(build_model())
+    ends = []
+    for ema in (0.0, 0.9):
+        model = build_model()
+        recipe = PlainRecipe(1, 100, 0.01, 0.0, ema=ema)
+        train_plain(model, faces(), recipe, randomness(), everyone)
+        ends.append(w.from_model(model))
+    for name, last in ends[0].items():
+        expected = (2 * start[name] + 9 * last) / 11  # a young average forgets fast: decay 2/11
+        assert np.allclose(ends[1][name], expected, atol=1e-6)
+    assert any(not np.array_equal(start[k], ends[0][k]) for k in start)
+
+
+def test_mixing_takes_faces_and_labels_by_the_same_share() -> None:
+    x = torch.eye(8).view(8, 1, 8, 1)
+    labels = torch.arange(8) % 4
+    mixed, shares = _mixed(x, labels, 0.4, np.random.default_rng(0))
+    assert torch.allclose(shares.sum(1), torch.ones(8))
+    for row in range(8):
+        expected = torch.zeros(4)
+        for source, weight in enumerate(mixed[row].flatten()):
+            expected[labels[source]] += weight
+        assert torch.allclose(shares[row], expected, atol=1e-6)
+    assert float(shares.max(1).values.min()) < 0.99
+    same, kept = _mixed(x, labels, 0.0, np.random.default_rng(0))
+    assert same is x
+    assert kept is labels
+
+
+@pytest.mark.parametrize(
+    "change", [{"optimizer": "sgd", "lr": 0.02}, {"precision": "bfloat16"}, {"mixup": 0.2}]
+)
+def test_other_plain_recipes_learn_too(change: dict[str, Any]) -> None:
+    model, data = build_model(seed=1), faces(60, 2)
+    recipe = dataclasses.replace(PlainRecipe(4, 16, 0.002, 0.0, augment="none"), **change)
+    train_plain(model, data, recipe, randomness(), everyone)
+    assert (predict(model, data.images).argmax(1) == data.label).mean() > 0.45
+    assert all(a.dtype == np.float32 for a in w.from_model(model).values())
+
+
+def test_decay_pulls_on_filters_and_spares_what_has_one_number_a_channel() -> None:
+    groups = _optimizer(build_model(), PlainRecipe(1, 8, 0.1, 0.3)).param_groups
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
+    assert all(p.ndim > 1 for p in groups[0]["params"])
+    assert all(p.ndim == 1 for p in groups[1]["params"])
+
+
+# -- predictions ---------------------------------------------------------------------------------
+
+
+def test_a_face_and_its_mirror_image_are_read_alike() -> None:
+    model, images = build_model(seed=2), noise_faces(5, 3)["images"]
+    mirrored = np.ascontiguousarray(images[:, :, ::-1])
+    once = [predict(model, x, flip=False) for x in (images, mirrored)]
+    assert np.abs(once[0] - once[1]).max() > 1e-3
+    both = [predict(model, x) for x in (images, mirrored)]
+    assert np.allclose(both[0], both[1], atol=1e-6)
+    assert np.allclose(both[0], (once[0] + once[1]) / 2, atol=1e-6)
 
 
 def test_predictions_are_probabilities_and_none_for_nobody() -> None:

@@ -1,0 +1,169 @@
+"""A run in memory: the rounds of `privemo train` and `privemo simulate`, without a run folder.
+
+Orders, training, averaging and the server's step are a real run's own, and so are the draws: a seeded run of
+the same settings, in which everyone agreed, ends in the same model bit by bit
+(`test_a_rehearsal_ends_in_the_model_of_the_run`). What is left out is what keeps promises to people who exist
+(ledger, vault, log of uses), so nothing that was trained here may be released.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from privemo import weights as w
+from privemo.config import RunSettings
+from privemo.dp import GaussianNoise
+from privemo.errors import RunError, SettingsError
+from privemo.faces import Faces
+from privemo.facts import privacy_facts
+from privemo.layout import store_names
+from privemo.models import count_parameters
+from privemo.orders import PrivateRecipe, RoundOrder, order_digest
+from privemo.recipes import default_lr
+from privemo.runs import Run
+from privemo.serverstep import ServerStep
+from privemo.training import PermittedNow, Randomness, train_plain, train_private
+
+__all__ = ["Rehearsal", "Trained"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came out.
+
+    Attributes:
+        model: with which the run would finish: the moving average, where there is one.
+        last: the model after the last round.
+    """
+
+    model: w.Weights
+    last: w.Weights
+
+
+class _Orders(Run):
+    """A run without a folder, for its orders alone."""
+
+    def __init__(self, settings: RunSettings, facts: dict[str, Any], run_id: str) -> None:
+        self.settings, self.facts, self.run_id = settings, facts, run_id
+
+
+class Rehearsal:
+    """The rounds of one run.
+
+    Args:
+        settings: of the run; with a seed.
+        start: the weights it starts from.
+        network: makes a model that carries weights.
+        people: public number of people that each store expects to admit.
+        run_id: names the run; seeded draws hang on it.
+        shared_noise: each store adds only its share of the noise, of variance sigma^2 / stores, so that the
+            *sum* over stores carries all of it, once: what a server would see through secure aggregation.
+
+    Raises:
+        SettingsError: no seed; or shared noise with several steps to a round. Only the sum is protected then,
+            and a store's second step would start from a model that carries no more than its own share.
+        BudgetUnreachable: no noise holds the promise.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        start: w.Weights,
+        network: Callable[[w.Weights], nn.Module],
+        *,
+        people: int,
+        run_id: str,
+        shared_noise: bool = False,
+    ) -> None:
+        if settings.seed is None:
+            raise SettingsError("A rehearsal is repeatable: give the run a seed.")
+        if shared_noise and settings.steps_per_round != 1:
+            raise SettingsError(
+                "Stores that share the noise take one step to a round: it is the sum of their updates that "
+                f"is private, not what each one does in between. Leave out the "
+                f"{settings.steps_per_round} steps."
+            )
+        self.privacy = privacy_facts(settings, people)
+        """As in `run.json`: the promise, and the noise of the whole."""
+        self._settings, self._start, self._network = settings, start, network
+        self._share = math.sqrt(settings.stores) if shared_noise else 1.0
+        self.lr = default_lr(
+            settings,
+            noise_multiplier=self.privacy.get("noise_multiplier", 0.0) / self._share,
+            normaliser=self.privacy.get("normaliser", 1.0),
+            parameters=count_parameters(network(start)),
+        )
+        """Learning rate of the first round."""
+        facts = {"privacy": self.privacy, "lr": self.lr, "declared_people": people}
+        self._orders = _Orders(settings, facts, run_id)
+        self._names = store_names(settings.stores)
+
+    def order_for(self, number: int) -> RoundOrder:
+        """What each store is asked in round `number` (from 1)."""
+        order = self._orders.order_for(number)
+        recipe = order.recipe
+        if not isinstance(recipe, PrivateRecipe) or self._share == 1.0:
+            return order
+        own = recipe.noise_multiplier / self._share
+        return replace(order, recipe=replace(recipe, noise_multiplier=own))
+
+    def run(
+        self,
+        stores: Sequence[Faces],
+        permitted_now: PermittedNow,
+        on_round: Callable[[int], None] = lambda _: None,
+    ) -> Trained:
+        """Run all rounds.
+
+        Args:
+            stores: the faces that each store may use, one after the other.
+            permitted_now: asked before every batch of every store.
+            on_round: called with the number of each round that is done.
+
+        Raises:
+            RunError: a round drove the model to infinity.
+        """
+        server, weights = ServerStep(self._settings), self._start
+        for number in range(1, self._settings.rounds + 1):
+            update = self._round(number, weights, stores, permitted_now)
+            weights = server(number, weights, update)
+            if not all(np.isfinite(array).all() for array in weights.values()):
+                raise RunError(
+                    f"Round {number} drove the model to infinity; lower the learning rate."
+                )
+            on_round(number)
+        return Trained(server.average or weights, weights)
+
+    def _round(
+        self, number: int, weights: w.Weights, stores: Sequence[Faces], permitted_now: PermittedNow
+    ) -> w.Weights:
+        """The average update, summed up as the server of a run does: in the order of the stores' names."""
+        order, model_in = self.order_for(number), w.sha256(weights)
+        size = np.float32(self._orders.facts["declared_people"])
+        total = {name: np.zeros_like(array) for name, array in weights.items()}
+        for name, faces in zip(self._names, stores, strict=True):
+            chance = self._chance(name, order_digest(order, model_in))
+            model = self._network(weights)
+            if isinstance(order.recipe, PrivateRecipe):
+                train_private(model, faces, order.recipe, chance, permitted_now)
+            else:
+                train_plain(model, faces, order.recipe, chance, permitted_now)
+            for key, after in w.from_model(model).items():
+                total[key] += size * (after - weights[key])
+        share = np.float32(1.0 / (float(size) * len(stores)))
+        return {key: share * array for key, array in total.items()}
+
+    def _chance(self, store: str, order: str) -> Randomness:
+        """A seeded store's draws (`privemo.store`)."""
+        named = f"{self._settings.seed}/{store}/{order}"
+        keys = [
+            hashlib.sha256(f"{part}/{named}".encode()).digest() for part in ("sampling", "noise")
+        ]
+        return Randomness(np.random.default_rng(int.from_bytes(keys[0])), GaussianNoise(keys[1]))

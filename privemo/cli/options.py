@@ -1,0 +1,183 @@
+"""Options that the commands which train have in common.
+
+Whatever a recipe decides is None until it is asked for: the recipe's own value depends on the data's public
+size, and an option that merely repeats a default would hide that.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from click.core import ParameterSource
+
+from privemo.errors import SettingsError
+
+__all__ = ["given", "recipe_options", "refuse_given"]
+
+
+class EngineName(StrEnum):
+    """Where the Flower app runs."""
+
+    inprocess = "inprocess"
+    ray = "ray"
+
+
+class MixName(StrEnum):
+    """How simulated shoppers answer."""
+
+    realistic = "realistic"
+    everyone = "everyone"
+
+
+class AccountantName(StrEnum):
+    """Which bound is held against the budget."""
+
+    rdp = "rdp"
+    prv = "prv"
+
+
+class ScheduleName(StrEnum):
+    """How the learning rate goes over the rounds."""
+
+    constant = "constant"
+    cosine = "cosine"
+
+
+class AugmentationName(StrEnum):
+    """How much pictures are changed at random."""
+
+    none = "none"
+    mild = "mild"
+    strong = "strong"
+
+
+class PrecisionName(StrEnum):
+    """Numbers of the forward and backward pass."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+class ServerOptimizerName(StrEnum):
+    """What takes the average update of a round."""
+
+    sgd = "sgd"
+    adam = "adam"
+
+
+DataOption = Annotated[Path | None, typer.Option(help="Faces: npz, csv or folder.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder to make.")]
+ResumeOption = Annotated[
+    Path | None, typer.Option(help="Go on with an interrupted run in this folder.")
+]
+EpsilonOption = Annotated[float, typer.Option(help="Most any person may lose, whole run.")]
+DeltaOption = Annotated[float, typer.Option(help="Probability that the bound may fail.")]
+AccountantOption = Annotated[AccountantName, typer.Option(help="Bound held against the budget.")]
+BudgetOption = Annotated[
+    Path | None,
+    typer.Option(help="File that keeps what all runs on these people spent together."),
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Make the run repeatable. The noise can then be taken off: never release the model."
+    ),
+]
+SplitSeedOption = Annotated[
+    int | None, typer.Option(help="Who is held out and how shoppers answer; --seed by default.")
+]
+DeclaredOption = Annotated[
+    int | None, typer.Option(help="Public size of a store; see the how-to on budgets.")
+]
+SensitiveOption = Annotated[
+    list[str] | None, typer.Option(help="Column to audit by; may be given several times.")
+]
+ModelOption = Annotated[str, typer.Option(help="Name of the architecture.")]
+MixOption = Annotated[MixName, typer.Option(help="How the simulated shoppers answer.")]
+AgeOption = Annotated[
+    float, typer.Option(help="Refuse whoever is estimated to be younger; 18 at least.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+# -- a recipe's ----------------------------------------------------------------------------------
+
+RoundsOption = Annotated[int | None, typer.Option(help="Rounds; all count against the budget.")]
+StepsOption = Annotated[int | None, typer.Option(help="Private steps of a store in a round.")]
+RateOption = Annotated[float | None, typer.Option(help="Chance of a person to join a step.")]
+GrowthOption = Annotated[
+    float | None, typer.Option(help="Sample rate of the last rounds over that of the first.")
+]
+ClipOption = Annotated[
+    float | None, typer.Option(help="Clipping norm of a person's gradient.", show_default=False)
+]
+LrOption = Annotated[float | None, typer.Option(help="Learning rate; derived by default.")]
+ScheduleOption = Annotated[ScheduleName | None, typer.Option(help="Learning rate over the rounds.")]
+OptimizerOption = Annotated[
+    str | None, typer.Option(help="Of a store: sgd or adam; without privacy adamw or sgd.")
+]
+MomentumOption = Annotated[float | None, typer.Option(help="Momentum of a store's steps.")]
+ServerOptimizerOption = Annotated[
+    ServerOptimizerName | None, typer.Option(help="What takes a round's average update.")
+]
+ServerLrOption = Annotated[float | None, typer.Option(help="Step of the server.")]
+ServerMomentumOption = Annotated[float | None, typer.Option(help="Momentum of the server.")]
+EmaOption = Annotated[
+    float | None, typer.Option(help="Decay of the average of models that is kept; 0 for none.")
+]
+ViewsOption = Annotated[int | None, typer.Option(help="Augmented copies of each drawn image.")]
+ImagesOption = Annotated[
+    int | None, typer.Option(help="Most images of one person in a step.", show_default=False)
+]
+AugmentOption = Annotated[
+    AugmentationName | None, typer.Option(help="How much pictures are changed.")
+]
+PrecisionOption = Annotated[PrecisionName | None, typer.Option(help="Numbers of the passes.")]
+
+_RECIPE = {
+    "rounds": "rounds",
+    "steps": "steps_per_round",
+    "sample_rate": "sample_rate",
+    "rate_growth": "rate_growth",
+    "clip": "max_grad_norm",
+    "lr": "lr",
+    "lr_schedule": "lr_schedule",
+    "optimizer": "optimizer",
+    "momentum": "momentum",
+    "server_optimizer": "server_optimizer",
+    "server_lr": "server_lr",
+    "server_momentum": "server_momentum",
+    "ema": "ema",
+    "views": "views",
+    "images_per_person": "images_per_person",
+    "augment": "augment",
+    "precision": "precision",
+}
+"""Name of an option -> field of `privemo.recipes.Recipe`."""
+
+
+def recipe_options(ctx: typer.Context) -> dict[str, Any]:
+    """Fields of a recipe that were asked for."""
+    return {
+        field: ctx.params[name] for name, field in _RECIPE.items() if ctx.params[name] is not None
+    }
+
+
+def given(ctx: typer.Context) -> list[str]:
+    """Names of the options that stand on the command line."""
+    return [
+        name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+
+
+def refuse_given(ctx: typer.Context, names: set[str], why: str) -> None:
+    """An option that would be ignored is a misunderstanding.
+
+    Raises:
+        SettingsError: one of `names` was given; `why` starts the sentence.
+    """
+    found = [name.rstrip("_").replace("_", "-") for name in given(ctx) if name in names]
+    if found:
+        raise SettingsError(f"{why}; leave out --{', --'.join(found)}.")

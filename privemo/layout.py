@@ -1,0 +1,190 @@
+"""The stores of a simulated run, each as on a machine of its own: consents, vault, configuration."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privemo.capture import Part, capture
+from privemo.config import RunSettings, StoreConfig
+from privemo.faces import FaceTable
+from privemo.files import write_json
+from privemo.releases import Release
+from privemo_consent import (
+    ConsentMix,
+    ConsentRegistry,
+    Context,
+    Party,
+    Setting,
+    simulate_consents,
+)
+
+__all__ = ["CONTROLLER", "EVERYONE", "MIXES", "lay_out_stores", "store_names"]
+
+CONTROLLER = Party(
+    id="urn:privemo:simulation",
+    name="Simulated chain of stores",
+    address="nowhere",
+    contact="simulation@example.org",
+    type="controller",
+)
+
+EVERYONE = ConsentMix(
+    granted=1.0,
+    will_withdraw=0.0,
+    refused=0.0,
+    withdrawn=0.0,
+    expired=0.0,
+    other_purpose=0.0,
+    unknown_age=0.0,
+    staff=0.0,
+    no_record=0.0,
+    minor=0.0,
+    also_audit=1.0,
+)
+"""Every adult agrees to training and to the audit. Children are refused all the same."""
+
+MIXES = {"realistic": ConsentMix(), "everyone": EVERYONE}
+"""How simulated shoppers answer, by the name that settings use."""
+
+
+def store_names(stores: int) -> list[str]:
+    """Names of the stores of a simulated run, in order."""
+    return [f"store-{number:02d}" for number in range(1, stores + 1)]
+
+
+def lay_out_stores(
+    table: FaceTable,
+    folder: Path,
+    settings: RunSettings,
+    *,
+    people: int,
+    run_id: str,
+    spent_before: tuple[Release, ...],
+    listener: Callable[[dict[str, Any]], None] | None,
+) -> None:
+    """Make a folder for each store, with the faces of those who agreed in its vault.
+
+    Args:
+        table: the faces; everything of a person goes to one store.
+        folder: of the run.
+        settings: of the run.
+        people: public number of people that each store expects to admit.
+        run_id: of the run.
+        spent_before: what the people had lost before this run.
+        listener: called as stores are prepared.
+
+    Raises:
+        OSError, privemo_consent.ConsentError: a folder or registry cannot be written.
+    """
+    given = settings.seed if settings.split_seed is None else settings.split_seed
+    seed = secrets.randbits(32) if given is None else given
+    train, test = table.split(settings.test_fraction, seed=seed)
+    train_parts = table.partition(train, settings.stores, seed=seed)
+    test_parts = table.partition(test, settings.stores, seed=seed)
+    names = store_names(settings.stores)
+    for index, name in enumerate(names):
+        _lay_out_store(
+            table,
+            folder / "stores" / name,
+            _config(name, settings, people, run_id, spent_before),
+            train_parts[index],
+            test_parts[index],
+            settings,
+            consent_seed=seed * 10_007 + index,
+        )
+        if listener:
+            listener({"event": "prepared", "done": index + 1, "of": len(names)})
+
+
+def _config(
+    name: str, settings: RunSettings, people: int, run_id: str, spent_before: tuple[Release, ...]
+) -> StoreConfig:
+    p = settings.privacy
+    private: dict[str, Any] = {}
+    if p is not None:
+        private = {
+            "delta": p.delta,
+            "accountant": p.accountant,
+            "max_stores_per_person": p.max_stores_per_person,
+        }
+    return StoreConfig(
+        name=name,
+        run_id=run_id,
+        registry_mode="simulation",
+        epsilon_budget=None if p is None else p.epsilon,
+        spent_before=spent_before,
+        declared_people=people,
+        challenge_age=settings.challenge_age,
+        jurisdiction=settings.jurisdiction,
+        sensitive=settings.sensitive,
+        seed=settings.seed,
+        **private,
+    )
+
+
+def _lay_out_store(
+    table: FaceTable,
+    folder: Path,
+    config: StoreConfig,
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+    settings: RunSettings,
+    *,
+    consent_seed: int,
+) -> None:
+    folder.mkdir(parents=True)
+    rows = np.concatenate([train, test])
+    persons, who = np.unique(table.person[rows], return_inverse=True)
+    with ConsentRegistry.create(
+        folder / "consent.sqlite", mode="simulation", controller=CONTROLLER
+    ) as registry:
+        simulated = simulate_consents(
+            registry,
+            persons,
+            seed=consent_seed,
+            true_age_band=table.band_of_people(rows),
+            mix=MIXES[settings.consents],
+            jurisdiction=settings.jurisdiction,
+        )
+        attested = simulated.attested_age_band[who]
+        door: dict[Part, tuple[NDArray[np.int64], NDArray[np.str_]]] = {
+            "train": (train, attested[: len(train)]),
+            "test": (test, attested[len(train) :]),
+        }
+        turned_away = {
+            part: capture(
+                registry,
+                table,
+                those,
+                part=part,
+                context=Context(setting=Setting.RETAIL, jurisdiction=config.jurisdiction),
+                attested_age_band=said,
+                challenge_age=config.challenge_age,
+                sensitive=config.sensitive,
+            )
+            for part, (those, said) in door.items()
+        }
+    withdrawals = _schedule(simulated.will_withdraw, settings, consent_seed)
+    config = config.model_copy(update={"withdrawals": withdrawals, "turned_away": turned_away})
+    write_json(folder / "store.json", config.model_dump(mode="json", by_alias=True))
+
+
+def _schedule(
+    persons: tuple[str, ...], settings: RunSettings, seed: int
+) -> tuple[tuple[str, int, int], ...]:
+    """When each of these shoppers withdraws: some batch of some round."""
+    rng = np.random.default_rng(seed)
+    return tuple(
+        (
+            person,
+            int(rng.integers(1, settings.rounds + 1)),
+            int(rng.integers(0, settings.steps_per_round)),
+        )
+        for person in persons
+    )

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from privemo import weights as w
 from privemo.bench.accuracy import SCHEMA, Plan, cells_of, points
 from privemo.bench.cells import Cell
 from privemo.bench.results import Results, fill
@@ -25,9 +26,9 @@ from tests.conftest import noise_faces
 SCRIPT = Path(__file__).parents[3] / "scripts/figure_epsilon.py"
 
 
-def table(folder: Path, people: int = 40, *, seed: int = 0) -> FaceTable:
+def table(folder: Path, people: int = 40, *, images: int = 2, seed: int = 0) -> FaceTable:
     path = folder / f"faces-{people}-{seed}.npz"
-    np.savez(path, **noise_faces(people, seed=seed))
+    np.savez(path, **noise_faces(people, images, seed=seed))
     return load_faces(path)
 
 
@@ -51,15 +52,16 @@ def test_every_seed_epsilon_and_mode_has_a_cell_and_no_privacy_one(tmp_path: Pat
 
 
 def test_the_recipes_are_those_of_the_product(tmp_path: Path) -> None:
-    faces = table(tmp_path, 400)
+    faces = table(tmp_path, 2600, images=1)
     central, local, distributed = cells_of(faces, Plan(seeds=(0,), epsilons=(8.0,)))
-    one, of_a_store = central_recipe(200), local_recipe(20)
-    assert central.settings.declared_people == 200
+    one, of_a_store = central_recipe(1300), local_recipe(130)
+    assert one != central_recipe(130), "a store's own size would not do"
+    assert central.settings.declared_people == 1300
     assert (central.settings.stores, local.settings.stores) == (1, 10)
     assert central.settings.total_steps == one.rounds
     assert central.settings.server_momentum == one.server_momentum
     assert local.settings.total_steps == of_a_store.rounds * of_a_store.steps_per_round
-    assert local.settings.declared_people == distributed.settings.declared_people == 20
+    assert local.settings.declared_people == distributed.settings.declared_people == 130
     assert distributed.settings.steps_per_round == 1
     for s in (central.settings, distributed.settings):
         assert s.privacy is not None
@@ -301,3 +303,16 @@ def test_options_that_would_be_ignored_or_wrong_are_refused(
     done = bench("--data", npz, "--out", to, "--model", "gray-cnn", "--init", "scratch", *options)
     assert says in str(done.exception)
     assert not to.exists()
+
+
+def test_a_file_to_start_from_is_told_by_its_name(npz: Path, tmp_path: Path) -> None:
+    to, start = tmp_path / "r.json", tmp_path / "start.safetensors"
+    fresh, _ = w.initial_weights("scratch", model="gray-cnn", channels=1, seed=9)
+    w.save_weights(start, fresh)
+    fast = ["--data", npz, "--out", to, "--seeds", 1, "--model", "gray-cnn", "--init", start]
+    done = bench(*fast, "--epsilon", "inf", "--epochs", 1)
+    assert done.exit_code == 0, done.output
+    (cell,) = Results(to, SCHEMA).cells()
+    assert cell["start"] == {"words": "weights of start.safetensors", "sha256": w.sha256(fresh)}
+    assert cell["settings"]["init"] == "start.safetensors"
+    assert str(tmp_path) not in to.read_text()

@@ -36,8 +36,8 @@ class PrivateStepper:
 
     Args:
         model: every layer keeps people apart (no batch normalisation).
-        optimizer: any of torch's over exactly the trained parameters of the model. What it does with a noised
-            gradient is post-processing, so free of privacy cost.
+        optimizer: any of torch's over all trained parameters of the model and no others. What it does with
+            a noised gradient is post-processing, so free of privacy cost.
         noise_multiplier: standard deviation of the noise over `max_grad_norm`.
         max_grad_norm: clipping norm of one person's gradient.
         normaliser: public constant that the noisy sum is divided by.
@@ -115,7 +115,7 @@ def _check_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) -> Non
         raise SettingsError(
             f"The optimizer lacks {missing[0]}: hand it all trained parameters, or freeze that one."
         )
-    if stepped - names.keys():
+    if any(p.requires_grad for p in stepped - names.keys()):
         raise SettingsError(
             "The optimizer has parameters that the model does not train: hand it those of the model."
         )

@@ -22,6 +22,7 @@ from privemo.dp.bookkeeping import (
     refuse_layers_that_mix,
 )
 from privemo.dp.bookkeeping import conv as conv_module
+from privemo.dp.bookkeeping import patches as patches_module
 from privemo.errors import SettingsError
 from privemo.models import build_model
 from privemo.models.layers import WSConv2d
@@ -128,6 +129,23 @@ def test_norms_are_the_same_with_and_without_the_ghost(
         module.to_standard_module()
     assert torch.allclose(norms[0], norms[1], rtol=3e-6)
     assert not torch.equal(norms[0], norms[1])  # two ways of adding up were really taken
+
+
+@pytest.mark.parametrize("floats", [1, 3_000, 1 << 19])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_sums_do_not_depend_on_how_much_fits_into_the_cache(
+    floats: int, groups: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """People of many pictures are read a few at a time, and several people together."""
+    monkeypatch.setattr(patches_module, "_FLOATS_AT_ONCE", floats)
+    net = seeded(
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.Tanh(), WSConv2d(4, 4, 3, groups=groups),
+            nn.Flatten(), nn.Linear(256, 4),
+        )
+    )  # fmt: skip
+    batch = people(RAGGED)
+    assert distance(clipped_sum(net, [batch], 0.1), naive_clipped_sum(net, batch, 0.1)) < 1e-5
 
 
 @pytest.mark.parametrize(

@@ -250,6 +250,8 @@ def test_the_optimizer_holds_just_what_is_trained() -> None:
     stranger = torch.optim.SGD([*model.parameters(), nn.Parameter(torch.zeros(2))], lr=1.0)
     with pytest.raises(SettingsError, match="does not train"):
         stepper(model, optimizer=stranger)
+    model[0].weight.requires_grad_(False)  # type: ignore[index, union-attr]
+    moved(model, [people([2])], optimizer=torch.optim.SGD(model.parameters(), lr=1.0))
     with pytest.raises(SettingsError, match="no trainable parameters"):
         stepper(model.requires_grad_(False), optimizer=some)
     with pytest.raises(SettingsError, match="needs float32"):

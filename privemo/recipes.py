@@ -2,8 +2,8 @@
 
 A learning rate chosen by trying it on private faces is a release that nobody accounted for. Under
 differential privacy most of what a step does is noise, and how far that noise carries the model follows
-from settings that are public: so the default keeps *that* distance fixed, and small stores take small
-steps.
+from settings that are public: so the default fixes *that* distance by the number of people, and small stores
+take small steps.
 
 The constants below were chosen on people who do not exist; `benchmarks/results/` says how.
 """
@@ -24,6 +24,7 @@ __all__ = [
     "PLAIN",
     "PLAIN_LR",
     "Recipe",
+    "allowed_travel",
     "central_recipe",
     "default_lr",
     "local_recipe",
@@ -31,9 +32,13 @@ __all__ = [
 ]
 
 NOISE_TRAVEL = 2.0
-"""How far (Euclidean norm) noise may be expected to carry the weights over a whole run.
+"""How far (Euclidean norm) noise may be expected to carry the weights over a whole run of few people."""
 
-Chosen on people who do not exist, for weights of norm about 30; see the how-to on budgets.
+PEOPLE_A_TRAVEL = 250
+"""More people pull back what noise carried away: for each so many, all stores together, 1 more is allowed.
+
+Both were chosen on people who do not exist: those of `privemo demo`, whom the weights of nobody know already,
+and those of `scripts/other_camera.py`, whom they do not.
 """
 
 PLAIN_LR = 2e-3
@@ -47,13 +52,13 @@ _LARGEST_LR = 0.5
 PLAIN = PlainSettings(epochs=12)
 """Training without privacy, where nothing else is asked for."""
 
-CENTRAL_BATCH = 1024
+CENTRAL_BATCH = 2048
 """People that a step expects where everyone is in one place; fewer where that would be over half of them."""
 
-CENTRAL_STEPS = (12, 240)
+CENTRAL_STEPS = (12, 150)
 """Fewest and most steps. In between, one for each `PEOPLE_A_STEP` people: noise is shared among them."""
 
-PEOPLE_A_STEP = 50
+PEOPLE_A_STEP = 80
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ def central_recipe(people: int) -> Recipe:
         steps_per_round=1,
         sample_rate=min(0.5, CENTRAL_BATCH / people),
         server_momentum=0.9,
-        ema=0.98,
+        ema=0.96,
     )
 
 
@@ -164,8 +169,8 @@ def default_lr(
 ) -> float:
     """The learning rate asked for, or else one that follows from public numbers.
 
-    For SGD that at which noise travels `NOISE_TRAVEL`; Adam, in the stores or on the server, measures its
-    own steps.
+    For SGD that at which noise travels as far as `allowed_travel` says; Adam, in the stores or on the server,
+    measures its own steps.
     """
     if settings.lr is not None:
         return settings.lr
@@ -181,4 +186,10 @@ def default_lr(
         normaliser=normaliser,
         parameters=parameters,
     )
-    return min(_LARGEST_LR, NOISE_TRAVEL / travel)
+    people = settings.stores * normaliser / settings.privacy.sample_rate
+    return min(_LARGEST_LR, allowed_travel(people) / travel)
+
+
+def allowed_travel(people: float) -> float:
+    """How far noise may carry the weights over a run with so many people, all stores together."""
+    return max(NOISE_TRAVEL, people / PEOPLE_A_TRAVEL)

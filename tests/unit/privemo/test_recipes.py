@@ -19,8 +19,10 @@ from privemo.recipes import (
     CENTRAL_BATCH,
     CENTRAL_STEPS,
     NOISE_TRAVEL,
+    PEOPLE_A_TRAVEL,
     PLAIN_LR,
     Recipe,
+    allowed_travel,
     central_recipe,
     default_lr,
     local_recipe,
@@ -83,13 +85,26 @@ def test_noise_travels_as_far_as_predicted_through_the_servers_momentum() -> Non
 def test_small_stores_take_small_steps_and_a_chain_larger_ones() -> None:
     numbers = {"noise_multiplier": 1.0, "parameters": 1_404_252}
     small = default_lr(settings(), normaliser=25.0, **numbers)
-    large = default_lr(settings(), normaliser=250.0, **numbers)
+    large = default_lr(settings(), normaliser=125.0, **numbers)
     chain = default_lr(settings(stores=4), normaliser=25.0, **numbers)
-    assert large == pytest.approx(10 * small)
+    assert large == pytest.approx(5 * small)  # 100 and 500 people: the distance is the same
     assert chain == pytest.approx(2 * small)
     assert small * noise_travel(settings(), normaliser=25.0, **numbers) == pytest.approx(
         NOISE_TRAVEL
     )
+
+
+def test_many_people_may_be_carried_further() -> None:
+    numbers = {"noise_multiplier": 5.0, "parameters": 1_404_252}
+    people = 10 * PEOPLE_A_TRAVEL
+    alone = default_lr(settings(), normaliser=0.25 * people, **numbers)
+    assert alone * noise_travel(settings(), normaliser=0.25 * people, **numbers) == pytest.approx(
+        10.0
+    )
+    each = {"normaliser": 0.25 * people / 4, **numbers}
+    spread = default_lr(settings(stores=4), **each)  # the same people, over four stores
+    assert spread * noise_travel(settings(stores=4), **each) == pytest.approx(10.0)
+    assert allowed_travel(1) == NOISE_TRAVEL
 
 
 def test_what_was_asked_for_is_taken() -> None:

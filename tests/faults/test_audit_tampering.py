@@ -88,7 +88,7 @@ def unlocked(path: Path, *statements: str) -> None:
         "DELETE FROM events WHERE seq = (SELECT max(seq) FROM events)",
         "UPDATE uses SET persons = substr(persons, 5) WHERE seq = 0",
         "UPDATE persons SET handle = randomblob(16) WHERE pid = 0",
-        "UPDATE checkpoints SET note = replace(note, '+', '/') WHERE log = 0",
+        "UPDATE checkpoints SET note = replace(note, substr(note, -20, 4), 'AAAA') WHERE log = 0",
         "DELETE FROM checkpoints WHERE log = 0",
     ],
 )

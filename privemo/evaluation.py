@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from privemo import weights as w
-from privemo.errors import DataError, NoFacesAdmitted
-from privemo.faces import Faces, FaceTable, load_faces
+from privemo.admission import admitted
+from privemo.errors import DataError
+from privemo.faces import Faces, load_faces
 from privemo.labels import EMOTIONS
-from privemo.layout import CONTROLLER, EVERYONE
 from privemo.machine import tuned
 from privemo.training import predict
-from privemo_consent import (
-    ConsentGate,
-    ConsentRegistry,
-    Context,
-    Purpose,
-    Setting,
-    simulate_consents,
-)
+from privemo_consent import Purpose
 
 __all__ = ["evaluate_file"]
 
@@ -50,14 +42,16 @@ def evaluate_file(
             f"{table.name} has {table.channels} channel(s), but {weights.name} reads "
             f"{getattr(network, 'channels', '?')}."
         )
-    faces, refused = _admitted(table, challenge_age)
-    with tuned():
+    everything = np.arange(len(table), dtype=np.int64)
+    asked = [(everything, Purpose.FAIRNESS_AUDIT)]
+    with admitted(table, asked, challenge_age=challenge_age) as let_in, tuned():
+        faces = let_in.parts[0]
         probabilities = predict(network, faces.images)
     result = evaluate_predictions(_frame(faces, probabilities))
     return {
         **result,
         "asked": len(table),
-        "refused": refused,
+        "refused": let_in.refused,
         "simulated_consent": True,
         "model_sha256": w.sha256(w.from_model(network)),
         "data_digest": table.digest,
@@ -75,32 +69,3 @@ def _frame(faces: Faces, probabilities: np.ndarray[Any, np.dtype[np.float32]]) -
             **{f"p_{name}": probabilities[:, i] for i, name in enumerate(EMOTIONS)},
         }
     )
-
-
-def _admitted(table: FaceTable, challenge_age: float) -> tuple[Faces, dict[str, int]]:
-    rows = np.arange(len(table), dtype=np.int64)
-    persons, who = np.unique(table.person, return_inverse=True)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        ConsentRegistry.create(
-            Path(folder) / "consent.sqlite", mode="simulation", controller=CONTROLLER
-        ) as registry,
-    ):
-        simulated = simulate_consents(
-            registry,
-            persons,
-            seed=0,
-            true_age_band=table.band_of_people(rows),
-            mix=EVERYONE,
-        )
-        admitted = ConsentGate(registry, challenge_age=challenge_age).admit(
-            table.seal(rows, attested_age_band=simulated.attested_age_band[who]),
-            Purpose.FAIRNESS_AUDIT,
-            Context(setting=Setting.RETAIL, jurisdiction="IE"),
-        )
-    refused = {str(k): v for k, v in sorted(admitted.counts.refused_faces.items())}
-    if not len(admitted.rows):
-        raise NoFacesAdmitted(
-            f"{table.name}: the gate admitted none of {len(table)} faces: {refused}."
-        )
-    return admitted.faces, refused

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from privemo import weights as w
-from privemo.bench.parts import admitted
+from privemo.admission import admitted
 from privemo.dp import GaussianNoise
 from privemo.faces import FaceTable, load_faces
 from privemo.models import build_model

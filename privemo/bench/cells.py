@@ -20,7 +20,7 @@ import rfc8785
 from torch import nn
 
 from privemo import weights as w
-from privemo.bench.parts import admitted
+from privemo.admission import admitted
 from privemo.bench.provenance import versions_and_machine
 from privemo.bench.rehearsal import Rehearsal
 from privemo.bench.variants import Variant, network_of, start_of

@@ -13,7 +13,8 @@ import numpy as np
 from torch import nn
 
 from privemo import weights as w
-from privemo.bench.parts import Admitted, admitted, split_rows
+from privemo.admission import Admitted, admitted
+from privemo.bench.parts import split_rows
 from privemo.bench.provenance import versions_and_machine
 from privemo.bench.starts import Start, Starts, plain_recipe
 from privemo.config import RunSettings

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from privemo import weights as w
-from privemo.bench.parts import admitted
+from privemo.admission import admitted
 from privemo.dp import GaussianNoise
 from privemo.errors import DataError, MissingExtra
 from privemo.faces import FaceTable

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from privemo.admission import admitted
 from privemo.bench.models import STUDY, Plan, compare, epochs_in, noise_of
-from privemo.bench.parts import admitted, split_rows
+from privemo.bench.parts import split_rows
 from privemo.bench.starts import Starts
 from privemo.cli import app
 from privemo.errors import DataError, NoFacesAdmitted, SettingsError

@@ -28,9 +28,12 @@ from privemo_consent import (
     simulate_consents,
 )
 
-__all__ = ["Admitted", "admitted"]
+__all__ = ["SIMULATED", "Admitted", "admitted"]
 
 IntArray = NDArray[np.int64]
+
+SIMULATED = "simulated: everyone who may agrees"
+"""What a result says of the consents behind it."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import rfc8785
 from torch import nn
 
 from privemo import weights as w
-from privemo.admission import admitted
+from privemo.admission import SIMULATED, admitted
 from privemo.bench.provenance import versions_and_machine
 from privemo.bench.rehearsal import Rehearsal
 from privemo.bench.variants import Variant, network_of, start_of
@@ -134,7 +134,7 @@ def measure(
         "faces": {"trained": sum(map(len, seen)), "validated": len(unseen)},
         "people": sum(len(np.unique(part.person)) for part in seen),
         "refused": let_in.refused,
-        "consents": "simulated: everyone who may agrees",
+        "consents": SIMULATED,
         "seconds": round(seconds, 1),
         "lr": rehearsal.lr,
         "start": {"words": origin, "sha256": w.sha256(start)},

@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from privemo import weights as w
-from privemo.admission import Admitted, admitted
+from privemo.admission import SIMULATED, Admitted, admitted
 from privemo.bench.parts import split_rows
 from privemo.bench.provenance import versions_and_machine
 from privemo.bench.starts import Start, Starts, plain_recipe
@@ -262,6 +262,7 @@ def facts(table: FaceTable, plan: Plan, command: str) -> dict[str, Any]:
         "seed": plan.seed,
         "split_seed": plan.split_seed,
         "challenge_age": plan.challenge_age,
+        "consents": SIMULATED,
         "delta": None if plan.epsilon is None else plan.delta,
         **versions_and_machine(),
     }

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from privemo.admission import admitted
-from privemo.bench.models import STUDY, Plan, compare, epochs_in, noise_of
+from privemo.bench.models import STUDY, Plan, compare, epochs_in, facts, noise_of
 from privemo.bench.parts import split_rows
 from privemo.bench.starts import Starts
 from privemo.cli import app
@@ -189,3 +189,9 @@ def test_the_command_prints_one_table_and_writes_results_without_places(tmp_path
 def test_an_impossible_epsilon_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="epsilon"):
         row_of(table(tmp_path, 40), epsilon=-1.0)
+
+
+def test_results_say_that_nobody_really_agreed(tmp_path: Path) -> None:
+    told = facts(table(tmp_path, 8), Plan(models=("gray-cnn",), epochs=1), "command")
+    assert told["consents"].startswith("simulated")
+    assert not any(str(tmp_path) in str(value) for value in told.values())

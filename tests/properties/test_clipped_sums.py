@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from privemo.dp import PersonBatch
+from privemo.dp.bookkeeping import patches
 from privemo.models.layers import WSConv2d
 from tests.support.people import (
     clipped_sum,
@@ -81,13 +84,23 @@ def batch(sizes: list[int], seed: int) -> PersonBatch:
     return people(sizes, seed, size=SIDE, channels=4)
 
 
+@contextmanager
+def fused_from(places: int) -> Iterator[None]:
+    """People with so many places go through the fused kernel; in training, more than these nets have."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patches, "_FUSED_FROM", dict.fromkeys(patches._FUSED_FROM, places))
+        yield
+
+
 @settings(max_examples=40, deadline=None)
-@given(net=nets(), sizes=SIZES, clip=CLIPS, seed=SEEDS)
+@given(net=nets(), sizes=SIZES, clip=CLIPS, seed=SEEDS, fused=st.sampled_from([1, 100, 10**6]))
 def test_the_clipped_sum_equals_the_naive_loop(
-    net: nn.Module, sizes: list[int], clip: float, seed: int
+    net: nn.Module, sizes: list[int], clip: float, seed: int, fused: int
 ) -> None:
     drawn = batch(sizes, seed)
-    assert distance(clipped_sum(net, [drawn], clip), naive_clipped_sum(net, drawn, clip)) < 1e-5
+    with fused_from(fused):
+        ours = clipped_sum(net, [drawn], clip)
+    assert distance(ours, naive_clipped_sum(net, drawn, clip)) < 1e-5
 
 
 @settings(max_examples=15, deadline=None)
@@ -103,7 +116,7 @@ def test_virtual_batches_cut_in_any_way_give_the_same_sum(
         rows = torch.isin(whole.owner, torch.tensor(mine))
         owner = torch.unique(whole.owner[rows], return_inverse=True)[1]
         parts.append(PersonBatch(whole.images[rows], whole.labels[rows], owner, len(mine)))
-    assert distance(clipped_sum(net, parts, clip), clipped_sum(net, [whole], clip)) < 2e-6
+    assert distance(clipped_sum(net, parts, clip), clipped_sum(net, [whole], clip)) < 1e-5
 
 
 @settings(max_examples=15, deadline=None)
@@ -118,19 +131,26 @@ def test_a_broken_picture_is_bounded_to_its_person(
     labels = torch.cat([healthy.labels, bad.labels[-2:]])
     ours = clipped_sum(net, [PersonBatch(images, labels, bad.owner, bad.people)], 0.5)
     assert all(bool(s.isfinite().all()) for s in ours)
-    assert distance(ours, clipped_sum(net, [healthy], 0.5)) < 2e-6
+    assert distance(ours, clipped_sum(net, [healthy], 0.5)) < 1e-5
 
 
 @settings(max_examples=25, deadline=None)
-@given(net=nets(), images=st.integers(1, 9), loud=st.sampled_from([1.0, 100.0]), seed=SEEDS)
+@given(
+    net=nets(),
+    images=st.integers(1, 9),
+    loud=st.sampled_from([1.0, 100.0]),
+    seed=SEEDS,
+    fused=st.sampled_from([1, 10**6]),
+)
 def test_a_norm_is_never_found_too_short(
-    net: nn.Module, images: int, loud: float, seed: int
+    net: nn.Module, images: int, loud: float, seed: int, fused: int
 ) -> None:
     """One person's contribution, scaled as found, is at most the clip in float64: to 1e-6 of it."""
     one = batch([images], seed)
     one = PersonBatch(one.images * loud, one.labels, one.owner, 1)
     clip = 1e-3
-    ours = clipped_sum(net, [one], clip)
+    with fused_from(fused):
+        ours = clipped_sum(net, [one], clip)
     truth = person_gradient(net.double(), one, 0)
     net.float()
     length = math.sqrt(sum(float((g**2).sum()) for g in truth))

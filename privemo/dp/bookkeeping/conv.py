@@ -7,7 +7,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from privemo.dp.bookkeeping.layer import ROUNDING, Entry, Instances, squares, weighted
+from privemo.dp.bookkeeping.layer import (
+    ROUNDING,
+    Entry,
+    Instances,
+    in_float32,
+    squares,
+    weighted,
+)
 from privemo.dp.bookkeeping.patches import Geometry, person_gradients, person_squares
 from privemo.dp.bookkeeping.people import Block, People
 from privemo.models.layers import WSConv2d
@@ -39,11 +46,12 @@ class ConvEntry(Entry):
             for block in ghosts:
                 total[block.people] = self._ghost_squares(block)
             if self._ghost_people < len(people):
-                rest = (self._geometry, self._a, self._g, people, self._ghost_people)
-                self._gradients = person_gradients(*rest)
-                total[self._ghost_people :] = self._squares_of(self._gradients)
+                self._gradients = self._of_people(self._ghost_people)
+                total[self._ghost_people :] = torch.cat(
+                    [self._squares_of(some) for _, some in in_float32(self._gradients)]
+                )
         if self.layer.bias is not None and self.layer.bias in self.wanted:
-            self._bias = people.sums(self._g.sum((2, 3)))
+            self._bias = people.sums(self._g.sum((2, 3), dtype=torch.float32))
             total += squares([self._bias], len(people))
         if self._gradients is not None and not self._ghost_people:
             del self._a, self._g, self._x
@@ -54,10 +62,9 @@ class ConvEntry(Entry):
         self._open(g, people)
         found: dict[Tensor, Tensor] = {}
         if self.layer.weight in self.wanted:
-            gradients = person_gradients(self._geometry, self._a, self._g, people, 0)
-            found[self.layer.weight] = self._to_raw(_as_weights(gradients))
+            found[self.layer.weight] = self._to_raw(_as_weights(self._of_people(0).float()))
         if self.layer.bias is not None and self.layer.bias in self.wanted:
-            found[self.layer.bias] = people.sums(self._g.sum((2, 3)))
+            found[self.layer.bias] = people.sums(self._g.sum((2, 3), dtype=torch.float32))
         return found
 
     def summed(self, coefficient: Tensor, broken: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -76,13 +83,22 @@ class ConvEntry(Entry):
             yield self.layer.bias, weighted(self._bias, coefficient, broken)
 
     def _open(self, g: Tensor, people: People) -> None:
-        self._people, self._g = people, g.float()
-        self._geometry, self._a = Geometry.of(self.layer, self.x)
+        self._people = people
+        # A layer that computed in bfloat16 read its input so, and its gradients are made so. What is measured
+        # and summed are those very gradients, so rounding them loosens no bound.
+        dtype = torch.bfloat16 if g.dtype == torch.bfloat16 else torch.float32
+        self._g = g.to(dtype)
+        self._geometry, self._a = Geometry.of(self.layer, self.kept.to(dtype))
+
+    def _of_people(self, first: int) -> Tensor:
+        """G of each person from position `first` on, in the numbers that the layer computed in."""
+        weight = self.layer.weight.detach().to(self._a.dtype)
+        return person_gradients(self._geometry, self._a, self._g, weight, self._people, first)
 
     def _reweighted(self, coefficient: Tensor, broken: Tensor | None) -> Tensor:
         """One weight gradient for all whose norm came from the ghost identity."""
         rows = slice(0, self._ghost_rows)
-        a, g = self._a[rows], self._g[rows]
+        a, g = self._a[rows].float(), self._g[rows].float()
         if broken is not None:
             whole = ~self._people.spread(broken)[rows].view(-1, 1, 1, 1)
             a, g = torch.where(whole, a, 0.0), torch.where(whole, g, 0.0)
@@ -96,7 +112,8 @@ class ConvEntry(Entry):
         return places * (fan_in + fan_out) < fan_in * fan_out
 
     def _ghost_squares(self, block: Block) -> Tensor:
-        return person_squares(self._geometry, self._a[block.rows], self._g[block.rows], block)
+        a, g = self._a[block.rows].float(), self._g[block.rows].float()
+        return person_squares(self._geometry, a, g, block)
 
     def _squares_of(self, gradients: Tensor) -> Tensor:
         """Squared norms of what G, channels last, becomes for the parameters."""
@@ -165,7 +182,7 @@ class WSConvEntry(ConvEntry):
         return (raw * self._rate.flatten().double().square()).sum(1)
 
     def _ghost_squares(self, block: Block) -> Tensor:
-        a, g = self._a[block.rows], self._g[block.rows]
+        a, g = self._a[block.rows].float(), self._g[block.rows].float()
         groups = self.layer.groups
         # Sum of each patch: a convolution with ones, of the sum over the channels of a group.
         ones = torch.ones_like(self._used[:groups, :1])

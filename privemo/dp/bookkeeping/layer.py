@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from privemo.dp.bookkeeping.people import People
 
-__all__ = ["ROUNDING", "Entry", "InstancesEntry", "squares", "weighted"]
+__all__ = ["ROUNDING", "Entry", "InstancesEntry", "in_float32", "squares", "weighted"]
 
 ROUNDING = 2.0**-22
 """What to add to a squared norm that terms cancelled in, times their size without signs.
@@ -19,6 +19,8 @@ A clip holds only if no norm is found too short. The error of such a float32 sum
 2^-24 of that size at most (`test_a_norm_is_never_found_too_short`); four units are added. Where terms
 hardly cancel, this is 1e-7 of the norm.
 """
+
+_FLOATS_AT_ONCE = 1 << 19
 
 Instances = Mapping[Tensor, Tensor]
 """For each parameter the gradient of each person: (people, *shape)."""
@@ -42,7 +44,12 @@ class Entry(ABC):
 
     @property
     def x(self) -> Tensor:
-        """What went in, in float32.
+        """What went in, in float32; errors are those of `kept`."""
+        return self.kept.float()
+
+    @property
+    def kept(self) -> Tensor:
+        """What went in, as it came.
 
         Raises:
             RuntimeError: it was overwritten since.
@@ -52,7 +59,7 @@ class Entry(ABC):
                 f"What {type(self.layer).__name__} read was changed in place before its gradient: "
                 "write that operation without the underscore or `inplace`."
             )
-        return self._x.float()
+        return self._x
 
     @abstractmethod
     def receive(self, g: Tensor, people: People) -> Tensor:
@@ -105,4 +112,16 @@ def weighted(instances: Tensor, coefficient: Tensor, broken: Tensor | None) -> T
     if broken is not None:
         instances = instances.clone()
         instances[broken] = 0.0
-    return torch.mv(instances.flatten(1).T, coefficient).view(instances.shape[1:])
+    total = torch.zeros(instances[0].numel())
+    for low, some in in_float32(instances):
+        total += torch.mv(some.flatten(1).T, coefficient[low : low + len(some)])
+    return total.view(instances.shape[1:])
+
+
+def in_float32(instances: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Parts of (people, ...) in float32, each with its position; one that is turned stays in the cache."""
+    at_once = len(instances)
+    if instances.dtype != torch.float32:
+        at_once = max(1, _FLOATS_AT_ONCE // max(1, instances[0].numel()))
+    for low in range(0, len(instances), max(1, at_once)):
+        yield low, instances[low : low + at_once].float()

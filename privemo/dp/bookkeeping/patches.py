@@ -6,6 +6,7 @@ places of all their pictures, a being the patches and g the gradients of the out
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,9 @@ from privemo.dp.bookkeeping.layer import ROUNDING
 from privemo.dp.bookkeeping.people import Block, People
 
 __all__ = ["Geometry", "person_gradients", "person_squares", "safe_pair_sum"]
+
+_FUSED_FROM = {torch.float32: 2304, torch.bfloat16: 400}
+"""Places of a person from which the fused kernel, called for each, beats products of all people's patches."""
 
 _FLOATS_AT_ONCE = 1 << 19  # of patches or Gram matrices: what the cache of a core keeps
 
@@ -90,30 +94,53 @@ class Geometry:
 
 
 def person_gradients(
-    geometry: Geometry, a: Tensor, g: Tensor, people: People, first: int
+    geometry: Geometry, a: Tensor, g: Tensor, weight: Tensor, people: People, first: int
 ) -> Tensor:
     """G of each person from position `first` on.
 
     Args:
         geometry: of the layer.
         a: what went in, (n, channels, height, width).
-        g: gradient of what came out, (n, out, height', width').
+        g: gradient of what came out, (n, out, height', width'), of the same type.
+        weight: of the layer, likewise; only its shape counts.
         people: whose rows are which.
         first: people before it are left out.
 
     Returns:
-        (people - first, out, kernel height, kernel width, channels of a group): channels last, as patches are
-        copied fastest.
+        (people - first, out, kernel height, kernel width, channels of a group), of the type of `a`: channels
+        last, as patches are copied fastest.
     """
-    a, g = a.permute(0, 2, 3, 1), g.permute(0, 2, 3, 1).contiguous()
-    channels = a.shape[3] // geometry.groups
-    out = torch.empty(len(people) - first, g.shape[3], *geometry.kernel, channels)
-    row = g[0, :, :, 0].numel() * out[0, 0].numel() * geometry.groups  # floats of a row's patches
+    g = g.contiguous(memory_format=torch.channels_last)
+    channels = a.shape[1] // geometry.groups
+    out = a.new_empty(len(people) - first, g.shape[1], *geometry.kernel, channels)
+    few = []
     for block in people.blocks:
+        if block.each * g[0, 0].numel() < _FUSED_FROM[a.dtype]:
+            few.append(block)
+            continue
+        for i in range(max(first, block.people.start), block.people.stop):
+            rows = slice(people.bounds[i], people.bounds[i + 1])
+            out[i - first] = geometry.gradient(a[rows], g[rows], weight).permute(0, 2, 3, 1)
+    _by_patches(geometry, a.permute(0, 2, 3, 1), g.permute(0, 2, 3, 1), people, few, first, out)
+    return out
+
+
+def _by_patches(
+    geometry: Geometry,
+    a: Tensor,
+    g: Tensor,
+    people: People,
+    blocks: Sequence[Block],
+    first: int,
+    out: Tensor,
+) -> None:
+    """`person_gradients` of the people of some blocks, into `out`; pictures are channels last."""
+    row = g[0, :, :, 0].numel() * out[0, 0].numel() * geometry.groups  # floats of a row's patches
+    for block in blocks:
         # A product for each thread, of as many rows as its cache keeps the patches of.
         together = min(block.each, max(1, _FLOATS_AT_ONCE // row))
         at_once = max(1, _FLOATS_AT_ONCE // (row * together)) * torch.get_num_threads()
-        room = torch.empty(at_once * together * row)
+        room = a.new_empty(at_once * together * row)
         for low in range(max(first, block.people.start), block.people.stop, at_once):
             high = min(low + at_once, block.people.stop)
             rows = slice(people.bounds[low], people.bounds[high])
@@ -122,7 +149,6 @@ def person_gradients(
                 part = slice(j, j + together)
                 into = out[low - first : high - first]
                 _products(geometry, some_a[:, part], some_g[:, part], room, into, add=j > 0)
-    return out
 
 
 def _products(

@@ -6,12 +6,13 @@ import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from privemo.errors import RunError
+from privemo.errors import LedgerError, RunError
 
-__all__ = ["read_json", "write_bytes", "write_json"]
+__all__ = ["append_line", "read_json", "write_bytes", "write_json"]
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -50,6 +51,25 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """Replace `path` by readable JSON."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     write_bytes(path, text.encode() + b"\n")
+
+
+def append_line(path: Path, content: Mapping[str, Any]) -> None:
+    """Append one line of JSON, durable; a torn line of an earlier crash is cut off first.
+
+    Raises:
+        LedgerError: the disk is full or the file cannot be written; nobody reads half a line.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            whole = os.pread(descriptor, os.fstat(descriptor).st_size, 0).rfind(b"\n") + 1
+            os.ftruncate(descriptor, whole)
+            os.pwrite(descriptor, json.dumps(content).encode() + b"\n", whole)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise LedgerError(f"{path} could not be written ({error.strerror}).") from error
 
 
 def read_json(path: Path, *, schema: str) -> dict[str, Any]:

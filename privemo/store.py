@@ -8,23 +8,20 @@ root of the consent log, and a reason when the store does not take part.
 
 A round goes: lock the store -> is the order sane? -> already released? send the same bytes again -> would
 the budget hold? -> gate -> enough people? -> train, asking the gate before every batch -> outbox -> ledger
--> reply. The outbox makes a resend free: the same bytes are one release, however often they travel. What
-stands in the outbox but not in the ledger never left, and is trained anew with today's consents.
+-> reply (`privemo.outbox` for what leaves and what it costs).
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,20 +30,20 @@ from privemo import heldout
 from privemo import weights as w
 from privemo.capture import PURPOSE_OF, Admission, Part, asked, demographics, faces_of
 from privemo.config import StoreConfig
-from privemo.dp import GaussianNoise, Mechanism, composed, spent
+from privemo.dp import GaussianNoise
 from privemo.errors import (
     BudgetExhausted,
-    LedgerError,
     NoFacesAdmitted,
     RunError,
     SettingsError,
     TooFewPeople,
 )
 from privemo.faces import Faces
-from privemo.files import read_json, write_bytes
+from privemo.files import append_line, read_json
 from privemo.ledger import Ledger
 from privemo.machine import tuned
 from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder, check_order, order_digest
+from privemo.outbox import Outbox
 from privemo.training import Randomness, predict, train_plain, train_private
 from privemo_consent import (
     ConsentGate,
@@ -99,6 +96,7 @@ class Store:
             self.folder / "consent.sqlite", mode=self.config.registry_mode
         )
         self.vault = Vault(self.registry)
+        self.outbox = Outbox(self.folder, self.config)
         self.gate = ConsentGate(self.registry, challenge_age=self.config.challenge_age)
         self.context = Context(setting=Setting.RETAIL, jurisdiction=self.config.jurisdiction)
         self.forget_erased()  # a kiosk or a command may have erased somebody meanwhile
@@ -110,7 +108,7 @@ class Store:
     @property
     def ledger(self) -> Ledger:
         """The store's ledger, read afresh and verified: what was read before may have been changed since."""
-        return Ledger(self.folder / "ledger.jsonl")
+        return self.outbox.ledger
 
     # -- one round ---------------------------------------------------------------------------
 
@@ -130,7 +128,7 @@ class Store:
             }
             try:
                 self._check_order(order)
-                released = self._released(order, model_in)
+                released = self.outbox.released(order, model_in)
                 if released is not None:
                     return self._result(model_in, released)
                 update = self._train(weights, order, model_in)
@@ -139,7 +137,7 @@ class Store:
                 return RoundResult(
                     reason_of[type(refusal)], None, None, model_in, self.registry.log_root()
                 )
-            self._release(order, model_in, update)
+            self.outbox.release(order, model_in, update)
             return self._result(model_in, update)
 
     def _check_order(self, order: RoundOrder) -> None:
@@ -164,7 +162,7 @@ class Store:
 
     def _train(self, weights: w.Weights, order: RoundOrder, model_in: str) -> w.Weights:
         if isinstance(order.recipe, PrivateRecipe):
-            self._check_budget(order.recipe)
+            self.outbox.check_budget(order.recipe)
         admitted = self._admit("train", order.run_id, order.round)
         people = len(np.unique(admitted.faces.person))
         self._check_people(people, order.recipe)
@@ -185,24 +183,6 @@ class Store:
         if not all(np.isfinite(array).all() for array in update.values()):
             raise SettingsError(f"{self.config.name}: this order drives the weights to infinity.")
         return update
-
-    def _check_budget(self, recipe: PrivateRecipe) -> None:
-        budget = self.config.epsilon_budget
-        if budget is None:
-            raise BudgetExhausted(f"{self.config.name} has no privacy budget at all.")
-        shares = self.config.max_stores_per_person
-        coming = Mechanism(recipe.noise_multiplier, recipe.sample_rate, recipe.steps)
-        mine = [m.times(shares) for m in (*self.ledger.releases(), coming)]
-        after = composed(
-            [*self.config.spent_before, *mine],
-            delta=self.config.delta,
-            accountant=self.config.accountant,
-        )
-        if not after <= budget:
-            raise BudgetExhausted(
-                f"{self.config.name}: the next round would bring epsilon to {after:.3f}, over the "
-                f"budget of {budget:g}. The people of this store give no more."
-            )
 
     def _check_people(self, people: int, recipe: PrivateRecipe | PlainRecipe) -> None:
         needed = FLOOR_OF_PEOPLE
@@ -255,60 +235,6 @@ class Store:
         """A simulated shopper changes their mind; once, also when a round is trained again."""
         if self.registry.preview(person, Purpose.TRAINING, self.context).permit:
             self.registry.withdraw(person)
-
-    # -- what leaves -------------------------------------------------------------------------
-
-    def _outbox(self, order: RoundOrder, model_in: str) -> Path:
-        name = f"{order.round:04d}-{order_digest(order, model_in)[:32]}.safetensors"
-        return self.folder / "outbox" / name
-
-    def _released(self, order: RoundOrder, model_in: str) -> w.Weights | None:
-        """The update already released for this very order on this very model, if there is one."""
-        path = self._outbox(order, model_in)
-        if not path.exists():
-            return None
-        data = path.read_bytes()
-        digest = sha256(data).hexdigest()
-        if isinstance(order.recipe, PrivateRecipe) and not self.ledger.find(
-            run_id=order.run_id, round_=order.round, update_sha256=digest
-        ):
-            return None
-        return w.from_bytes(data)
-
-    def _release(self, order: RoundOrder, model_in: str, update: w.Weights) -> None:
-        data = w.to_bytes(update)
-        write_bytes(self._outbox(order, model_in), data)
-        self._account(order, sha256(data).hexdigest())
-
-    def _account(self, order: RoundOrder, digest: str) -> None:
-        recipe = order.recipe
-        if not isinstance(recipe, PrivateRecipe):
-            return
-        ledger = self.ledger
-        if ledger.find(run_id=order.run_id, round_=order.round, update_sha256=digest):
-            return
-        # Of this ledger alone: the audit recomputes it from these lines.
-        now = spent(
-            [
-                *ledger.releases(),
-                Mechanism(recipe.noise_multiplier, recipe.sample_rate, recipe.steps),
-            ],
-            delta=self.config.delta,
-        )
-        ledger.append(
-            store=self.config.name,
-            run_id=order.run_id,
-            round=order.round,
-            noise_multiplier=recipe.noise_multiplier,
-            sample_rate=recipe.sample_rate,
-            steps=recipe.steps,
-            max_grad_norm=recipe.max_grad_norm,
-            normaliser=recipe.normaliser,
-            delta=self.config.delta,
-            epsilon_rdp=now.rdp,
-            epsilon_prv=now.prv,
-            update_sha256=digest,
-        )
 
     def _result(self, model_in: str, update: w.Weights) -> RoundResult:
         return RoundResult(None, update, w.sha256(update), model_in, self.registry.log_root())
@@ -434,10 +360,10 @@ class Store:
             "log_seq": admitted.log_seq,
             **admitted.counts,
         }
-        _append_line(self.folder / "admissions.jsonl", line)
+        append_line(self.folder / "admissions.jsonl", line)
 
     def _note(self, order: RoundOrder, kind: str, text: str) -> None:
-        _append_line(
+        append_line(
             self.folder / "refusals.jsonl",
             {"at": _utc(datetime.now(UTC)), "round": order.round, "kind": kind, "text": text},
         )
@@ -473,18 +399,3 @@ class Store:
 
 def _utc(at: datetime) -> str:
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def _append_line(path: Path, content: Mapping[str, Any]) -> None:
-    """Append one line, durable; a torn line of an earlier crash is cut off first."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            whole = os.pread(descriptor, os.fstat(descriptor).st_size, 0).rfind(b"\n") + 1
-            os.ftruncate(descriptor, whole)
-            os.pwrite(descriptor, json.dumps(content).encode() + b"\n", whole)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise LedgerError(f"{path} could not be written ({error.strerror}).") from error

@@ -27,7 +27,7 @@ __all__ = ["ablation", "ablation_table", "accuracy", "accuracy_table"]
 WIDTH = 112  # narrower, and the figures are torn
 
 _OF_BOTH = {"lr", "ema", "optimizer", "augment"}
-_OF_PLAIN = {*_OF_BOTH, "precision", "epochs", "batch"}
+_OF_PLAIN = {*_OF_BOTH, *o.ONLY_PLAIN, "precision"}
 _ONLY_PRIVATE = {
     *("mode", "stores", "delta", "rounds", "steps", "sample_rate", "rate_growth", "clip"),
     *("lr_schedule", "momentum", "server_optimizer", "server_lr", "server_momentum"),
@@ -90,10 +90,11 @@ def accuracy(
     images_per_person: o.ImagesOption = None,
     augment: o.AugmentOption = None,
     precision: o.PrecisionOption = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Passes over the data, without privacy.")
-    ] = None,
-    batch: Annotated[int | None, typer.Option(help="Faces in a batch, without privacy.")] = None,
+    epochs: o.EpochsOption = None,
+    batch: o.BatchOption = None,
+    mixup: o.MixupOption = None,
+    label_smoothing: o.SmoothingOption = None,
+    weight_decay: o.DecayOption = None,
     json_: LineOption = False,
 ) -> None:
     """Measure accuracy against epsilon: central, local and distributed noise, and none."""
@@ -172,9 +173,7 @@ def _one_kind_or_neither(ctx: typer.Context, cells: Sequence[Cell]) -> None:
     elif kinds == {True}:
         o.refuse_given(ctx, _ONLY_PRIVATE, "Without privacy there is nothing to account for")
     else:
-        o.refuse_given(
-            ctx, {"epochs", "batch"}, "Private training goes by --rounds and --sample-rate"
-        )
+        o.refuse_given(ctx, o.ONLY_PLAIN, "Private training goes by --rounds and --sample-rate")
 
 
 def _filled(

@@ -6,6 +6,7 @@ size, and an option that merely repeats a default would hide that.
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -135,6 +136,16 @@ AugmentOption = Annotated[
     AugmentationName | None, typer.Option(help="How much pictures are changed.")
 ]
 PrecisionOption = Annotated[PrecisionName | None, typer.Option(help="Numbers of the passes.")]
+EpochsOption = Annotated[int | None, typer.Option(help="Passes over the data, without privacy.")]
+BatchOption = Annotated[int | None, typer.Option(help="Faces in a batch, without privacy.")]
+MixupOption = Annotated[float | None, typer.Option(help="Mix faces in pairs, without privacy.")]
+SmoothingOption = Annotated[
+    float | None, typer.Option(help="Share of a label spread out, without privacy.")
+]
+DecayOption = Annotated[
+    float | None, typer.Option(help="Pull of weights to zero, without privacy.")
+]
+ONLY_PLAIN = frozenset({"epochs", "batch", "mixup", "label_smoothing", "weight_decay"})
 
 _RECIPE = {
     "rounds": "rounds",
@@ -172,7 +183,7 @@ def given(ctx: typer.Context) -> list[str]:
     ]
 
 
-def refuse_given(ctx: typer.Context, names: set[str], why: str) -> None:
+def refuse_given(ctx: typer.Context, names: AbstractSet[str], why: str) -> None:
     """An option that would be ignored is a misunderstanding.
 
     Raises:

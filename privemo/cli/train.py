@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["demo", "simulate", "train"]
 
-_ONLY_PLAIN = {"epochs", "batch", "mixup", "label_smoothing", "weight_decay"}
 _ONLY_PRIVATE = {
     *("epsilon", "delta", "accountant", "budget", "rounds", "steps", "sample_rate", "rate_growth"),
     *("clip", "lr_schedule", "momentum", "server_optimizer", "server_lr", "server_momentum"),
@@ -121,19 +120,11 @@ def train(
     images_per_person: o.ImagesOption = None,
     augment: o.AugmentOption = None,
     precision: o.PrecisionOption = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Passes over the data, without privacy.")
-    ] = None,
-    batch: Annotated[int | None, typer.Option(help="Faces in a batch, without privacy.")] = None,
-    mixup: Annotated[
-        float | None, typer.Option(help="Mix faces in pairs, without privacy.")
-    ] = None,
-    label_smoothing: Annotated[
-        float | None, typer.Option(help="Share of a label spread out, without privacy.")
-    ] = None,
-    weight_decay: Annotated[
-        float | None, typer.Option(help="Pull of weights to zero, without privacy.")
-    ] = None,
+    epochs: o.EpochsOption = None,
+    batch: o.BatchOption = None,
+    mixup: o.MixupOption = None,
+    label_smoothing: o.SmoothingOption = None,
+    weight_decay: o.DecayOption = None,
     sensitive: o.SensitiveOption = None,
     init: Annotated[
         str | None, typer.Option(help="`nobody` (default with privacy), `scratch`, or a file.")
@@ -154,7 +145,7 @@ def train(
     from privemo.recipes import central_recipe
 
     if private:
-        o.refuse_given(ctx, _ONLY_PLAIN, "Private training goes by --steps and --sample-rate")
+        o.refuse_given(ctx, o.ONLY_PLAIN, "Private training goes by --steps and --sample-rate")
         settings_for = _by_recipe(
             ctx, central_recipe, stores=1, init=init or "nobody", test_fraction=test_fraction
         )

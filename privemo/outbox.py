@@ -1,0 +1,129 @@
+"""What leaves a store, and what it costs the people of the store.
+
+An update is written to the outbox, then to the ledger, and leaves after that. The outbox makes a resend free:
+the same bytes are one release, however often they travel.
+
+| edge case | what happens |
+|---|---|
+| in the outbox and in the ledger | the same bytes again, at no cost |
+| in the outbox, not in the ledger | it never left: trained anew, with the consents of that day |
+| the bytes in the outbox were changed | the ledger does not know them: trained anew |
+| the ledger holds other runs | all of them count, and so does what was spent elsewhere before |
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+from privemo import weights as w
+from privemo.config import StoreConfig
+from privemo.dp import Mechanism, composed, spent
+from privemo.errors import BudgetExhausted
+from privemo.files import write_bytes
+from privemo.ledger import Ledger
+from privemo.orders import PrivateRecipe, RoundOrder, order_digest
+
+__all__ = ["Outbox"]
+
+
+class Outbox:
+    """The updates of one store, with its ledger.
+
+    Args:
+        folder: of the store; holds `ledger.jsonl` and `outbox/`.
+        config: of the store: its budget, and what was spent before.
+    """
+
+    def __init__(self, folder: Path, config: StoreConfig) -> None:
+        self.folder, self.config = folder, config
+
+    @property
+    def ledger(self) -> Ledger:
+        """Read afresh and verified: what was read before may have been changed since.
+
+        Raises:
+            LedgerError: it is damaged.
+        """
+        return Ledger(self.folder / "ledger.jsonl")
+
+    def check_budget(self, recipe: PrivateRecipe) -> None:
+        """Let a round pass whose releases the budget still holds.
+
+        Raises:
+            BudgetExhausted: it does not.
+        """
+        budget = self.config.epsilon_budget
+        if budget is None:
+            raise BudgetExhausted(f"{self.config.name} has no privacy budget at all.")
+        shares = self.config.max_stores_per_person
+        coming = Mechanism(recipe.noise_multiplier, recipe.sample_rate, recipe.steps)
+        mine = [m.times(shares) for m in (*self.ledger.releases(), coming)]
+        after = composed(
+            [*self.config.spent_before, *mine],
+            delta=self.config.delta,
+            accountant=self.config.accountant,
+        )
+        if not after <= budget:
+            raise BudgetExhausted(
+                f"{self.config.name}: the next round would bring epsilon to {after:.3f}, over the "
+                f"budget of {budget:g}. The people of this store give no more."
+            )
+
+    def released(self, order: RoundOrder, model_in: str) -> w.Weights | None:
+        """The update already released for this very order on this very model, if there is one."""
+        path = self._path(order, model_in)
+        if not path.exists():
+            return None
+        data = path.read_bytes()
+        digest = sha256(data).hexdigest()
+        if isinstance(order.recipe, PrivateRecipe) and not self.ledger.find(
+            run_id=order.run_id, round_=order.round, update_sha256=digest
+        ):
+            return None
+        return w.from_bytes(data)
+
+    def release(self, order: RoundOrder, model_in: str, update: w.Weights) -> None:
+        """Write an update down, then what it costs; after that it may leave.
+
+        Raises:
+            LedgerError: the ledger is damaged or cannot be written; the update must not leave.
+            RunError: the update cannot be written.
+        """
+        data = w.to_bytes(update)
+        write_bytes(self._path(order, model_in), data)
+        self._account(order, sha256(data).hexdigest())
+
+    def _path(self, order: RoundOrder, model_in: str) -> Path:
+        name = f"{order.round:04d}-{order_digest(order, model_in)[:32]}.safetensors"
+        return self.folder / "outbox" / name
+
+    def _account(self, order: RoundOrder, digest: str) -> None:
+        recipe = order.recipe
+        if not isinstance(recipe, PrivateRecipe):
+            return
+        ledger = self.ledger
+        if ledger.find(run_id=order.run_id, round_=order.round, update_sha256=digest):
+            return
+        # Of this ledger alone: the audit recomputes it from these lines.
+        now = spent(
+            [
+                *ledger.releases(),
+                Mechanism(recipe.noise_multiplier, recipe.sample_rate, recipe.steps),
+            ],
+            delta=self.config.delta,
+        )
+        ledger.append(
+            store=self.config.name,
+            run_id=order.run_id,
+            round=order.round,
+            noise_multiplier=recipe.noise_multiplier,
+            sample_rate=recipe.sample_rate,
+            steps=recipe.steps,
+            max_grad_norm=recipe.max_grad_norm,
+            normaliser=recipe.normaliser,
+            delta=self.config.delta,
+            epsilon_rdp=now.rdp,
+            epsilon_prv=now.prv,
+            update_sha256=digest,
+        )

@@ -52,8 +52,8 @@ _LARGEST_LR = 0.5
 PLAIN = PlainSettings(
     epochs=40, batch=128, weight_decay=0.05, label_smoothing=0.1, mixup=0.2, ema=0.998
 )
-"""Training without privacy, where nothing else is asked for: as weights of nobody were made, longer and in smaller
-batches, since faces are fewer."""
+"""Training without privacy, where nothing else is asked for: as weights of nobody were made, but longer and
+in smaller batches."""
 
 CENTRAL_BATCH = 2048
 """People that a step expects where everyone is in one place; fewer where that would be over half of them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,12 +12,12 @@ from typing import Any
 
 from privemo.budget import Budget
 from privemo.config import PrivacySettings
-from privemo.errors import PrivemoError, SettingsError
+from privemo.errors import BudgetExhausted, PrivemoError, SettingsError
 from privemo.ledger import Ledger
 from privemo.releases import Mechanism, Release, worst_of
 from privemo.runs import Run
 
-__all__ = ["RunAccount", "settle"]
+__all__ = ["RunAccount", "check_charge", "settle"]
 
 
 class RunAccount:
@@ -76,9 +77,11 @@ class RunAccount:
         try:
             yield held.before
         except BaseException:
-            # Nothing was trained. If this fails as well, the budget counts too much, never too little.
-            with contextlib.suppress(PrivemoError):
-                budget.settle(held.number, [])
+            # Nothing was trained, unless the run already stands in its place (Ctrl-C just then). If this
+            # fails as well, the budget counts too much, never too little.
+            if not (self._run / "run.json").exists():
+                with contextlib.suppress(PrivemoError):
+                    budget.settle(held.number, [])
             raise
 
     def facts(self) -> dict[str, Any]:
@@ -87,6 +90,27 @@ class RunAccount:
             return {}
         file = os.path.relpath(self._path.resolve(), self._run.resolve())
         return {"budget": {"file": file, "number": self._number}}
+
+
+def check_charge(run: Run) -> None:
+    """Let a run train that is still charged for all that it will release.
+
+    Raises:
+        BudgetExhausted: it was settled: this folder is a copy of a run that ended, or was put back.
+        LedgerError: the budget file is damaged.
+    """
+    held = run.facts.get("budget")
+    if held is None or len(run.manifests()) >= run.settings.rounds:
+        return
+    path = run.folder / held["file"]
+    if path.exists() and not any(
+        (entry.seq, entry.what) == (held["number"], run.run_id)
+        for entry in Budget(path).open_reservations()
+    ):
+        raise BudgetExhausted(
+            f"{path.name} holds no open reservation of {run.folder}: it is a copy of a run that has ended, "
+            "or the file is another one. Prepare a new run, which is charged for itself."
+        )
 
 
 def settle(run: Run) -> str | None:
@@ -104,8 +128,10 @@ def settle(run: Run) -> str | None:
     path = run.folder / held["file"]
     if not path.exists():
         return f"{path} is gone: what this run spent less than planned was not given back to it."
-    ledgers = [
-        Ledger(run.folder / "stores" / name / "ledger.jsonl").releases() for name in run.stores
-    ]
-    Budget(path).settle(held["number"], worst_of(ledgers, privacy.max_stores_per_person))
+    ledgers = [Ledger(run.folder / "stores" / name / "ledger.jsonl") for name in run.stores]
+    worst = worst_of([one.releases() for one in ledgers], privacy.max_stores_per_person)
+    # Two copies of one folder release different updates, and both count.
+    updates = [entry.update_sha256 for one in ledgers for entry in one.entries]
+    digest = hashlib.sha256("\n".join(updates).encode()).hexdigest()
+    Budget(path).settle(held["number"], worst, updates=digest)
     return None

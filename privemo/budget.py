@@ -13,7 +13,8 @@ abandoned leaves its reservation standing, which over-counts.
 | the plan does not fit into what is left | `BudgetExhausted`, and nothing is written |
 | a run is repeated, seeded or not | a charge of its own |
 | a run released more than it had reserved | the larger number counts from then on |
-| a run settles twice with the same numbers | nothing happens; with other numbers it is refused |
+| a run settles twice with the same updates | nothing happens |
+| a copy of a run settles as well, or the run with other updates | they are charged on top |
 | the file is cut, changed or gone | `LedgerError`; see `privemo.chain` |
 """
 
@@ -51,7 +52,8 @@ class BudgetEntry(ChainEntry):
     what: str = Field(min_length=1, max_length=200)
     """The run's id; or what was released."""
     data: str = Field("", max_length=200)
-    """Digest of the table, for information: one file is one account, whatever the table."""
+    """Digest of the table, for information: one file is one account, whatever the table. Of a settlement the
+    digest of what left the stores, which tells a copy of a run from a repetition."""
     settles: int | None = Field(None, ge=0)
     """The reservation that a settlement takes the place of."""
     releases: tuple[_Steps, ...] = ()
@@ -178,15 +180,18 @@ class Budget(Chain[BudgetEntry]):
         }
         return self._charge([cost], fields, epsilon, delta, accountant)
 
-    def settle(self, number: int, released: Sequence[Mechanism]) -> None:
+    def settle(self, number: int, released: Sequence[Mechanism], *, updates: str = "") -> None:
         """Put what a run really released in its reservation's place, once it can release no more.
+
+        What a second settlement holds is charged on top, unless it is the same once more.
 
         Args:
             number: of the reservation.
             released: what the person worst off can have lost; see `worst_of`.
+            updates: digest of what left the stores.
 
         Raises:
-            SettingsError: there is no such reservation, or it was settled with other numbers.
+            SettingsError: there is no such reservation.
             LedgerError: the file is damaged or cannot be written.
         """
         steps = [asdict(m) for m in merged(released)[0]]
@@ -195,20 +200,16 @@ class Budget(Chain[BudgetEntry]):
             if not 0 <= number < len(self._entries) or self._entries[number].kind != "reserved":
                 raise SettingsError(f"{self.path.name} holds no reservation number {number}.")
             for entry in self._entries:
-                if entry.kind == "settled" and entry.settles == number:
-                    if [r.model_dump() for r in entry.releases] == steps:
-                        return
-                    raise SettingsError(
-                        f"Reservation {number} in {self.path.name} was settled already, and with "
-                        "other numbers. Reserve anew for what comes on top."
-                    )
+                same = entry.data == updates and [r.model_dump() for r in entry.releases] == steps
+                if entry.kind == "settled" and entry.settles == number and same:
+                    return
             reserved = self._entries[number]
             self._add(
                 descriptor,
                 {
                     "kind": "settled",
                     "what": reserved.what,
-                    "data": reserved.data,
+                    "data": updates,
                     "settles": number,
                     "releases": tuple(steps),
                 },

@@ -210,7 +210,7 @@ class StoreConfig(_Settings):
     agreed meets the store's own wall.
     """
 
-    schema_: Literal["privemo.store/2"] = Field("privemo.store/2", alias="schema")
+    schema_: Literal["privemo.store/3"] = Field("privemo.store/3", alias="schema")
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     run_id: str
     registry_mode: Literal["simulation", "production"]
@@ -219,6 +219,13 @@ class StoreConfig(_Settings):
     accountant: Literal["rdp", "prv"] = "rdp"
     max_stores_per_person: int = Field(1, ge=1)
     declared_people: int = Field(ge=1)
+    largest_step: int = Field(ge=1)
+    """Most people that a step may expect, and fewest with whom the store takes part. It stands here, for a
+    threshold that the server moves from order to order would tell it the number of people."""
+    agreed: tuple[tuple[float, float], ...] = ()
+    """(Noise multiplier, sample rate) of the steps agreed to. Held against orders where a person may be in
+    several stores: there each store sees its own share alone, and shares only add up where all stores take
+    the same kind of step."""
     challenge_age: float = Field(25.0, ge=18)
     jurisdiction: str = "IE"
     sensitive: tuple[str, ...] = ()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from privemo.capture import Part, capture
 from privemo.config import RunSettings, StoreConfig
 from privemo.faces import FaceTable
 from privemo.files import write_json
-from privemo.releases import Release
+from privemo.releases import Mechanism, Release
 from privemo_consent import (
     ConsentMix,
     ConsentRegistry,
@@ -65,6 +66,7 @@ def lay_out_stores(
     *,
     people: int,
     run_id: str,
+    plan: Sequence[Mechanism],
     spent_before: tuple[Release, ...],
     listener: Callable[[dict[str, Any]], None] | None,
 ) -> None:
@@ -76,6 +78,7 @@ def lay_out_stores(
         settings: of the run.
         people: public number of people that each store expects to admit.
         run_id: of the run.
+        plan: all private steps of the run; none without privacy.
         spent_before: what the people had lost before this run.
         listener: called as stores are prepared.
 
@@ -92,7 +95,7 @@ def lay_out_stores(
         _lay_out_store(
             table,
             folder / "stores" / name,
-            _config(name, settings, people, run_id, spent_before),
+            _config(name, settings, people, run_id, plan, spent_before),
             train_parts[index],
             test_parts[index],
             settings,
@@ -103,7 +106,12 @@ def lay_out_stores(
 
 
 def _config(
-    name: str, settings: RunSettings, people: int, run_id: str, spent_before: tuple[Release, ...]
+    name: str,
+    settings: RunSettings,
+    people: int,
+    run_id: str,
+    plan: Sequence[Mechanism],
+    spent_before: tuple[Release, ...],
 ) -> StoreConfig:
     p = settings.privacy
     private: dict[str, Any] = {}
@@ -120,6 +128,8 @@ def _config(
         epsilon_budget=None if p is None else p.epsilon,
         spent_before=spent_before,
         declared_people=people,
+        largest_step=math.ceil(people * max((m.sample_rate for m in plan), default=1.0)),
+        agreed=tuple(sorted({(m.noise_multiplier, m.sample_rate) for m in plan})),
         challenge_age=settings.challenge_age,
         jurisdiction=settings.jurisdiction,
         sensitive=settings.sensitive,

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 
 from privemo import weights as w
-from privemo.account import RunAccount, settle
+from privemo.account import RunAccount, check_charge, settle
 from privemo.config import RunSettings
 from privemo.errors import PrivemoError, RunError, RunInterrupted
 from privemo.faces import FaceTable
@@ -91,6 +91,7 @@ def prepare(
                 settings,
                 people=people,
                 run_id=run_id,
+                plan=plan,
                 spent_before=spent_before,
                 listener=listener,
             )
@@ -126,6 +127,7 @@ def run(
 
     Raises:
         RunInterrupted: Ctrl-C; whole rounds and everything spent are kept.
+        BudgetExhausted: what the run was charged was settled already.
         RunError: a round brought no update, with what went wrong in the stores.
     """
     from privemo import server_app
@@ -135,6 +137,7 @@ def run(
         server_app.listeners.append(listener)
     try:
         with _alone(prepared.folder), tuned(prepared.settings.threads):
+            check_charge(prepared)
             if engine == "ray":
                 _run_on_ray(prepared)
             else:

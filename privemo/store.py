@@ -90,7 +90,7 @@ class Store:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        content = read_json(self.folder / "store.json", schema="privemo.store/2")
+        content = read_json(self.folder / "store.json", schema="privemo.store/3")
         self.config = StoreConfig.of(**content)
         self.registry = ConsentRegistry.open(
             self.folder / "consent.sqlite", mode=self.config.registry_mode
@@ -152,13 +152,23 @@ class Store:
                 raise SettingsError(
                     f"{self.config.name} only trains with differential privacy; the order was without."
                 )
-        elif not math.isclose(
-            order.recipe.normaliser, order.recipe.sample_rate * self.config.declared_people
-        ):
-            # A free choice of the server here would let it search for the private number of people.
+        else:
+            self._check_private_order(order.recipe)
+
+    def _check_private_order(self, recipe: PrivateRecipe) -> None:
+        """A free choice of the server would let it search for the private number of people."""
+        mine = self.config
+        if not math.isclose(recipe.normaliser, recipe.sample_rate * mine.declared_people):
             raise SettingsError(
-                f"{self.config.name}: the normaliser is not sample rate x declared people."
+                f"{mine.name}: the normaliser is not sample rate x declared people."
             )
+        if math.ceil(recipe.sample_rate * mine.declared_people) > mine.largest_step:
+            raise SettingsError(
+                f"{mine.name}: a step was agreed to expect {mine.largest_step} people at most."
+            )
+        step = (recipe.noise_multiplier, recipe.sample_rate)
+        if mine.max_stores_per_person > 1 and step not in mine.agreed:
+            raise SettingsError(f"{mine.name}: steps of this noise and rate were not agreed on.")
 
     def _train(self, weights: w.Weights, order: RoundOrder, model_in: str) -> w.Weights:
         if isinstance(order.recipe, PrivateRecipe):
@@ -187,11 +197,10 @@ class Store:
     def _check_people(self, people: int, recipe: PrivateRecipe | PlainRecipe) -> None:
         needed = FLOOR_OF_PEOPLE
         if isinstance(recipe, PrivateRecipe):
-            expected = recipe.sample_rate * self.config.declared_people
-            needed = max(needed, math.ceil(expected))
+            needed = max(needed, self.config.largest_step)
         if people < needed:
             raise TooFewPeople(
-                f"{self.config.name} may train on {people} people, and one batch expects "
+                f"{self.config.name} may train on {people} people, and its largest step expects "
                 f"{needed}. Join stores, ask more people, or declare fewer people."
             )
 

@@ -67,8 +67,9 @@ class Rehearsal:
             *sum* over stores carries all of it, once: what a server would see through secure aggregation.
 
     Raises:
-        SettingsError: no seed; or shared noise with several steps to a round. Only the sum is protected then,
-            and a store's second step would start from a model that carries no more than its own share.
+        SettingsError: no seed; shared noise with several steps to a round, or with Adam in the stores. Only
+            the sum is protected then, and a store's second step would start from a model that carries no more
+            than its own share.
         BudgetUnreachable: no noise holds the promise.
     """
 
@@ -89,6 +90,11 @@ class Rehearsal:
                 "Stores that share the noise take one step to a round: it is the sum of their updates that "
                 f"is private, not what each one does in between. Leave out the "
                 f"{settings.steps_per_round} steps."
+            )
+        if shared_noise and settings.privacy and settings.privacy.optimizer != "sgd":
+            raise SettingsError(
+                "Stores that share the noise step by sgd: Adam would divide by a store's small share of it, "
+                "and a sum of such steps is no function of the noised sum. Use --server-optimizer adam."
             )
         self.privacy = privacy_facts(settings, people)
         """As in `run.json`: the promise, and the noise of the whole."""

@@ -8,6 +8,7 @@ most the clipping norm (group privacy by construction, not by multiplying epsilo
 |---|---|
 | nobody was sampled | a step of pure noise; skipping it would drop a step that was accounted for |
 | a gradient that is NaN, infinite, or too long for float32 | its person adds nothing to this step |
+| a picture that holds NaN, and a finite gradient all the same (bfloat16) | clipped like any other |
 | a person with many pictures | their loss is the mean over them: one gradient, clipped once |
 | more pictures than fit into memory | parts of whole people; how they are cut does not show in the sum |
 | dividing by the batch | by a public constant, never by the private number drawn (Opacus issue 819) |
@@ -17,7 +18,7 @@ most the clipping norm (group privacy by construction, not by multiplying epsilo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -84,8 +85,10 @@ class PrivateStepper:
         """One step on the parts of one draw of people; no part at all is a step of pure noise.
 
         Raises:
-            SettingsError: the model was found to mix people.
+            SettingsError: the model was found to mix people, or its layers were frozen or unfrozen since the
+                stepper was made.
         """
+        self._check_what_is_trained()
         self._model.train()
         self._optimizer.start()
         for part in batches:
@@ -93,11 +96,32 @@ class PrivateStepper:
         self._optimizer.release()
         self._optimizer.zero_grad(set_to_none=True)
 
+    def probe(self, shape: Sequence[int]) -> None:
+        """Run the model on random pictures, before anyone's; steps do it by themselves where it was not done.
+
+        To be called before people are drawn wherever somebody else chose the weights: a model that fails on
+        every picture would otherwise fail only when somebody was drawn, and so tell whether anybody was.
+
+        Args:
+            shape: of a picture, (channels, height, width).
+
+        Raises:
+            SettingsError: the model mixes people, does not read such pictures, or says no finite number.
+        """
+        probe(self._model, torch.Size(shape))
+        self._probed = True
+
+    def _check_what_is_trained(self) -> None:
+        """A layer unfrozen later would have a gradient that is neither clipped nor noised."""
+        trained = [p for p in self._model.parameters() if p.requires_grad]
+        if {id(p) for p in trained} != {id(p) for p in self._module.trained}:
+            raise SettingsError(
+                "Layers were frozen or unfrozen since this stepper was made: close it and make a new one."
+            )
+
     def _accumulate(self, part: PersonBatch) -> None:
         if not self._probed:
-            # Here, since only now the size of a picture is known; with random pictures.
-            probe(self._model, part.images.shape[1:])
-            self._probed = True
+            self.probe(part.images.shape[1:])
         self._module.backward(part)
         self._optimizer.accumulate()
 

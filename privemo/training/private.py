@@ -55,6 +55,7 @@ def train_private(
         precision=recipe.precision,
     )
     try:
+        stepper.probe(_shape(faces))
         for step in range(recipe.steps):
             drawn = sample_people(len(index), recipe.sample_rate, randomness.sampling)
             drawn = drawn[permitted_now(step, index.people[drawn])]
@@ -62,6 +63,12 @@ def train_private(
             stepper.step(parts.of(rows, owner))
     finally:
         stepper.close()
+
+
+def _shape(faces: Faces) -> tuple[int, int, int]:
+    """Of a picture, (channels, height, width)."""
+    high, wide, *channels = faces.images.shape[1:]
+    return (channels[0] if channels else 1, high, wide)
 
 
 def _optimizer(model: nn.Module, recipe: PrivateRecipe) -> torch.optim.Optimizer:

@@ -50,7 +50,8 @@ def probe(model: nn.Module, shape: torch.Size) -> None:
         shape: of one picture, (channels, height, width).
 
     Raises:
-        SettingsError: naming the innermost layer that mixes rows, or that writes down something of them.
+        SettingsError: naming the innermost layer that mixes rows, that writes down something of them, or that
+            gives no finite number; or the model reads no pictures of that shape.
     """
     generator = torch.Generator().manual_seed(0)
     one = torch.randn(3, *shape, generator=generator)
@@ -63,6 +64,12 @@ def probe(model: nn.Module, shape: torch.Size) -> None:
         buffer.copy_(kept[name])
     for name, before in seen[0].items():
         after = seen[1].get(name)
+        if not bool(before.isfinite().all()):
+            layer = model.get_submodule(name)
+            raise SettingsError(
+                f"Layer {name or 'model'!r} ({type(layer).__name__}) gives no finite number for a random "
+                "picture: its weights are broken or far too large."
+            )
         if after is None or not torch.allclose(before, after, rtol=1e-4, atol=1e-5):
             layer = model.get_submodule(name)
             raise SettingsError(
@@ -91,6 +98,11 @@ def _outer_rows(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model(images)
+    except RuntimeError as error:
+        shape = "x".join(map(str, images.shape[1:]))
+        raise SettingsError(
+            f"The model does not read pictures of shape {shape}: {str(error).splitlines()[0]}"
+        ) from error
     finally:
         for handle in handles:
             handle.remove()

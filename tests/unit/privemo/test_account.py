@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,10 +28,10 @@ def budget(tmp_path: Path) -> Path:
     return tmp_path / "people.budget"
 
 
-def prepared(folder: Path, budget: Path, epsilon: float = 8.0) -> Run:
+def prepared(folder: Path, budget: Path, epsilon: float = 8.0, **changes: Any) -> Run:
     folder.mkdir()
     privacy = PrivacySettings(epsilon=epsilon, sample_rate=0.5)
-    return small_run(folder, budget=budget, **{**ONE_ROUND, "privacy": privacy})
+    return small_run(folder, budget=budget, **{**ONE_ROUND, "privacy": privacy, **changes})
 
 
 def finished(run: Run) -> Run:
@@ -94,6 +96,38 @@ def test_a_run_that_is_not_laid_out_costs_nothing(tmp_path: Path, budget: Path) 
         simulation.prepare(table, tmp_path / "never", run.settings, budget=budget, listener=stop)
     assert not (tmp_path / "never").exists()
     assert Budget(budget).history() == []
+
+
+def test_a_copy_of_a_run_cannot_train_for_nothing(tmp_path: Path, budget: Path) -> None:
+    run = prepared(tmp_path / "a", budget, seed=None)
+    late, beside = (
+        Path(shutil.copytree(run.folder, tmp_path / "a" / n)) for n in ("late", "beside")
+    )
+    simulation.run(Run(beside))
+    finished(run)
+    with pytest.raises(BudgetExhausted, match="copy of a run that has ended"):
+        simulation.run(Run(late))
+    simulation.finish(Run(beside))  # trained at the same time, unseeded: other updates
+    both = [r for name in (run, Run(beside)) for r in name.store("store-01").ledger.releases()]
+    assert Budget(budget).history() == both
+
+
+def test_ctrl_c_just_after_a_run_stands_leaves_it_charged(
+    tmp_path: Path, budget: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def interrupted(self: Path, to: Path) -> Path:
+        rename(self, to)
+        if "preparing" in self.name:
+            raise KeyboardInterrupt
+        return to
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepared(tmp_path / "a", budget)
+    (held,) = Budget(budget).open_reservations()
+    assert [r.steps for r in held.releases] == [2]
 
 
 def test_a_budget_that_is_gone_at_the_end_is_said_and_stays_charged(

@@ -8,6 +8,7 @@ import warnings
 import weakref
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from opacus.accountants import RDPAccountant
@@ -184,6 +185,33 @@ def test_bfloat16_bounds_what_is_summed() -> None:
         loud = PersonBatch(batch.images * 30, batch.labels, batch.owner, 1)
         sums = clipped_sum(net, [loud], 1e-2, precision="bfloat16")
         assert math.sqrt(sum(float((s.double() ** 2).sum()) for s in sums)) <= 1e-2 * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("level", [2.0**14, 2.0**16, 2.0**20])
+def test_weights_of_a_server_do_not_loosen_the_clip(level: float, precision: str) -> None:
+    """Weights next to each other: what the mean leaves of them is rounding, and no longer sums to zero."""
+    clip = 1e-3
+    above = float(np.nextafter(np.float32(level), np.float32(np.inf)))
+    for places in ((1, 4, 5, 7, 8), (1, 2, 3, 8), (1, 3, 5, 6)):
+        net = build_model()
+        with torch.no_grad():
+            net.features[0].weight[0] = level
+            net.features[0].weight[0].view(-1)[list(places)] = above
+        for seed in range(3):
+            sums = clipped_sum(net, [people([2], seed=seed, size=48)], clip, precision=precision)
+            assert math.sqrt(sum(float((s.double() ** 2).sum()) for s in sums)) <= clip * (1 + 1e-5)
+
+
+def test_a_loud_bias_does_not_loosen_the_clip() -> None:
+    clip = 1e-3
+    net = nn.Sequential(WSConv2d(4, 24, 3), nn.Tanh(), nn.Flatten(), nn.Linear(24 * 4, 4))
+    with torch.no_grad():
+        net[0].bias.fill_(1e6)
+    one = people([1], size=4, channels=4)
+    ours = clipped_sum(net, [one], clip)
+    theirs = naive_clipped_sum(net, one, clip)
+    assert distance(ours, theirs) < 1e-5
 
 
 def test_bfloat16_gradients_are_those_that_autocast_gives() -> None:

@@ -98,9 +98,16 @@ def test_settling_twice_is_free_and_never_lowers_what_was_said(budget: Budget) -
     size = budget.path.stat().st_size
     budget.settle(number, [SMALL])
     assert budget.path.stat().st_size == size
-    with pytest.raises(SettingsError, match="settled already"):
-        budget.settle(number, [])
+    budget.settle(number, [])
     assert budget.history() == [SMALL]
+
+
+def test_a_copy_of_a_run_is_charged_on_top(budget: Budget) -> None:
+    number = reserve(budget, SMALL).number
+    budget.settle(number, [SMALL], updates="a" * 64)
+    budget.settle(number, [SMALL], updates="b" * 64)  # as many steps, but other updates left
+    budget.settle(number, [SMALL], updates="b" * 64)
+    assert budget.history() == [SMALL, SMALL]
 
 
 @pytest.mark.parametrize("number", [-1, 1, 7])

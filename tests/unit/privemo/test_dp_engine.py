@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from privemo.dp import GaussianNoise, PersonBatch, PersonIndex, PrivateStepper, sample_people
+from privemo.dp.bookkeeping import probe
 from privemo.errors import SettingsError
 from privemo.models import build_model
 from tests.support.people import distance, naive_clipped_sum, people
@@ -336,3 +337,37 @@ def test_people_join_independently_at_the_rate() -> None:
 def test_sampling_may_draw_nobody() -> None:
     rng = np.random.default_rng(0)
     assert any(len(sample_people(3, 0.1, rng)) == 0 for _ in range(50))
+
+
+def test_a_layer_unfrozen_later_is_refused_and_what_others_left_does_not_move() -> None:
+    net = small_net()
+    layers = [m for m in net.modules() if list(m.parameters(recurse=False))]
+    for p in layers[0].parameters():
+        p.requires_grad_(False)
+        p.grad = torch.ones_like(p)  # of somebody's own backward pass
+    before = [p.clone() for p in layers[0].parameters()]
+    stepper = PrivateStepper(
+        net,
+        torch.optim.SGD(net.parameters(), lr=1.0),
+        noise_multiplier=1.0,
+        max_grad_norm=1.0,
+        normaliser=1.0,
+        noise=GaussianNoise(bytes(32)),
+    )
+    stepper.step([people([1, 2])])
+    assert all(torch.equal(a, b) for a, b in zip(before, layers[0].parameters(), strict=True))
+    for p in layers[0].parameters():
+        p.requires_grad_(True)
+    with pytest.raises(SettingsError, match="frozen or unfrozen"):
+        stepper.step([people([1, 2])])
+
+
+def test_a_probe_refuses_weights_that_overflow_and_pictures_that_do_not_fit() -> None:
+    net = build_model()
+    with torch.no_grad():
+        net.classifier[1].weight.mul_(1e30)
+        net.classifier[3].weight.mul_(1e30)
+    with pytest.raises(SettingsError, match="no finite number"):
+        probe(net, torch.Size((1, 48, 48)))
+    with pytest.raises(SettingsError, match="does not read pictures of shape 3x48x48"):
+        probe(net, torch.Size((3, 48, 48)))

@@ -129,6 +129,12 @@ def test_shared_noise_over_several_steps_is_refused() -> None:
         rehearsal(settings(replace(CENTRAL, steps_per_round=2), stores=2), shared_noise=True)
 
 
+def test_shared_noise_under_adam_in_the_stores_is_refused() -> None:
+    """Adam divides by a store's own share of the noise: a sum of its steps hides less than all shares."""
+    with pytest.raises(SettingsError, match="step by sgd"):
+        rehearsal(settings(replace(CENTRAL, optimizer="adam"), stores=2), shared_noise=True)
+
+
 def test_a_rehearsal_without_a_seed_is_refused() -> None:
     with pytest.raises(SettingsError, match="seed"):
         rehearsal(settings(seed=None))

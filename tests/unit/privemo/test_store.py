@@ -19,6 +19,7 @@ from privemo.capture import PURPOSE_OF
 from privemo.config import StoreConfig
 from privemo.errors import LedgerError, RunError, SettingsError
 from privemo.faces import load_faces
+from privemo.models import build_model
 from privemo.orders import PlainRecipe, RoundOrder, check_order, order_digest
 from privemo.runs import Run
 from privemo.store import Store
@@ -115,7 +116,7 @@ def test_the_budget_is_a_wall(run: Run, store: Store) -> None:
 
 @pytest.mark.parametrize(
     "greed",
-    [{"noise_multiplier": 0.3}, {"steps": 300}, {"sample_rate": 1.0, "normaliser": 10.0}],
+    [{"noise_multiplier": 0.3}, {"steps": 300}],
 )
 def test_a_server_that_asks_for_more_than_agreed_meets_the_wall(
     run: Run, store: Store, greed: dict[str, float]
@@ -151,6 +152,62 @@ def test_fewer_people_than_a_batch_expects_is_a_refusal(tmp_path: Path) -> None:
         assert store.ledger.entries == ()
     finally:
         store.close()
+
+
+def test_the_fewest_people_of_a_store_are_no_lever_of_the_server(tmp_path: Path) -> None:
+    """A threshold that follows the order would tell the number of people by halving."""
+    run = small_run(tmp_path, declared_people=20)
+    store = run.store("store-01")
+    try:
+        answers = {
+            store.train_round(
+                start(run),
+                changed(run.order_for(1), sample_rate=n / 20, normaliser=n, noise_multiplier=1e5),
+            ).reason
+            for n in range(1, store.config.largest_step + 1)
+        }
+        assert len(answers) == 1  # of one threshold, whatever was asked
+        more = store.config.largest_step + 1
+        refused = store.train_round(
+            start(run), changed(run.order_for(1), sample_rate=more / 20, normaliser=float(more))
+        )
+        assert refused.reason == "recipe_refused"
+    finally:
+        store.close()
+
+
+def test_shares_of_people_in_two_stores_are_of_the_agreed_kind(tmp_path: Path) -> None:
+    """Each below half of the budget, two different kinds of step need not be below the whole together."""
+    run = small_run(
+        tmp_path,
+        stores=2,
+        privacy={"epsilon": 8.0, "sample_rate": 0.5, "max_stores_per_person": 2},
+    )
+    store = run.store("store-01")
+    try:
+        other = changed(run.order_for(1), noise_multiplier=50.0)
+        assert store.train_round(start(run), other).reason == "recipe_refused"
+        assert store.train_round(start(run), run.order_for(1)).reason is None
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize("broken", ["overflow", "rgb"])
+def test_weights_that_fail_do_so_whether_or_not_anybody_was_drawn(
+    run: Run, store: Store, broken: str
+) -> None:
+    """Else a refusal, which costs nothing, would tell that somebody had been drawn."""
+    weights = {name: a.copy() for name, a in start(run).items()}
+    if broken == "overflow":
+        for array in weights.values():
+            if array.ndim == 2:
+                array *= np.float32(1e30)
+    else:
+        weights = w.from_model(build_model("emotion-cnn", channels=3))
+    rare = changed(run.order_for(1), sample_rate=1e-3, normaliser=1e-2, noise_multiplier=1e4)
+    for order in (rare, run.order_for(1)):  # hardly ever anybody, and hardly ever nobody
+        assert store.train_round(weights, order).reason == "recipe_refused"
+    assert store.ledger.entries == ()
 
 
 @pytest.mark.parametrize(
@@ -433,8 +490,8 @@ def test_without_its_keys_a_store_does_not_open(run: Run) -> None:
 
 def test_a_folder_of_an_earlier_version_is_named(run: Run) -> None:
     path = run.folder / "stores" / "store-01" / "store.json"
-    path.write_text(path.read_text().replace("privemo.store/2", "privemo.store/1"))
-    with pytest.raises(RunError, match=r"not of schema privemo\.store/2"):
+    path.write_text(path.read_text().replace("privemo.store/3", "privemo.store/1"))
+    with pytest.raises(RunError, match=r"not of schema privemo\.store/3"):
         run.store("store-01")
 
 

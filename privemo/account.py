@@ -17,7 +17,7 @@ from privemo.ledger import Ledger
 from privemo.releases import Mechanism, Release, worst_of
 from privemo.runs import Run
 
-__all__ = ["RunAccount", "check_charge", "settle"]
+__all__ = ["RunAccount", "check_charge", "give_back", "settle"]
 
 
 class RunAccount:
@@ -108,9 +108,24 @@ def check_charge(run: Run) -> None:
         for entry in Budget(path).open_reservations()
     ):
         raise BudgetExhausted(
-            f"{path.name} holds no open reservation of {run.folder}: it is a copy of a run that has ended, "
-            "or the file is another one. Prepare a new run, which is charged for itself."
+            f"{path.name} holds no open reservation of {run.folder}: it ended or failed, or is a copy of a "
+            "run that did, or the file is another one. Prepare a new run, which is charged for itself."
         )
+
+
+def give_back(run: Run) -> None:
+    """Settle at nothing a run that failed before any store had released anything.
+
+    Whatever goes wrong here leaves the charge standing, which counts too much and never too little.
+    """
+    held = run.facts.get("budget")
+    if held is None:
+        return
+    with contextlib.suppress(PrivemoError, OSError):
+        ledgers = [Ledger(run.folder / "stores" / name / "ledger.jsonl") for name in run.stores]
+        path = run.folder / held["file"]
+        if path.exists() and not any(one.entries for one in ledgers):
+            Budget(path).settle(held["number"], [])
 
 
 def settle(run: Run) -> str | None:

@@ -1,7 +1,7 @@
 """What `run.json` says of a run, set before anything is trained: nothing that was learned from a face.
 
-The size of the table stands in it and is taken to be public; so do numbers that follow from it where no number
-of people is declared.
+The size of the table stands in it and is taken to be public; so do numbers that follow from it where no
+number of people is declared.
 """
 
 from __future__ import annotations

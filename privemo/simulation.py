@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 
 from privemo import weights as w
-from privemo.account import RunAccount, check_charge, settle
+from privemo.account import RunAccount, check_charge, give_back, settle
 from privemo.config import RunSettings
 from privemo.errors import PrivemoError, RunError, RunInterrupted
 from privemo.faces import FaceTable
@@ -128,7 +128,8 @@ def run(
     Raises:
         RunInterrupted: Ctrl-C; whole rounds and everything spent are kept.
         BudgetExhausted: what the run was charged was settled already.
-        RunError: a round brought no update, with what went wrong in the stores.
+        RunError: a round brought no update, with what went wrong in the stores. Where none of them ever
+            released anything, the run's charge is given back to the budget of its people.
     """
     from privemo import server_app
 
@@ -142,6 +143,9 @@ def run(
                 _run_on_ray(prepared)
             else:
                 _run_in_process(prepared, listener)
+    except RunError:
+        give_back(prepared)
+        raise
     except KeyboardInterrupt as stop:
         done = len(prepared.manifests())
         raise RunInterrupted(

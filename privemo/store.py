@@ -207,23 +207,26 @@ class Store:
     def _permitted_now(
         self, order: RoundOrder, batch: int, drawn: NDArray[np.str_]
     ) -> NDArray[np.bool_]:
-        """Who of `drawn` may be used in this very batch (GDPR 7(3)); the use is logged."""
+        """Who of `drawn` may be used in this very batch (GDPR 7(3)); the use is logged, also of nobody.
+
+        A draw that was empty, or of whom all have withdrawn, is a batch all the same: the audit asks for the
+        uses of every round that was trained.
+        """
         for person, round_, at_batch in self.config.withdrawals:
             if (round_, at_batch) == (order.round, batch):
                 self._withdraw(person)
         while True:
             ok, seq = self._consistent_decision(drawn)
             try:
-                if ok.any():
-                    self.registry.record_use(
-                        drawn[ok],
-                        Purpose.TRAINING,
-                        run=order.run_id,
-                        round=order.round,
-                        store=self.config.name,
-                        batch=batch,
-                        log_seq=seq,
-                    )
+                self.registry.record_use(
+                    drawn[ok],
+                    Purpose.TRAINING,
+                    run=order.run_id,
+                    round=order.round,
+                    store=self.config.name,
+                    batch=batch,
+                    log_seq=seq,
+                )
             except UnknownPersonError:  # erased since the decision: ask again, without them
                 continue
             return ok

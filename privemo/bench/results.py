@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,12 +27,20 @@ class Results:
         schema: what kind of cells.
 
     Raises:
-        RunError: the file is of another kind, or cannot be read.
+        RunError: the file is of another kind, or cannot be read or written.
     """
 
     def __init__(self, path: Path, schema: str) -> None:
         self._path, self._schema = path, schema
         self.cells()
+        try:  # now, and not after the first training
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+        except OSError as error:
+            raise RunError(
+                f"{path} cannot be written ({error.strerror or error}); name another file for results."
+            ) from error
 
     def cells(self) -> list[dict[str, Any]]:
         """All cells, in the order in which they were finished.
@@ -60,7 +69,6 @@ class Results:
         Raises:
             RunError: as for the class, or it cannot be written.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         with _alone_in(self._path.parent):
             others = [old for old in self.cells() if old["key"] != cell["key"]]
             write_json(self._path, {"schema": self._schema, "cells": [*others, cell]})

@@ -15,6 +15,7 @@ from privemo.bench import BENCHMARKS, run_benchmark
 from privemo.cli import curves
 from privemo.cli.commandline import command_line
 from privemo.cli.common import out, print_lines, progress, say
+from privemo.cli.options import refuse_given
 
 if TYPE_CHECKING:
     from privemo.bench.models import Plan
@@ -137,6 +138,12 @@ def models(
     from privemo.bench.starts import Starts
     from privemo.faces import load_faces
 
+    if not private:
+        refuse_given(ctx, {"epsilon"}, "Without --private nothing is accounted for")
+    if pretrain is None:
+        refuse_given(
+            ctx, {"pretrain_epochs", "cache"}, "Without --pretrain nothing is trained on first"
+        )
     options: dict[str, Any] = {} if models_ is None else {"models": tuple(models_.split(","))}
     plan = Plan(
         **options,

@@ -53,7 +53,7 @@ def audit(
     json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Repeat the audit of a run from its files. Exit code 1 when a required check fails."""
-    from privemo.cli.running import summary_table
+    from privemo.cli.running import print_failures, summary_table
     from privemo_audits import build_report, write_report
 
     report = build_report(run)
@@ -63,9 +63,7 @@ def audit(
         print_json(content)
     else:
         out.print(summary_table(content))
-        for check in content["checks"]:
-            if not check["passed"]:
-                out.print(f"not passed: {check['title']}: {check['evidence']}", markup=False)
+        print_failures(content)
         for path in paths:
             out.print(str(path), soft_wrap=True)
     if not content["passed"]:

@@ -202,11 +202,19 @@ def _show(report: Report, folder: Path, seconds: float, json_: bool) -> None:
         )
     else:
         out.print(summary_table(content))
+        print_failures(content)
         say(f"Finished in {seconds:.0f} s.")
         for path in paths.values():
             out.print(path, soft_wrap=True)
     if not content["passed"]:
         raise typer.Exit(1)
+
+
+def print_failures(report: dict[str, Any]) -> None:
+    """A line for each check that did not pass, with what was seen."""
+    for check in report["checks"]:
+        if not check["passed"]:
+            out.print(f"not passed: {check['title']}: {check['evidence']}", markup=False)
 
 
 def summary_table(report: dict[str, Any]) -> Table:
@@ -230,8 +238,8 @@ def summary_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
             f"{exclusions['asked']:,} / {exclusions['admitted']:,}",
         ),
         (
-            "Refused, minors among them",
-            f"{exclusions['refused']:,}, {exclusions['minors']['total']:,}",
+            "Refused",
+            f"{exclusions['refused']:,}, of them {exclusions['minors']['total']:,} minors",
         ),
     ]
     if performance["accuracy"] is not None:
@@ -251,7 +259,7 @@ def summary_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     else:
         rows.append(("Privacy of training", "none: trained without differential privacy"))
     rows += [
-        ("Faces trained without live consent", str(report["lineage"]["violations"])),
+        ("Breaches of consent found", str(report["lineage"]["violations"])),
         ("Audit", "passed" if report["passed"] else "FAILED"),
     ]
     return rows

@@ -105,11 +105,23 @@ def test_a_copy_of_a_run_cannot_train_for_nothing(tmp_path: Path, budget: Path) 
     )
     simulation.run(Run(beside))
     finished(run)
-    with pytest.raises(BudgetExhausted, match="copy of a run that has ended"):
+    with pytest.raises(BudgetExhausted, match="copy of a run that did"):
         simulation.run(Run(late))
     simulation.finish(Run(beside))  # trained at the same time, unseeded: other updates
     both = [r for name in (run, Run(beside)) for r in name.store("store-01").ledger.releases()]
     assert Budget(budget).history() == both
+
+
+def test_a_run_that_fails_before_anything_left_costs_nothing(tmp_path: Path, budget: Path) -> None:
+    run = prepared(tmp_path / "a", budget, declared_people=500)
+    assert Budget(budget).history() != []
+    with pytest.raises(RunError, match="too_few_people"):
+        simulation.run(run)
+    assert Budget(budget).history() == []
+    with pytest.raises(
+        BudgetExhausted
+    ):  # it was given back: this folder has nothing to spend any more
+        simulation.run(run)
 
 
 def test_ctrl_c_just_after_a_run_stands_leaves_it_charged(

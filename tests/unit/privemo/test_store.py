@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from privemo import protocol
+from privemo import protocol, simulation
 from privemo import weights as w
 from privemo.capture import PURPOSE_OF
 from privemo.config import StoreConfig
@@ -23,6 +23,7 @@ from privemo.models import build_model
 from privemo.orders import PlainRecipe, RoundOrder, check_order, order_digest
 from privemo.runs import Run
 from privemo.store import Store
+from privemo_audits import build_report
 from privemo_consent import AgeBand, Item, ItemKind, KeyFileError, Purpose, TamperedError
 from privemo_consent.storage import guards
 from tests.support.small_runs import small_run
@@ -174,6 +175,22 @@ def test_the_fewest_people_of_a_store_are_no_lever_of_the_server(tmp_path: Path)
         assert refused.reason == "recipe_refused"
     finally:
         store.close()
+
+
+def test_a_batch_of_nobody_is_logged_and_passes_the_audit(tmp_path: Path) -> None:
+    run = small_run(
+        tmp_path, privacy={"epsilon": 8.0, "sample_rate": 0.02}, rounds=4, steps_per_round=1
+    )
+    simulation.run(run)
+    simulation.finish(run)
+    store = run.store("store-01")
+    try:
+        sizes = [len(u.persons) for u in store.registry.uses() if u.purpose == Purpose.TRAINING]
+    finally:
+        store.close()
+    assert len(sizes) == 4
+    assert 0 in sizes
+    assert build_report(run.folder).lineage.violations == 0
 
 
 def test_shares_of_people_in_two_stores_are_of_the_agreed_kind(tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ def read_npz(path: Path) -> Raw:
             raw = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
-            f"{path} cannot be read as an npz file ({error}); it may be truncated or of another "
-            "kind. Write it again with numpy.savez."
+            f"{path} cannot be read as an npz file: it is truncated, of another kind, or holds Python "
+            "objects, which are never loaded. Write it again with numpy.savez, as numbers and text alone."
         ) from error
     missing = [name for name in ("images", "label", "label_names") if name not in raw]
     if missing:

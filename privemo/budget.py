@@ -31,7 +31,7 @@ from privemo.chain import Chain, ChainEntry
 from privemo.errors import BudgetExhausted, LedgerError, SettingsError
 from privemo.releases import Mechanism, Release, Stated, merged, worst_of
 
-__all__ = ["Budget", "BudgetEntry", "Reservation", "read_releases", "worst_of"]
+__all__ = ["Budget", "BudgetEntry", "Reservation", "read_releases", "unfinished", "worst_of"]
 
 
 class _Steps(BaseModel):
@@ -241,6 +241,18 @@ class Budget(Chain[BudgetEntry]):
         return Reservation(entry.seq, tuple(before))
 
 
+def unfinished(path: str | Path) -> list[str]:
+    """Ids of runs that a budget file is charged for and that have not settled; none for a ledger.
+
+    Raises:
+        LedgerError: the file is damaged.
+    """
+    path = Path(path)
+    if b'"privemo.budget/1"' not in path.read_bytes()[:4096]:
+        return []
+    return [entry.what for entry in Budget(path).open_reservations()]
+
+
 def read_releases(path: str | Path) -> list[Release]:
     """What a ledger or a budget file says was released; opened and verified as for writing.
 
@@ -256,6 +268,10 @@ def read_releases(path: str | Path) -> list[Release]:
         raise LedgerError(f"{path} cannot be read ({error.strerror}).") from error
     if not first:
         raise LedgerError(f"{path} is empty: neither a ledger nor a budget.")
+    if not first.startswith(b"{"):
+        raise LedgerError(
+            f"{path} is neither a ledger nor a budget: each has a line of JSON an entry."
+        )
     if b'"privemo.budget/1"' in first:
         return Budget(path).history()
     return list(Ledger(path).releases())

@@ -62,7 +62,9 @@ def model_for(name: str, weights: Weights) -> nn.Module:
         model.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in weights.items()})
     except (RuntimeError, SettingsError) as error:
         raise RunError(
-            f"These weights do not belong to the model {name!r}: {str(error).splitlines()[0]}"
+            f"These weights do not belong to the model {name!r}: "
+            + (str(error) if isinstance(error, SettingsError) else "names or shapes differ.")
+            + " Name the model they were trained as with --model."
         ) from error
     return model
 

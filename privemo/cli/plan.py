@@ -90,14 +90,16 @@ def budget(
     json_: JsonOption = False,
 ) -> None:
     """Add up what people lost: by each file alone, and for somebody who is in all of them."""
-    from privemo.budget import read_releases
+    from privemo.budget import read_releases, unfinished
     from privemo.dp import exposed
 
     ledgers = {str(path): read_releases(path) for path in files}
     found = exposed(ledgers, [*([name] for name in ledgers), list(ledgers)], delta=delta)
     if json_:
         rows = [{"files": list(names), "rdp": s.rdp, "prv": s.prv} for names, s in found.items()]
-        print_json({"delta": delta, "spent": rows})
+        print_json(
+            {"delta": delta, "spent": rows, "unfinished": {str(p): unfinished(p) for p in files}}
+        )
         return
     out.print(f"Epsilon of a person, at delta {delta:g}")
     table = Table()
@@ -106,6 +108,12 @@ def budget(
     for names, total in found.items():
         table.add_row(" + ".join(names), f"{total.rdp:.3f}", f"{total.prv:.3f}")
     out.print(table)
+    for path in files:
+        if runs := unfinished(path):
+            say(f"{path}: charged in full for runs that have not ended: {', '.join(runs)}.")
+    say(
+        "RDP and PRV are two bounds on the same loss; RDP is what --epsilon is held against by default."
+    )
 
 
 def _show(found: Plan) -> None:
@@ -122,6 +130,7 @@ def _show(found: Plan) -> None:
         f"with noise {best.noise_multiplier:.4f}:\n{found.why}.",
         soft_wrap=True,
     )
+    say("As options: " + _as_options(found))
     out.print(_options("The same batch for fewer or more epochs", found.other_epochs, best))
     bounds = ", ".join(
         f"{_BOUNDS[name]} {value:.4f}" for name, value in found.reached.items() if value is not None
@@ -130,6 +139,17 @@ def _show(found: Plan) -> None:
     say(
         "noise/person: deviation of the noise in a step, next to one person's gradient. "
         "signal: share of the most this budget can buy."
+    )
+
+
+def _as_options(found: Plan) -> str:
+    """The command that trains as recommended; without options `train` chooses for itself."""
+    best = found.recommended
+    of = f"simulate --stores {found.stores}" if found.stores > 1 else "train"
+    return (
+        f"privemo {of} --rounds {best.steps} --steps 1 --sample-rate {best.sample_rate:.6g} "
+        f"--epsilon {found.epsilon:g} --delta {found.delta:g} "
+        f"--declared-people {found.people // found.stores} --data ... --out ..."
     )
 
 

@@ -65,3 +65,30 @@ def test_what_was_spent_adds_up_over_files(tmp_path: Path, budget: Budget) -> No
     for bound in ("rdp", "prv"):
         assert max(alone[bound], other[bound]) < both[bound] < alone[bound] + other[bound]
     assert f"{both['rdp']:.3f}" in privemo("budget", budget.path, ledger).stdout
+
+
+def test_a_run_that_has_not_ended_is_named_until_it_settles(budget: Budget) -> None:
+    said = privemo("budget", budget.path)
+    assert "not ended: r." in said.stderr + said.stdout
+    assert json.loads(privemo("budget", budget.path, "--json").stdout)["unfinished"] == {
+        str(budget.path): ["r"]
+    }
+    budget.settle(0, [])
+    assert "not ended" not in (done := privemo("budget", budget.path)).stderr + done.stdout
+
+
+def test_a_file_of_another_kind_is_no_damaged_budget(tmp_path: Path) -> None:
+    path = tmp_path / "faces.npz"
+    path.write_bytes(b"PK\x03\x04 no budget")
+    done = privemo("budget", path)
+    assert done.returncode == 2
+    assert "neither a ledger nor a budget" in done.stderr
+
+
+def test_the_command_under_a_plan_is_one_that_train_understands() -> None:
+    done = privemo("plan", "--people", "300", "--epsilon", "8", "--epochs", "10")
+    (line,) = (t for t in (done.stdout + done.stderr).splitlines() if "As options:" in t)
+    words = line.split("privemo ")[1].split()
+    assert words[:5] == ["train", "--rounds", "23", "--steps", "1"]
+    known = privemo("train", "--help").stdout
+    assert all(word in known for word in words if word.startswith("--"))

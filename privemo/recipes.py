@@ -5,7 +5,7 @@ differential privacy most of what a step does is noise, and how far that noise c
 from settings that are public: so the default fixes *that* distance by the number of people, and small stores
 take small steps.
 
-The constants below were chosen on people who do not exist; `benchmarks/results/` says how.
+The constants below were chosen on people who do not exist; docs/explanation/private-training.md says how.
 """
 
 from __future__ import annotations

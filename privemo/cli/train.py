@@ -26,7 +26,7 @@ __all__ = ["demo", "simulate", "train"]
 _ONLY_PRIVATE = {
     *("epsilon", "delta", "accountant", "budget", "rounds", "steps", "sample_rate", "rate_growth"),
     *("clip", "lr_schedule", "momentum", "server_optimizer", "server_lr", "server_momentum"),
-    *("views", "images_per_person"),
+    *("views", "images_per_person", "declared_people"),
 }
 
 
@@ -150,7 +150,7 @@ def train(
             ctx, central_recipe, stores=1, init=init or "nobody", test_fraction=test_fraction
         )
     else:
-        o.refuse_given(ctx, _ONLY_PRIVATE, "Without privacy there is nothing to account for")
+        o.refuse_given(ctx, _ONLY_PRIVATE, "Training without privacy goes by --epochs and --batch")
         settings = _plain_settings(ctx, init=init or "scratch", test_fraction=test_fraction)
 
         def settings_for(table: FaceTable) -> RunSettings:

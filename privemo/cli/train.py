@@ -26,7 +26,7 @@ __all__ = ["demo", "simulate", "train"]
 _ONLY_PRIVATE = {
     *("epsilon", "delta", "accountant", "budget", "rounds", "steps", "sample_rate", "rate_growth"),
     *("clip", "lr_schedule", "momentum", "server_optimizer", "server_lr", "server_momentum"),
-    *("views", "images_per_person", "declared_people"),
+    *("views", "images_per_person"),
 }
 
 

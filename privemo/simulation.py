@@ -139,13 +139,15 @@ def run(
     try:
         with _alone(prepared.folder), tuned(prepared.settings.threads):
             check_charge(prepared)
-            if engine == "ray":
-                _run_on_ray(prepared)
-            else:
-                _run_in_process(prepared, listener)
-    except RunError:
-        give_back(prepared)
-        raise
+            try:
+                if engine == "ray":
+                    _run_on_ray(prepared)
+                else:
+                    _run_in_process(prepared, listener)
+            except RunError:
+                # Under the lock: whoever finds it taken must not give back what the other is about to spend.
+                give_back(prepared)
+                raise
     except KeyboardInterrupt as stop:
         done = len(prepared.manifests())
         raise RunInterrupted(

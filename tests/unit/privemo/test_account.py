@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from pathlib import Path
@@ -122,6 +123,17 @@ def test_a_run_that_fails_before_anything_left_costs_nothing(tmp_path: Path, bud
         BudgetExhausted
     ):  # it was given back: this folder has nothing to spend any more
         simulation.run(run)
+
+
+def test_a_second_process_does_not_give_back_what_the_first_is_about_to_spend(
+    tmp_path: Path, budget: Path
+) -> None:
+    run = prepared(tmp_path / "a", budget)
+    with (run.folder / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(RunError, match="by another process"):
+            simulation.run(run)
+    assert [entry.what for entry in Budget(budget).open_reservations()] == [run.run_id]
 
 
 def test_ctrl_c_just_after_a_run_stands_leaves_it_charged(

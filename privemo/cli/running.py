@@ -211,10 +211,11 @@ def _show(report: Report, folder: Path, seconds: float, json_: bool) -> None:
 
 
 def print_failures(report: dict[str, Any]) -> None:
-    """A line for each check that did not pass, with what was seen."""
+    """A line for each check that did not pass, with what was seen; not all of them are required to."""
     for check in report["checks"]:
         if not check["passed"]:
-            out.print(f"not passed: {check['title']}: {check['evidence']}", markup=False)
+            word = "not passed" if check["required"] else "to know"
+            out.print(f"{word}: {check['title']}: {check['evidence']}", markup=False)
 
 
 def summary_table(report: dict[str, Any]) -> Table:

@@ -48,9 +48,8 @@ class PersonOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
         """Begin a step: nothing is summed, whatever became of the last one."""
         self._step_skip_queue.clear()
         self._is_last_step_skipped = False
-        self.zero_grad(set_to_none=True)
         # Of frozen parameters too: what somebody's backward pass left there must not move them.
-        self.original_optimizer.zero_grad(set_to_none=True)
+        self.zero_grad(set_to_none=True)
         for p in self.params:
             p.summed_grad = torch.zeros_like(p, memory_format=torch.contiguous_format)
 

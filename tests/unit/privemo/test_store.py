@@ -157,22 +157,17 @@ def test_fewer_people_than_a_batch_expects_is_a_refusal(tmp_path: Path) -> None:
 
 def test_the_fewest_people_of_a_store_are_no_lever_of_the_server(tmp_path: Path) -> None:
     """A threshold that follows the order would tell the number of people by halving."""
-    run = small_run(tmp_path, declared_people=20)
+    run = small_run(tmp_path, declared_people=100)
     store = run.store("store-01")
     try:
-        answers = {
-            store.train_round(
-                start(run),
-                changed(run.order_for(1), sample_rate=n / 20, normaliser=n, noise_multiplier=1e5),
-            ).reason
-            for n in range(1, store.config.largest_step + 1)
-        }
-        assert len(answers) == 1  # of one threshold, whatever was asked
-        more = store.config.largest_step + 1
-        refused = store.train_round(
-            start(run), changed(run.order_for(1), sample_rate=more / 20, normaliser=float(more))
-        )
-        assert refused.reason == "recipe_refused"
+        most = store.config.largest_step
+        people = len(store.registry.persons())
+        assert 5 < people < most  # a step of 5 would be possible, and one of `most` would not
+        for n in (1, 5, most):
+            asked = changed(run.order_for(1), sample_rate=n / 100, normaliser=float(n))
+            assert store.train_round(start(run), asked).reason == "too_few_people"
+        more = changed(run.order_for(1), sample_rate=(most + 1) / 100, normaliser=float(most + 1))
+        assert store.train_round(start(run), more).reason == "recipe_refused"
     finally:
         store.close()
 

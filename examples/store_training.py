@@ -212,4 +212,6 @@ def main(folder: Path) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python examples/store_training.py FOLDER")
+    if Path(sys.argv[1]).exists():
+        sys.exit(f"{sys.argv[1]} exists: name a folder that does not.")
     main(Path(sys.argv[1]))

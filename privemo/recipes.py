@@ -117,6 +117,7 @@ def central_recipe(people: int) -> Recipe:
         sample_rate=min(0.5, CENTRAL_BATCH / people),
         server_momentum=0.9,
         ema=0.96,
+        views=2,
     )
 
 

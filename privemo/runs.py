@@ -7,6 +7,8 @@ store's ledger.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,47 +16,38 @@ from privemo import weights as w
 from privemo.config import RunSettings
 from privemo.errors import RunError
 from privemo.files import read_json, write_json
-from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder
+from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder, check_order
 from privemo.schedules import lr_factor, sample_rate_of
 from privemo.serverstep import ServerStep
 from privemo.store import Store
 
-__all__ = ["Run"]
+__all__ = ["Orders", "Run"]
 
 KEPT_CHECKPOINTS = 2
 
 
-class Run:
-    """A run folder that was prepared.
+@dataclass(frozen=True)
+class Orders:
+    """What a run asks of its stores, round by round.
 
-    Args:
-        folder: the folder.
-
-    Raises:
-        RunError: there is no `run.json`, or it is of another kind.
+    Attributes:
+        settings: of the run.
+        facts: `privacy`, `lr` and `declared_people`, as in `run.json`.
+        run_id: of the run.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        self.facts = read_json(self.folder / "run.json", schema="privemo.run/1")
-        try:
-            self.settings = RunSettings.of(**self.facts["settings"])
-            self.run_id: str = self.facts["run_id"]
-            self.stores: list[str] = list(self.facts["stores"])
-            self.sizes: dict[str, float] = dict.fromkeys(
-                self.stores, float(self.facts["declared_people"])
-            )
-        except KeyError as error:
-            raise RunError(f"{self.folder / 'run.json'} lacks {error}.") from error
+    settings: RunSettings
+    facts: Mapping[str, Any]
+    run_id: str
 
-    @property
-    def model_path(self) -> Path:
-        """Where the finished model is."""
-        return self.folder / "model.safetensors"
+    def check(self) -> None:
+        """Ask as a store would, before anybody's face is touched: the first round, and the last.
 
-    def store(self, name: str) -> Store:
-        """Open one store of a simulated run."""
-        return Store(self.folder / "stores" / name)
+        Raises:
+            SettingsError: a store would refuse.
+        """
+        for number in {1, self.settings.rounds}:
+            check_order(self.order_for(number))
 
     def order_for(self, number: int) -> RoundOrder:
         """What every store is asked in round `number` (from 1)."""
@@ -91,6 +84,50 @@ class Run:
         if s.plain is None:  # RunSettings allows no third kind
             raise RunError("The run is neither private nor plain.")
         return PlainRecipe(lr=self.facts["lr"], **s.plain.model_dump())
+
+
+class Run:
+    """A run folder that was prepared.
+
+    Args:
+        folder: the folder.
+
+    Raises:
+        RunError: there is no `run.json`, or it is of another kind.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.facts = read_json(self.folder / "run.json", schema="privemo.run/1")
+        try:
+            self.settings = RunSettings.of(**self.facts["settings"])
+            self.run_id: str = self.facts["run_id"]
+            self.orders = Orders(self.settings, self.facts, self.run_id)
+            self.stores: list[str] = list(self.facts["stores"])
+            self.sizes: dict[str, float] = dict.fromkeys(
+                self.stores, float(self.facts["declared_people"])
+            )
+        except KeyError as error:
+            raise RunError(f"{self.folder / 'run.json'} lacks {error}.") from error
+
+    @property
+    def resume_command(self) -> str:
+        """What to type to go on with this run."""
+        verb = "train" if self.settings.stores == 1 else "simulate"
+        return f"privemo {verb} --resume {self.folder}"
+
+    @property
+    def model_path(self) -> Path:
+        """Where the finished model is."""
+        return self.folder / "model.safetensors"
+
+    def store(self, name: str) -> Store:
+        """Open one store of a simulated run."""
+        return Store(self.folder / "stores" / name)
+
+    def order_for(self, number: int) -> RoundOrder:
+        """What every store is asked in round `number` (from 1)."""
+        return self.orders.order_for(number)
 
     # -- rounds ------------------------------------------------------------------------------
 

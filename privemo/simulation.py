@@ -30,7 +30,7 @@ from privemo.facts import new_run_id, planned, privacy_facts, run_facts
 from privemo.files import write_json
 from privemo.layout import lay_out_stores
 from privemo.machine import tuned
-from privemo.runs import Run
+from privemo.runs import Orders, Run
 
 __all__ = ["Engine", "Listener", "finish", "prepare", "run"]
 
@@ -79,11 +79,23 @@ def prepare(
     account = RunAccount(budget, out, settings.privacy)
     privacy = privacy_facts(settings, people, account.past())
     run_id = new_run_id(table, settings)
+    facts = run_facts(
+        table,
+        settings,
+        engine=engine,
+        run_id=run_id,
+        people=people,
+        privacy=privacy,
+        weights=weights,
+        origin=origin,
+    )
+    Orders(settings, facts, run_id).check()
     draft = out.parent / f".{out.name}.preparing-{os.getpid()}"
     try:
         draft.mkdir(parents=True)
         plan = planned(settings, privacy)
         with account.charged(run_id, table.digest, plan) as spent_before:
+            # In `facts` too, which hold the same table.
             privacy["spent_before"] = [asdict(release) for release in spent_before]
             lay_out_stores(
                 table,
@@ -94,16 +106,6 @@ def prepare(
                 plan=plan,
                 spent_before=spent_before,
                 listener=listener,
-            )
-            facts = run_facts(
-                table,
-                settings,
-                engine=engine,
-                run_id=run_id,
-                people=people,
-                privacy=privacy,
-                weights=weights,
-                origin=origin,
             )
             write_json(draft / "run.json", {**facts, **account.facts()})
             Run(draft).keep_start(weights)
@@ -152,7 +154,7 @@ def run(
         done = len(prepared.manifests())
         raise RunInterrupted(
             f"Stopped in round {done + 1} of {prepared.settings.rounds}; {done} whole round(s) and "
-            f"all spent epsilon are kept. Go on with: privemo simulate --resume {prepared.folder}"
+            f"all spent epsilon are kept. Go on with: {prepared.resume_command}"
         ) from stop
     finally:
         if listener:

@@ -12,7 +12,6 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -27,7 +26,7 @@ from privemo.layout import store_names
 from privemo.models import count_parameters
 from privemo.orders import PrivateRecipe, RoundOrder, order_digest
 from privemo.recipes import default_lr
-from privemo.runs import Run
+from privemo.runs import Orders
 from privemo.serverstep import ServerStep
 from privemo.training import PermittedNow, Randomness, train_plain, train_private
 
@@ -45,13 +44,6 @@ class Trained:
 
     model: w.Weights
     last: w.Weights
-
-
-class _Orders(Run):
-    """A run without a folder, for its orders alone."""
-
-    def __init__(self, settings: RunSettings, facts: dict[str, Any], run_id: str) -> None:
-        self.settings, self.facts, self.run_id = settings, facts, run_id
 
 
 class Rehearsal:
@@ -108,7 +100,8 @@ class Rehearsal:
         )
         """Learning rate of the first round."""
         facts = {"privacy": self.privacy, "lr": self.lr, "declared_people": people}
-        self._orders = _Orders(settings, facts, run_id)
+        self._orders = Orders(settings, facts, run_id)
+        self._orders.check()
         self._names = store_names(settings.stores)
 
     def order_for(self, number: int) -> RoundOrder:

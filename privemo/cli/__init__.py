@@ -9,19 +9,29 @@ from __future__ import annotations
 
 import errno
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 from click import ClickException
 from click.exceptions import Abort, Exit
 
 from privemo.cli import bench, copies, inspect, keys, log, make, notice, plan, train
-from privemo.cli.common import complain, no_passwords
-from privemo.errors import PrivemoError, RunInterrupted
+from privemo.cli.common import complain, no_passwords, out
+from privemo.cli.options import as_options
+from privemo.errors import PrivemoError, RunInterrupted, SettingsError
 from privemo.machine import quiet_environment
 from privemo_consent import ConsentError
 from privemo_consent.errors import PlacesPendingError
 
 __all__ = ["app", "main"]
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        out.print(f"privemo {metadata.version('privemo')}", highlight=False)
+        raise typer.Exit
+
 
 app = typer.Typer(
     name="privemo",
@@ -31,6 +41,18 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def _everywhere(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_say_version, help="Print the version."),
+    ] = False,
+) -> None:
+    """Emotion-aware stores without watching anyone who did not agree."""
+
+
 app.command()(train.demo)
 app.command()(train.simulate)
 app.command()(train.train)
@@ -83,6 +105,8 @@ def main() -> None:
 
 def _sentence(error: Exception) -> str | None:
     """What to tell a person, or None for a mistake of ours, which keeps its traceback."""
+    if isinstance(error, SettingsError):
+        return as_options(str(error))
     if isinstance(error, RunInterrupted | PrivemoError | ConsentError):
         return str(error)
     if type(error).__module__.partition(".")[0] == "privemo_audits":

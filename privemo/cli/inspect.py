@@ -37,6 +37,8 @@ def evaluate(
     low, high = result["accuracy_ci"]
     table = Table(title=f"{weights.name} on {data.name}", title_justify="left", show_header=False)
     table.add_row("Faces read", f"{result['n']:,} of {result['asked']:,}")
+    if result["simulated_consent"]:
+        table.add_row("Consents", "simulated: everyone in the file is taken to have agreed")
     table.add_row("Accuracy", f"{result['accuracy']:.1%} (95% {low:.1%} to {high:.1%})")
     for name, value in result["f1"].items():
         table.add_row(f"F1 {name}", "no such faces" if value is None else f"{value:.2f}")

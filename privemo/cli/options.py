@@ -6,6 +6,7 @@ size, and an option that merely repeats a default would hide that.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +17,7 @@ from click.core import ParameterSource
 
 from privemo.errors import SettingsError
 
-__all__ = ["given", "recipe_options", "refuse_given"]
+__all__ = ["as_options", "given", "recipe_options", "refuse_given"]
 
 
 class EngineName(StrEnum):
@@ -103,47 +104,88 @@ AgeOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
+BY_RECIPE = "the recipe's"
+
 # -- a recipe's ----------------------------------------------------------------------------------
 
-RoundsOption = Annotated[int | None, typer.Option(help="Rounds; all count against the budget.")]
-StepsOption = Annotated[int | None, typer.Option(help="Private steps of a store in a round.")]
-RateOption = Annotated[float | None, typer.Option(help="Chance of a person to join a step.")]
+RoundsOption = Annotated[
+    int | None, typer.Option(help="Rounds; all count against the budget.", show_default=BY_RECIPE)
+]
+StepsOption = Annotated[
+    int | None, typer.Option(help="Private steps of a store in a round.", show_default=BY_RECIPE)
+]
+RateOption = Annotated[
+    float | None, typer.Option(help="Chance of a person to join a step.", show_default=BY_RECIPE)
+]
 GrowthOption = Annotated[
-    float | None, typer.Option(help="Sample rate of the last rounds over that of the first.")
+    float | None,
+    typer.Option(
+        help="Sample rate of the last rounds over that of the first.", show_default=BY_RECIPE
+    ),
 ]
 ClipOption = Annotated[
-    float | None, typer.Option(help="Clipping norm of a person's gradient.", show_default=False)
+    float | None, typer.Option(help="Clipping norm of a person's gradient.", show_default=BY_RECIPE)
 ]
-LrOption = Annotated[float | None, typer.Option(help="Learning rate; derived by default.")]
-ScheduleOption = Annotated[ScheduleName | None, typer.Option(help="Learning rate over the rounds.")]
+LrOption = Annotated[
+    float | None, typer.Option(help="Learning rate; derived by default.", show_default=BY_RECIPE)
+]
+ScheduleOption = Annotated[
+    ScheduleName | None, typer.Option(help="Learning rate over the rounds.", show_default=BY_RECIPE)
+]
 OptimizerOption = Annotated[
-    str | None, typer.Option(help="Of a store: sgd or adam; without privacy adamw or sgd.")
+    str | None,
+    typer.Option(
+        help="Of a store: sgd or adam; without privacy adamw or sgd.", show_default=BY_RECIPE
+    ),
 ]
-MomentumOption = Annotated[float | None, typer.Option(help="Momentum of a store's steps.")]
+MomentumOption = Annotated[
+    float | None, typer.Option(help="Momentum of a store's steps.", show_default=BY_RECIPE)
+]
 ServerOptimizerOption = Annotated[
-    ServerOptimizerName | None, typer.Option(help="What takes a round's average update.")
+    ServerOptimizerName | None,
+    typer.Option(help="What takes a round's average update.", show_default=BY_RECIPE),
 ]
-ServerLrOption = Annotated[float | None, typer.Option(help="Step of the server.")]
-ServerMomentumOption = Annotated[float | None, typer.Option(help="Momentum of the server.")]
+ServerLrOption = Annotated[
+    float | None, typer.Option(help="Step of the server.", show_default=BY_RECIPE)
+]
+ServerMomentumOption = Annotated[
+    float | None, typer.Option(help="Momentum of the server.", show_default=BY_RECIPE)
+]
 EmaOption = Annotated[
-    float | None, typer.Option(help="Decay of the average of models that is kept; 0 for none.")
+    float | None,
+    typer.Option(
+        help="Decay of the average of models that is kept; 0 for none.", show_default=BY_RECIPE
+    ),
 ]
-ViewsOption = Annotated[int | None, typer.Option(help="Augmented copies of each drawn image.")]
+ViewsOption = Annotated[
+    int | None, typer.Option(help="Augmented copies of each drawn image.", show_default=BY_RECIPE)
+]
 ImagesOption = Annotated[
-    int | None, typer.Option(help="Most images of one person in a step.", show_default=False)
+    int | None, typer.Option(help="Most images of one person in a step.", show_default=BY_RECIPE)
 ]
 AugmentOption = Annotated[
-    AugmentationName | None, typer.Option(help="How much pictures are changed.")
+    AugmentationName | None,
+    typer.Option(help="How much pictures are changed.", show_default=BY_RECIPE),
 ]
-PrecisionOption = Annotated[PrecisionName | None, typer.Option(help="Numbers of the passes.")]
-EpochsOption = Annotated[int | None, typer.Option(help="Passes over the data, without privacy.")]
-BatchOption = Annotated[int | None, typer.Option(help="Faces in a batch, without privacy.")]
-MixupOption = Annotated[float | None, typer.Option(help="Mix faces in pairs, without privacy.")]
+PrecisionOption = Annotated[
+    PrecisionName | None, typer.Option(help="Numbers of the passes.", show_default=BY_RECIPE)
+]
+EpochsOption = Annotated[
+    int | None, typer.Option(help="Passes over the data, without privacy.", show_default=BY_RECIPE)
+]
+BatchOption = Annotated[
+    int | None, typer.Option(help="Faces in a batch, without privacy.", show_default=BY_RECIPE)
+]
+MixupOption = Annotated[
+    float | None, typer.Option(help="Mix faces in pairs, without privacy.", show_default=BY_RECIPE)
+]
 SmoothingOption = Annotated[
-    float | None, typer.Option(help="Share of a label spread out, without privacy.")
+    float | None,
+    typer.Option(help="Share of a label spread out, without privacy.", show_default=BY_RECIPE),
 ]
 DecayOption = Annotated[
-    float | None, typer.Option(help="Pull of weights to zero, without privacy.")
+    float | None,
+    typer.Option(help="Pull of weights to zero, without privacy.", show_default=BY_RECIPE),
 ]
 ONLY_PLAIN = frozenset({"epochs", "batch", "mixup", "label_smoothing", "weight_decay"})
 
@@ -192,3 +234,19 @@ def refuse_given(ctx: typer.Context, names: AbstractSet[str], why: str) -> None:
     found = [name.rstrip("_").replace("_", "-") for name in given(ctx) if name in names]
     if found:
         raise SettingsError(f"{why}; leave out --{', --'.join(found)}.")
+
+
+_NAMED = {
+    **{field: name for name, field in _RECIPE.items()},
+    **{name: name for name in ONLY_PLAIN},
+    **{name: name for name in ("epsilon", "delta", "accountant", "stores", "declared_people")},
+    **{name: name for name in ("seed", "split_seed", "challenge_age", "consents")},
+}
+_FIELD = re.compile(
+    rf"(^|; |refused: |\bx )(?:privacy\.|plain\.)?({'|'.join(_NAMED)})(?=: | is | x )"
+)
+
+
+def as_options(sentence: str) -> str:
+    """A sentence about settings, whose fields are called as on the command line."""
+    return _FIELD.sub(lambda m: f"{m[1]}--{_NAMED[m[2]].replace('_', '-')}", sentence)

@@ -100,9 +100,11 @@ def _resumable(folder: Path) -> Iterator[None]:
     except KeyboardInterrupt as stop:
         if not (folder / "run.json").exists():
             raise
+        from privemo.runs import Run
+
         raise RunInterrupted(
             "Stopped; every whole round and all spent epsilon are kept. "
-            f"Go on with: privemo simulate --resume {folder}"
+            f"Go on with: {Run(folder).resume_command}"
         ) from stop
 
 
@@ -259,6 +261,8 @@ def summary_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
         )
     else:
         rows.append(("Privacy of training", "none: trained without differential privacy"))
+    if report["run"]["simulated"]:
+        rows.append(("Consents", "simulated: no real person gave them"))
     rows += [
         ("Breaches of consent found", str(report["lineage"]["violations"])),
         ("Audit", "passed" if report["passed"] else "FAILED"),

@@ -75,7 +75,10 @@ def simulate(
     ),
     json_: o.JsonOption = False,
 ) -> None:
-    """Run a chain of stores on this machine, with simulated consents, and audit it."""
+    """Run a chain of stores on this machine, with simulated consents, and audit it.
+
+    What is not given follows a recipe for the public number of people; `run.json` says what it was.
+    """
     if resume is not None:
         _resume(ctx, resume, json_)
         return
@@ -138,7 +141,10 @@ def train(
     split_seed: o.SplitSeedOption = None,
     json_: o.JsonOption = False,
 ) -> None:
-    """Train in one place (a single store, or a whole data set), with or without privacy."""
+    """Train in one place (a single store, or a whole data set), with or without privacy.
+
+    What is not given follows a recipe for the public number of people; `privemo plan` says it beforehand.
+    """
     if resume is not None:
         _resume(ctx, resume, json_)
         return

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from importlib import metadata
 from io import StringIO
 from pathlib import Path
 
@@ -130,6 +131,13 @@ def test_evaluate_prints_accuracy_interval_f1_and_n(finished: Path) -> None:
     assert out["n"] == out["asked"] - out["refused"]["minor"] == 180
 
 
+def test_tables_say_that_consents_are_simulated(finished: Path) -> None:
+    model, data = finished / "run" / "model.safetensors", finished / "faces.npz"
+    assert "simulated" in privemo("evaluate", model, "--data", data).stdout
+    again = privemo("audit", finished / "run", "--out", finished / "again")
+    assert "no real person gave them" in again.stdout
+
+
 def test_an_audit_can_be_repeated_elsewhere(finished: Path, tmp_path: Path) -> None:
     result = privemo("audit", finished / "run", "--out", tmp_path / "again")
     assert result.returncode == 0, result.stderr
@@ -173,6 +181,23 @@ def test_synth_writes_people_that_simulate_can_read(tmp_path: Path) -> None:
     assert "no person" in table.origin
 
 
+def test_synth_says_before_it_draws_that_a_file_cannot_be_written(tmp_path: Path) -> None:
+    there = tmp_path / "people.npz"
+    there.write_text("somebody's")
+    few = ("synth", "--people", "4", "--images", "1", "--out")
+    refused(privemo(*few, there), "exists", "--force")
+    assert there.read_text() == "somebody's"
+    refused(privemo(*few, tmp_path), "cannot be a file")
+    refused(privemo(*few, tmp_path / "nowhere" / "people.npz"), "folder that exists")
+    assert privemo(*few, there, "--force").returncode == 0
+    assert there.stat().st_size > 1000
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    said = privemo("--version")
+    assert (said.returncode, said.stdout) == (0, f"privemo {metadata.version('privemo')}\n")
+
+
 def test_bench_lists_and_prints_json_lines() -> None:
     assert "synth" in privemo("bench", "list").stdout
     refused(privemo("bench", "nonsense"), "No such command", "nonsense")
@@ -205,11 +230,11 @@ def test_bad_input_is_one_sentence(
         (["--epsilon", "-3"], ["epsilon"]),
         (["--epsilon", "1e-9"], ["cannot be met", "fewer rounds"]),
         (["--stores", "0"], ["stores"]),
-        (["--challenge-age", "5"], ["challenge_age"]),
+        (["--challenge-age", "5"], ["--challenge-age: "]),
         (["--sensitive", "shoe_size"], ["shoe_size", "age_band"]),
         (["--init", "nowhere.safetensors"], ["nowhere.safetensors"]),
         (["--declared-people", "9999"], ["too_few_people", "declare fewer people"]),
-        (["--sample-rate", "1.5"], ["sample_rate"]),
+        (["--sample-rate", "1.5"], ["--sample-rate: "]),
     ],
 )
 def test_bad_settings_are_one_sentence(npz: Path, options: list[str], words: list[str]) -> None:

@@ -46,6 +46,14 @@ def test_a_stores_own_training_loop(tmp_path: Path) -> None:
         assert database.execute("SELECT count(*) FROM uses").fetchone() == (3,)
 
 
+def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:
+    result = example("store_training.py", str(tmp_path), cwd=tmp_path)
+    assert result.returncode == 1
+    assert "exists" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small finished run, of which only what an auditor needs is left."""

@@ -141,6 +141,6 @@ def test_a_rehearsal_without_a_seed_is_refused() -> None:
 
 
 def test_a_model_driven_to_infinity_is_told_of(tmp_path: Path) -> None:
-    act = rehearsal(settings(replace(CENTRAL, lr=1e38, server_momentum=0.0)))
+    act = rehearsal(settings(replace(CENTRAL, lr=1e3, server_lr=1e36, server_momentum=0.0)))
     with pytest.raises(RunError, match=r"Round 1 .* learning rate"), np.errstate(all="ignore"):
         act.run(opened(tmp_path, 1), everybody)

@@ -165,6 +165,12 @@ class Stop:
                 raise KeyboardInterrupt
 
 
+def test_a_run_is_resumed_by_the_command_that_began_it(tmp_path: Path) -> None:
+    run = small_run(tmp_path, stores=1)
+    with pytest.raises(RunInterrupted, match=rf"privemo train --resume {run.folder}"):
+        simulation.run(run, listener=Stop(1))
+
+
 @pytest.mark.parametrize("after", [1, 2, 3])
 def test_an_interrupted_run_resumes_to_the_very_same_model_and_spends_nothing_twice(
     tmp_path: Path, after: int

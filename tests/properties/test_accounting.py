@@ -70,7 +70,7 @@ def test_four_accountants_agree_in_order_and_size(history: list[Mechanism]) -> N
     if ours.rdp <= 8:
         assert theirs <= ours.rdp * 1.05
     elif ours.rdp <= 20:
-        assert theirs <= ours.rdp * 1.25
+        assert theirs <= ours.rdp * 1.10
 
 
 @few

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from privemo import simulation
+from privemo import weights as w
 from privemo.config import PrivacySettings, RunSettings
 from privemo.faces import load_faces
+from privemo.orders import RoundOrder
 from privemo.runs import Run
+from privemo.store import Store
+from privemo_consent import Purpose
 from tests.conftest import noise_faces
 
 
@@ -33,3 +38,18 @@ def small_run(folder: Path, *, people: int = 60, budget: Path | None = None, **c
         }
     )
     return simulation.prepare(load_faces(data), folder / "run", settings, budget=budget)
+
+
+def first_model(run: Run) -> w.Weights:
+    """What round 1 starts from."""
+    return run.last_whole_round()[1]
+
+
+def changed(order: RoundOrder, **recipe: float) -> RoundOrder:
+    """The order with another recipe."""
+    return dataclasses.replace(order, recipe=dataclasses.replace(order.recipe, **recipe))
+
+
+def used_people(store: Store, purpose: Purpose = Purpose.TRAINING) -> set[str]:
+    """Pseudonyms that the log of uses names."""
+    return {p for use in store.registry.uses() if use.purpose == purpose for p in use.persons}

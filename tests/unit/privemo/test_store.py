@@ -17,115 +17,16 @@ from privemo import protocol, simulation
 from privemo import weights as w
 from privemo.capture import PURPOSE_OF
 from privemo.config import StoreConfig
-from privemo.errors import LedgerError, RunError, SettingsError
+from privemo.errors import RunError, SettingsError
 from privemo.faces import load_faces
 from privemo.models import build_model
-from privemo.orders import PlainRecipe, RoundOrder, check_order, order_digest
+from privemo.orders import PlainRecipe, check_order
 from privemo.runs import Run
 from privemo.store import Store
 from privemo_audits import build_report
 from privemo_consent import AgeBand, Item, ItemKind, KeyFileError, Purpose, TamperedError
 from privemo_consent.storage import guards
-from tests.support.small_runs import small_run
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    return small_run(tmp_path)
-
-
-@pytest.fixture
-def store(run: Run):  # type: ignore[no-untyped-def]
-    opened = run.store("store-01")
-    yield opened
-    opened.close()
-
-
-def start(run: Run) -> w.Weights:
-    return run.last_whole_round()[1]
-
-
-def changed(order: RoundOrder, **recipe: float) -> RoundOrder:
-    return dataclasses.replace(order, recipe=dataclasses.replace(order.recipe, **recipe))
-
-
-def used_people(store: Store, purpose: Purpose = Purpose.TRAINING) -> set[str]:
-    return {p for use in store.registry.uses() if use.purpose == purpose for p in use.persons}
-
-
-def test_an_update_is_in_the_ledger_before_it_is_returned(run: Run, store: Store) -> None:
-    result = store.train_round(start(run), run.order_for(1))
-    assert result.reason is None
-    entries = store.ledger.entries
-    assert [e.update_sha256 for e in entries] == [result.update_sha256]
-    assert entries[0].noise_multiplier == run.facts["privacy"]["noise_multiplier"]
-    assert 0 < entries[0].epsilon_prv <= entries[0].epsilon_rdp < 8
-
-
-def test_epsilon_in_the_ledger_grows_over_rounds(run: Run, store: Store) -> None:
-    for number in (1, 2):
-        assert store.train_round(start(run), run.order_for(number)).reason is None
-    first, second = store.ledger.entries
-    assert second.epsilon_rdp > first.epsilon_rdp
-    assert 7.9 < second.epsilon_rdp <= 8.0
-
-
-def test_a_repeated_order_gets_the_same_bytes_and_costs_nothing(run: Run, store: Store) -> None:
-    first = store.train_round(start(run), run.order_for(1))
-    again = store.train_round(start(run), run.order_for(1))
-    assert again.update_sha256 == first.update_sha256
-    assert len(store.ledger.entries) == 1
-
-
-def test_the_same_round_on_another_model_is_a_new_release(run: Run, store: Store) -> None:
-    first = store.train_round(start(run), run.order_for(1))
-    other = {name: a + np.float32(0.01) for name, a in start(run).items()}
-    second = store.train_round(other, run.order_for(1))
-    assert second.update_sha256 != first.update_sha256
-    assert len(store.ledger.entries) == 2
-
-
-def test_a_crash_between_outbox_and_ledger_is_accounted_before_the_resend(
-    run: Run, store: Store
-) -> None:
-    first = store.train_round(start(run), run.order_for(1))
-    for name in ("ledger.jsonl", "ledger.head"):  # as if the process had died before the entry
-        (store.folder / name).unlink()
-    again = store.train_round(start(run), run.order_for(1))
-    assert again.update_sha256 == first.update_sha256
-    assert [e.update_sha256 for e in store.ledger.entries] == [first.update_sha256]
-
-
-def test_an_altered_outbox_is_not_sent(run: Run, store: Store) -> None:
-    first = store.train_round(start(run), run.order_for(1))
-    (path,) = (store.folder / "outbox").glob("*.safetensors")
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(bytes(data))
-    again = store.train_round(start(run), run.order_for(1))
-    assert again.update_sha256 == first.update_sha256  # trained again; seeded, so the same
-
-
-def test_the_budget_is_a_wall(run: Run, store: Store) -> None:
-    for number in (1, 2):
-        assert store.train_round(start(run), run.order_for(number)).reason is None
-    refused = store.train_round(start(run), run.order_for(3))
-    assert refused.reason == "budget_exhausted"
-    assert refused.update is None
-    assert len(store.ledger.entries) == 2
-
-
-@pytest.mark.parametrize(
-    "greed",
-    [{"noise_multiplier": 0.3}, {"steps": 300}],
-)
-def test_a_server_that_asks_for_more_than_agreed_meets_the_wall(
-    run: Run, store: Store, greed: dict[str, float]
-) -> None:
-    refused = store.train_round(start(run), changed(run.order_for(1), **greed))
-    assert refused.reason == "budget_exhausted"
-    assert store.ledger.entries == ()
-    assert used_people(store) == set()
+from tests.support.small_runs import changed, first_model, small_run, used_people
 
 
 @pytest.mark.parametrize(
@@ -134,21 +35,21 @@ def test_a_server_that_asks_for_more_than_agreed_meets_the_wall(
 def test_a_server_that_asks_for_no_noise_is_refused(
     run: Run, store: Store, nonsense: dict[str, float]
 ) -> None:
-    refused = store.train_round(start(run), changed(run.order_for(1), **nonsense))
+    refused = store.train_round(first_model(run), changed(run.order_for(1), **nonsense))
     assert refused.reason == "recipe_refused"
     assert used_people(store) == set()
 
 
 def test_a_private_store_never_trains_without_privacy(run: Run, store: Store) -> None:
     order = dataclasses.replace(run.order_for(1), recipe=PlainRecipe(1, 8, 0.1, 0.0))
-    assert store.train_round(start(run), order).reason == "recipe_refused"
+    assert store.train_round(first_model(run), order).reason == "recipe_refused"
 
 
 def test_fewer_people_than_a_batch_expects_is_a_refusal(tmp_path: Path) -> None:
     run = small_run(tmp_path, declared_people=500)
     store = run.store("store-01")
     try:
-        refused = store.train_round(start(run), run.order_for(1))
+        refused = store.train_round(first_model(run), run.order_for(1))
         assert refused.reason == "too_few_people"
         assert store.ledger.entries == ()
     finally:
@@ -165,9 +66,9 @@ def test_the_fewest_people_of_a_store_are_no_lever_of_the_server(tmp_path: Path)
         assert 5 < people < most  # a step of 5 would be possible, and one of `most` would not
         for n in (1, 5, most):
             asked = changed(run.order_for(1), sample_rate=n / 100, normaliser=float(n))
-            assert store.train_round(start(run), asked).reason == "too_few_people"
+            assert store.train_round(first_model(run), asked).reason == "too_few_people"
         more = changed(run.order_for(1), sample_rate=(most + 1) / 100, normaliser=float(most + 1))
-        assert store.train_round(start(run), more).reason == "recipe_refused"
+        assert store.train_round(first_model(run), more).reason == "recipe_refused"
     finally:
         store.close()
 
@@ -198,8 +99,8 @@ def test_shares_of_people_in_two_stores_are_of_the_agreed_kind(tmp_path: Path) -
     store = run.store("store-01")
     try:
         other = changed(run.order_for(1), noise_multiplier=50.0)
-        assert store.train_round(start(run), other).reason == "recipe_refused"
-        assert store.train_round(start(run), run.order_for(1)).reason is None
+        assert store.train_round(first_model(run), other).reason == "recipe_refused"
+        assert store.train_round(first_model(run), run.order_for(1)).reason is None
     finally:
         store.close()
 
@@ -209,7 +110,7 @@ def test_weights_that_fail_do_so_whether_or_not_anybody_was_drawn(
     run: Run, store: Store, broken: str
 ) -> None:
     """Else a refusal, which costs nothing, would tell that somebody had been drawn."""
-    weights = {name: a.copy() for name, a in start(run).items()}
+    weights = {name: a.copy() for name, a in first_model(run).items()}
     if broken == "overflow":
         for array in weights.values():
             if array.ndim == 2:
@@ -247,7 +148,7 @@ def test_weights_that_fail_do_so_whether_or_not_anybody_was_drawn(
 def test_a_dishonest_servers_levers_do_not_move(
     run: Run, store: Store, lever: dict[str, object]
 ) -> None:
-    refused = store.train_round(start(run), changed(run.order_for(1), **lever))
+    refused = store.train_round(first_model(run), changed(run.order_for(1), **lever))
     assert refused.reason == "recipe_refused"
     assert store.ledger.entries == ()
     assert used_people(store) == set()
@@ -271,57 +172,10 @@ def test_an_order_for_another_run_or_of_no_sense_is_refused(
     run: Run, store: Store, name: dict[str, object]
 ) -> None:
     before = sorted(p.name for p in store.folder.iterdir() if not p.name.startswith("consent"))
-    refused = store.train_round(start(run), dataclasses.replace(run.order_for(1), **name))
+    refused = store.train_round(first_model(run), dataclasses.replace(run.order_for(1), **name))
     assert refused.reason == "recipe_refused"
     after = sorted(p.name for p in store.folder.iterdir() if not p.name.startswith("consent"))
     assert set(after) - set(before) <= {".lock", "refusals.jsonl"}
-
-
-def test_a_release_is_booked_as_what_it_was_and_not_as_the_next_order_says(
-    run: Run, store: Store
-) -> None:
-    """The ledger fails once; then the server asks again, more cheaply."""
-    path = store.folder / "ledger.jsonl"
-    path.mkdir()  # a ledger that cannot be opened
-    with pytest.raises(LedgerError):
-        store.train_round(start(run), run.order_for(1))
-    path.rmdir()
-    cheap = changed(run.order_for(1), noise_multiplier=1000.0, steps=1)
-    result = store.train_round(start(run), cheap)
-    (entry,) = store.ledger.entries
-    assert (entry.noise_multiplier, entry.steps) == (1000.0, 1)
-    assert entry.update_sha256 == result.update_sha256
-    names = {p.name for p in (store.folder / "outbox").glob("*.safetensors")}
-    assert len(names) <= 2
-    honest = store.train_round(start(run), run.order_for(1))
-    assert honest.update_sha256 != result.update_sha256
-
-
-def test_what_was_not_yet_released_is_not_released_after_a_withdrawal(
-    run: Run, store: Store
-) -> None:
-    first = store.train_round(start(run), run.order_for(1))
-    for name in ("ledger.jsonl", "ledger.head"):  # it never left
-        (store.folder / name).unlink()
-    someone = min(used_people(store))
-    store.registry.withdraw(someone)
-    again = store.train_round(start(run), run.order_for(1))
-    assert again.update_sha256 != first.update_sha256
-
-
-def test_seeded_noise_is_never_the_same_under_two_orders(run: Run, store: Store) -> None:
-    """Equal noise would cancel out in the difference of two updates."""
-    order, model = run.order_for(1), w.sha256(start(run))
-    others = [
-        changed(order, sample_rate=1e-6),
-        changed(order, lr=0.5),
-        dataclasses.replace(order, round=2),
-        dataclasses.replace(order, run_id="other"),
-    ]
-    names = [order_digest(o, model) for o in (order, *others)] + [order_digest(order, "0" * 64)]
-    draws = [store._randomness(name).noise.draw(16).numpy().tobytes() for name in names]
-    assert len(set(draws)) == len(draws)
-    assert order_digest(dataclasses.replace(order, threads=7), model) == names[0]
 
 
 def test_every_order_of_an_honest_server_passes(run: Run) -> None:
@@ -359,7 +213,7 @@ def test_a_vault_that_was_tampered_with_trains_nothing(run: Run, store: Store, d
     """Faces swapped, answers about age edited, another's picture under an agreeing id: refused."""
     tamper(store, damage)
     with pytest.raises(TamperedError, match=r"^(item|person row) \d+:"):
-        store.train_round(start(run), run.order_for(1))
+        store.train_round(first_model(run), run.order_for(1))
     assert used_people(store) == set()
     assert store.ledger.entries == ()
 
@@ -377,7 +231,7 @@ def tamper(store: Store, statement: str) -> None:
 
 
 def test_minors_are_never_used(run: Run, store: Store) -> None:
-    store.train_round(start(run), run.order_for(1))
+    store.train_round(first_model(run), run.order_for(1))
     table = load_faces(run.folder.parent / "faces.npz")
     minors = set(table.person[table.column("age_band") == "13_15"].tolist())
     assert used_people(store)
@@ -445,7 +299,7 @@ def test_a_withdrawal_acts_before_the_next_batch(tmp_path: Path) -> None:
     run = small_run(tmp_path, seed=11, privacy={"epsilon": 8.0, "sample_rate": 1.0})
     path = run.folder / "stores" / "store-01" / "store.json"
     store = run.store("store-01")
-    store.train_round(start(run), run.order_for(1))
+    store.train_round(first_model(run), run.order_for(1))
     someone = min(used_people(store))
     store.close()
     content = json.loads(path.read_text())
@@ -453,7 +307,7 @@ def test_a_withdrawal_acts_before_the_next_batch(tmp_path: Path) -> None:
     path.write_text(json.dumps(content))
     store = run.store("store-01")
     try:
-        store.train_round(start(run), run.order_for(2))
+        store.train_round(first_model(run), run.order_for(2))
         batches = [u.batch for u in store.registry.uses() if u.round == 2 and someone in u.persons]
         everyone = sorted({u.batch for u in store.registry.uses() if u.round == 2})
     finally:
@@ -464,12 +318,12 @@ def test_a_withdrawal_acts_before_the_next_batch(tmp_path: Path) -> None:
 
 def test_a_withdrawal_from_another_process_is_seen(run: Run, store: Store) -> None:
     """The kiosk writes to the same registry through its own connection."""
-    store.train_round(start(run), run.order_for(1))
+    store.train_round(first_model(run), run.order_for(1))
     someone = min(used_people(store))
     kiosk = run.store("store-01")
     kiosk.registry.withdraw(someone)
     kiosk.close()
-    store.train_round(start(run), run.order_for(2))
+    store.train_round(first_model(run), run.order_for(2))
     assert not any(someone in u.persons for u in store.registry.uses() if u.round == 2)
 
 
@@ -477,20 +331,12 @@ def test_two_processes_do_not_train_one_store(run: Run, store: Store) -> None:
     with (store.folder / ".lock").open("a") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(RunError, match="another process"):
-            store.train_round(start(run), run.order_for(1))
-
-
-def test_a_damaged_ledger_stops_the_store(run: Run, store: Store) -> None:
-    store.train_round(start(run), run.order_for(1))
-    path = store.folder / "ledger.jsonl"
-    path.write_text(path.read_text().replace('"steps":3', '"steps":1'))
-    with pytest.raises(LedgerError, match="entry 0"):
-        store.train_round(start(run), run.order_for(2))
+            store.train_round(first_model(run), run.order_for(1))
 
 
 def test_the_table_that_faces_came_from_no_longer_matters(run: Run, store: Store) -> None:
     (run.folder.parent / "faces.npz").unlink()
-    assert store.train_round(start(run), run.order_for(1)).reason is None
+    assert store.train_round(first_model(run), run.order_for(1)).reason is None
 
 
 def test_without_its_keys_a_store_does_not_open(run: Run) -> None:
@@ -512,7 +358,7 @@ def admission(store: Store) -> dict[str, Any]:
 
 
 def test_everyone_is_counted_also_who_was_turned_away(run: Run, store: Store) -> None:
-    store.train_round(start(run), run.order_for(1))
+    store.train_round(first_model(run), run.order_for(1))
     line = admission(store)
     table = load_faces(run.folder.parent / "faces.npz")
     train, _ = table.split(0.2, seed=5)
@@ -527,7 +373,7 @@ def test_whoever_agrees_after_being_turned_away_is_not_there_and_is_told_apart(
     run: Run, store: Store
 ) -> None:
     """Their face was never taken, so it can neither train nor count as admitted."""
-    store.train_round(start(run), run.order_for(1))
+    store.train_round(first_model(run), run.order_for(1))
     before = admission(store)
     (late, *_) = [
         asked.person
@@ -541,7 +387,7 @@ def test_whoever_agrees_after_being_turned_away_is_not_there_and_is_told_apart(
         jurisdiction="IE",
         notice=store.registry.notices()[-1],
     )
-    store.train_round(start(run), run.order_for(2))
+    store.train_round(first_model(run), run.order_for(2))
     after = admission(store)
     assert after["asked"] == before["asked"]
     assert after["admitted"] == before["admitted"]
@@ -554,12 +400,12 @@ def test_whoever_agrees_after_being_turned_away_is_not_there_and_is_told_apart(
 
 
 def test_whoever_is_erased_is_gone_and_training_goes_on(run: Run, store: Store) -> None:
-    store.train_round(start(run), run.order_for(1))
+    store.train_round(first_model(run), run.order_for(1))
     someone = min(used_people(store))
     before = admission(store)["asked"]["faces"]
     assert store.erase([someone]).items == 2
     assert store.vault.of_person(someone) == []
-    assert store.train_round(start(run), run.order_for(2)).reason is None
+    assert store.train_round(first_model(run), run.order_for(2)).reason is None
     later = [u for u in store.registry.uses() if u.round == 2]
     assert later
     assert not any(someone in u.persons for u in later)
@@ -584,7 +430,7 @@ def test_an_erasure_from_a_kiosk_in_the_middle_of_a_batch_is_heeded(
         return ok, seq
 
     monkeypatch.setattr(store, "_consistent_decision", decide)
-    assert store.train_round(start(run), run.order_for(1)).reason is None
+    assert store.train_round(first_model(run), run.order_for(1)).reason is None
     assert gone
     assert gone[0] not in used_people(store)
 
@@ -602,12 +448,12 @@ def test_an_erasure_while_faces_are_read_is_heeded(
         return real(sealed, *more)
 
     monkeypatch.setattr(store.gate, "admit", admit)
-    assert store.train_round(start(run), run.order_for(1)).reason is None
+    assert store.train_round(first_model(run), run.order_for(1)).reason is None
     assert gone[0] not in used_people(store)
 
 
 def test_whoever_is_erased_leaves_the_predictions_too(run: Run, store: Store) -> None:
-    n = store.write_predictions(start(run), model="emotion-cnn", run_id=run.run_id)
+    n = store.write_predictions(first_model(run), model="emotion-cnn", run_id=run.run_id)
     someone = min(used_people(store, Purpose.FAIRNESS_AUDIT))
     store.registry.erase(someone)
     assert store.forget_erased() == 2
@@ -623,13 +469,15 @@ def test_whoever_is_erased_leaves_the_predictions_too(run: Run, store: Store) ->
 def test_what_leaves_a_store_holds_no_pseudonym_count_label_or_picture(
     run: Run, store: Store
 ) -> None:
-    result = store.train_round(start(run), run.order_for(1))
+    result = store.train_round(first_model(run), run.order_for(1))
     content = protocol.pack_result(result, store="store-01")
     manifest = protocol.unpack_manifest(content)
     assert set(manifest) == {"store", "reason", "update-sha256", "model-in", "consent-log-root"}
     update = protocol.update_of(content)
     assert update is not None
-    assert {k: v.shape for k, v in update.items()} == {k: v.shape for k, v in start(run).items()}
+    assert {k: v.shape for k, v in update.items()} == {
+        k: v.shape for k, v in first_model(run).items()
+    }
     assert set(content) == {protocol.MANIFEST, protocol.UPDATE}
 
 
@@ -643,7 +491,7 @@ def test_an_order_survives_the_wire(run: Run) -> None:
 
 
 def test_predictions_are_of_those_who_agreed_to_an_audit(run: Run, store: Store) -> None:
-    n = store.write_predictions(start(run), model="emotion-cnn", run_id=run.run_id)
+    n = store.write_predictions(first_model(run), model="emotion-cnn", run_id=run.run_id)
     lines = (store.folder / "predictions.csv").read_text().splitlines()
     assert len(lines) == n + 1
     assert lines[0].endswith("age_band")
@@ -664,11 +512,11 @@ def test_demographic_labels_are_read_for_the_audit_alone_and_deleted_after_it(
     assert not any(
         "35_44" in str(item.facts) for item in everything(store) if not item.facts.get("part")
     )
-    store.write_predictions(start(run), model="emotion-cnn", run_id=run.run_id)
+    store.write_predictions(first_model(run), model="emotion-cnn", run_id=run.run_id)
     before = (store.folder / "predictions.csv").read_text()
     assert store.forget_demographics() == held
     assert store.vault.counts()[ItemKind.DEMOGRAPHIC] == 0
-    assert store.write_predictions(start(run), model="emotion-cnn", run_id=run.run_id) > 0
+    assert store.write_predictions(first_model(run), model="emotion-cnn", run_id=run.run_id) > 0
     assert (store.folder / "predictions.csv").read_text() == before  # to be audited again
 
 
@@ -676,5 +524,5 @@ def test_once_demographic_labels_are_gone_nothing_is_predicted_in_their_place(
     run: Run, store: Store
 ) -> None:
     store.forget_demographics()
-    assert store.write_predictions(start(run), model="emotion-cnn", run_id=run.run_id) == 0
+    assert store.write_predictions(first_model(run), model="emotion-cnn", run_id=run.run_id) == 0
     assert used_people(store, Purpose.FAIRNESS_AUDIT) == set()

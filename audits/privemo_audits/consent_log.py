@@ -177,7 +177,6 @@ def _events(registry: ConsentRegistry) -> tuple[Event, ...]:
 
     People erased since are left out: nobody can be looked up under a name that is gone.
     """
-    found = [event for person in registry.persons() for event in registry.history(person)]
     return tuple(
         Event(
             event.seq,
@@ -189,7 +188,7 @@ def _events(registry: ConsentRegistry) -> tuple[Event, ...]:
             event.expires,
             str(event.role),
         )
-        for event in sorted(found, key=lambda event: event.seq)
+        for event in registry.histories()
     )
 
 

@@ -401,6 +401,36 @@ class RegistryReader(RegistryHandle):
         except ValueError as error:
             raise TamperedError("history", str(error).splitlines()[0]) from error
 
+    def histories(self) -> Iterator[ConsentEvent]:
+        """Yield every event of everybody, oldest first, but of people who were erased.
+
+        For whoever reads all of a log, such as an audit: `history` of one person after the other asks the
+        database for each.
+
+        Raises:
+            TamperedError: an entry is no event.
+
+        """
+        table = schema.events
+        with self._journal.lock:
+            people = self._journal.refresh().people
+        query = (
+            sa.select(table.c.seq, table.c.leaf, table.c.pid)
+            .where(table.c.kind == KINDS.index("consent"))
+            .order_by(table.c.seq)
+        )
+        with self._store.read() as connection:
+            names = people.names(connection, range(people.size))
+            rows = connection.execute(query).all()
+        for seq, leaf, pid in rows:
+            person = names.get(pid)
+            if person is None:
+                continue
+            try:
+                yield leaves.event_of(bytes(leaf), person=person, seq=seq)
+            except ValueError as error:
+                raise TamperedError("history", str(error).splitlines()[0]) from error
+
     def persons(self) -> tuple[str, ...]:
         """Return every person with a record, in the order of their first."""
         with self._journal.lock:

@@ -128,6 +128,20 @@ def test_a_yes_is_one_event_for_each_purpose(
     assert len({event.record_id for event in events} | {e.subject for e in events}) == 4
 
 
+def test_everybodys_events_come_in_the_order_of_the_log_and_without_the_erased(
+    registry: ConsentRegistry, yes: Any
+) -> None:
+    for person in ("ann", "bob", "cid"):
+        registry.grant(person, [TRAINING], **yes())
+    registry.withdraw("ann")
+    together = list(registry.histories())
+    assert [event.person for event in together] == ["ann", "bob", "cid", "ann"]
+    one_by_one = [event for person in ("ann", "bob", "cid") for event in registry.history(person)]
+    assert together == sorted(one_by_one, key=lambda event: event.seq)
+    registry.erase("bob")
+    assert {event.person for event in registry.histories()} == {"ann", "cid"}
+
+
 def test_a_simulation_marks_every_record(simulation: ConsentRegistry, yes: Any) -> None:
     (event,) = simulation.grant("ann", [TRAINING], **yes())
     assert event.simulated

@@ -187,14 +187,7 @@ RIVALS: dict[str, set[str]] = {
 }
 
 
-#: `Transaction` seals a row for a person who was erased a moment ago before it knows whether there is
-#: anything to write about them.
-
-
-@pytest.mark.parametrize(
-    "rival",
-    RIVALS,
-)
+@pytest.mark.parametrize("rival", RIVALS)
 def test_an_erasure_racing_anything_is_whole(whole: Path, rival: str) -> None:
     rounds = {"decide": 6, "rotate": 1}.get(rival, 1)
     acts = [f"{rival}={person}" for person in PEOPLE * rounds]
@@ -244,17 +237,19 @@ def test_a_decision_never_permits_after_an_acknowledged_withdrawal(whole: Path) 
         assert sorted((one.came, two.came)) == ["0", "1"], "one event, whoever was first"
     # The first of the two answers that told of an event is the acknowledgement.
     told = {line.person: line.answered for line in first + second if line.came == "1"}
-    asked_late = 0
-    for line in askers[0] + askers[1]:
+    # On a busy machine the two who ask may be done before the first withdrawal is, so a third asks
+    # when all are acknowledged: some questions are late however the race went.
+    (afterwards,) = race(whole, [f"decide={person}" for person in PEOPLE])
+    answers = [*askers[0], *askers[1], *afterwards]
+    for line in answers:
         late = line.asked > told[line.person]
-        asked_late += late
+        assert late or line not in afterwards
         assert line.came in ("permitted", "withdrawn")
         assert not (late and line.came == "permitted")
-    assert asked_late
     with ConsentRegistry.open(whole, mode="production") as registry:
         registry.verify()
         logged = [d for d in registry.decisions() if d.person in PEOPLE]
-        assert len(logged) == len(askers[0]) + len(askers[1]), "every answer is in the log"
+        assert len(logged) == len(answers), "every answer is in the log"
         for decision in logged:
             withdrawn_at = registry.history(str(decision.person))[-1].seq
             assert decision.permit is (decision.log_seq <= withdrawn_at)
@@ -297,10 +292,7 @@ IN_BETWEEN: dict[str, tuple[Callable[[ConsentRegistry], object], Refusal]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    IN_BETWEEN,
-)
+@pytest.mark.parametrize("name", IN_BETWEEN)
 def test_erased_between_the_reading_and_the_writing(whole: Path, name: str) -> None:
     act, error = IN_BETWEEN[name]
     with (

@@ -29,7 +29,7 @@ __all__ = [
     "order_digest",
 ]
 
-AugmentName = Literal["none", "mild", "strong"]
+AugmentName = Literal["none", "mild", "strong", "wide"]
 """What a recipe may call an augmentation; `privemo.training.AUGMENTATIONS` says what each does."""
 
 Precision = Literal["float32", "bfloat16"]

@@ -54,6 +54,7 @@ class AugmentationName(StrEnum):
     none = "none"
     mild = "mild"
     strong = "strong"
+    wide = "wide"
 
 
 class PrecisionName(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ _MIDDLE_GRAY = 128.0
 class Augmentation:
     """How pictures may be changed. Zero leaves a thing as it is; bounds are of uniform draws.
 
-    Geometry comes first, then light, then blur, all on pixels; the picture is then standardised as any other
+    Geometry comes first, then light, then focus, all on pixels; the picture is then standardised as any other
     (`to_input`), and last a part of it may be erased. Borders are mirrored.
 
     Attributes:
@@ -31,42 +31,42 @@ class Augmentation:
         shift: largest shift in pixels, in x and in y.
         degrees: largest turn.
         scale: largest change of scale, as a fraction.
+        closer: largest further enlargement, as a fraction: 1 is up to twice as large. How tightly faces are
+            cut out differs from one detector to another far more than within one.
+        stretch: largest change of the ratio of height to width, as a fraction.
+        shade: how dark a soft shadow over one side may be: the largest share of light it takes.
         gamma: largest exponent less 1: pixels are raised to a power from 1 / (1 + gamma) to 1 + gamma.
         contrast: largest change of the distance from middle gray, as a fraction.
         brightness: largest change in gray levels of 255. Alone it would be undone by the standardising;
             what stays of it and of contrast is what runs into black or white.
         blur: largest share of a blurred copy mixed in.
+        sharpen: how far away from a blurred copy a picture may be pushed instead (unsharp masking).
         erase: probability that a rectangle (2% to 20% of the picture) becomes its mean.
 
     Raises:
-        SettingsError: a value is negative or not finite; scale, contrast, blur or erase is over 1.
+        SettingsError: a value is negative or not finite; one that is a share is over 1.
     """
 
     flip: bool = False
     shift: float = 0.0
     degrees: float = 0.0
     scale: float = 0.0
+    closer: float = 0.0
+    stretch: float = 0.0
+    shade: float = 0.0
     gamma: float = 0.0
     contrast: float = 0.0
     brightness: float = 0.0
     blur: float = 0.0
+    sharpen: float = 0.0
     erase: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in (
-            "shift",
-            "degrees",
-            "scale",
-            "gamma",
-            "contrast",
-            "brightness",
-            "blur",
-            "erase",
-        ):
+        for name in (field.name for field in fields(self) if field.name != "flip"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise SettingsError(f"The {name} of an augmentation is 0 or more, not {value}.")
-        for name in ("scale", "contrast", "blur", "erase"):
+        for name in ("scale", "stretch", "shade", "contrast", "blur", "erase"):
             if getattr(self, name) > 1:
                 raise SettingsError(f"The {name} of an augmentation is a share, at most 1.")
 
@@ -85,27 +85,40 @@ class Augmentation:
         if len(x) == 0:
             return x
         draws = _Draws(len(x), generator)
-        if self.flip or self.shift or self.degrees or self.scale:
+        if self.flip or self._bends:
             x = self._moved(x, draws)
+        if self.shade:
+            x = x * _shadow(x.shape[-1], draws, self.shade)
         if self.gamma or self.contrast or self.brightness:
             x = self._relit(x, draws)
-        if self.blur:
-            x = torch.lerp(x, _blurred(x), draws.uniform(0.0, self.blur))
+        if self.blur or self.sharpen:
+            x = torch.lerp(x, _blurred(x), draws.uniform(-self.sharpen, self.blur))
+            x = x.clamp(0.0, 255.0)
         x = to_input(x[:, 0] if x.shape[1] == 1 else x.permute(0, 2, 3, 1))
         return _erased(x, draws, self.erase) if self.erase else x
 
+    @property
+    def _bends(self) -> float:
+        return self.shift + self.degrees + self.scale + self.closer + self.stretch
+
     def _moved(self, x: Tensor, draws: _Draws) -> Tensor:
-        if not (self.shift or self.degrees or self.scale):
+        if not self._bends:
             return torch.where(draws.uniform(0.0, 1.0) < 0.5, x.flip(-1), x)
         n, size = len(x), x.shape[-1]
         sign = draws.uniform(0.0, 1.0).lt(0.5).mul(-2.0).add(1.0).flatten() if self.flip else 1.0
         turn = draws.around(0.0, math.radians(self.degrees)).flatten()
-        zoom = draws.around(1.0, self.scale).flatten()
+        wide = draws.around(1.0, self.scale).flatten()
+        if self.closer:
+            wide = wide / draws.uniform(1.0, 1.0 + self.closer).flatten()
+        high = wide
+        if self.stretch:
+            ratio = draws.around(0.0, math.log1p(self.stretch) / 2).exp().flatten()
+            wide, high = wide * ratio, high / ratio
         theta = torch.zeros(n, 2, 3)
-        theta[:, 0, 0] = sign * zoom * turn.cos()
-        theta[:, 0, 1] = -zoom * turn.sin()
-        theta[:, 1, 0] = sign * zoom * turn.sin()
-        theta[:, 1, 1] = zoom * turn.cos()
+        theta[:, 0, 0] = sign * wide * turn.cos()
+        theta[:, 0, 1] = -high * turn.sin()
+        theta[:, 1, 0] = sign * wide * turn.sin()
+        theta[:, 1, 1] = high * turn.cos()
         theta[:, 0, 2] = draws.around(0.0, 2 * self.shift / size).flatten()
         theta[:, 1, 2] = draws.around(0.0, 2 * self.shift / size).flatten()
         grid = F.affine_grid(theta, list(x.shape), align_corners=False)
@@ -132,6 +145,15 @@ class _Draws:
 
     def around(self, middle: float, reach: float) -> Tensor:
         return self.uniform(middle - reach, middle + reach)
+
+
+def _shadow(size: int, draws: _Draws, darkest: float) -> Tensor:
+    """Shares of light (n, 1, size, size): a soft edge somewhere, at any angle, dark on one side of it."""
+    at = (torch.arange(size, dtype=torch.float32) + 0.5) / size - 0.5
+    turn, where = draws.uniform(0.0, 2 * math.pi), draws.around(0.0, 0.4)
+    across = turn.cos() * at.view(1, 1, 1, -1) + turn.sin() * at.view(1, 1, -1, 1)
+    edge = draws.uniform(math.log(3.0), math.log(30.0)).exp()
+    return 1 - draws.uniform(0.0, darkest) * torch.sigmoid(edge * (across - where))
 
 
 def _blurred(x: Tensor) -> Tensor:
@@ -171,5 +193,21 @@ AUGMENTATIONS: Mapping[AugmentName, Augmentation] = {
         blur=0.5,
         erase=0.25,
     ),
+    "wide": Augmentation(
+        flip=True,
+        shift=3.0,
+        degrees=15.0,
+        scale=0.1,
+        closer=0.45,
+        stretch=0.2,
+        shade=0.7,
+        gamma=0.5,
+        contrast=0.3,
+        brightness=30.0,
+        blur=0.6,
+        sharpen=1.0,
+        erase=0.25,
+    ),
 }
-"""`mild` is for private training, with its few steps; `strong` for training without privacy."""
+"""`mild` is for private training, with its few steps; `strong` for training without privacy; `wide` for
+weights that are to read pictures of cameras and face detectors they have not seen."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from privemo.errors import SettingsError
 from privemo.models import to_input
 from privemo.training import AUGMENTATIONS, Augmentation
+from privemo.training.augmentation import _Draws, _shadow
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -74,6 +75,49 @@ def test_blur_takes_the_fine_grain_away() -> None:
     assert float((grain(soft) / grain(sharp)).mean()) < 0.9
 
 
+def extent(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Height and width of what is bright in each picture."""
+    bright = x[:, 0] > x.amax((1, 2, 3)).view(-1, 1, 1) / 2
+    return bright.any(2).sum(1).float(), bright.any(1).sum(1).float()
+
+
+def test_closer_only_ever_enlarges() -> None:
+    high, wide = extent(Augmentation(closer=1.0)(bright_square(200), seeded()))
+    assert float(wide.min()) >= 7
+    assert 14 <= float(wide.max()) <= 17
+    assert float((high - wide).abs().max()) <= 1
+    assert float(wide.std()) > 1.5
+
+
+def test_stretching_trades_height_for_width() -> None:
+    high, wide = extent(Augmentation(stretch=0.9)(bright_square(200), seeded()))
+    assert float((high / wide).max()) > 1.5
+    assert float((high / wide).min()) < 0.67
+    assert float((high * wide).mean()) == pytest.approx(64, rel=0.15)
+
+
+def test_a_shadow_takes_light_from_one_side_and_never_all_of_it() -> None:
+    flat = torch.full((200, 48, 48), 200, dtype=torch.uint8)
+    flat[:, ::2] = 190  # so that there is something to standardise
+    shares = _shadow(48, _Draws(200, seeded()), 0.8)
+    assert shares.shape == (200, 1, 48, 48)
+    assert float(shares.min()) >= 0.2
+    assert float(shares.max()) <= 1
+    darkest, brightest = shares.amin((1, 2, 3)), shares.amax((1, 2, 3))
+    assert float((brightest - darkest).max()) > 0.6
+    assert float((brightest - darkest).min()) < 0.1
+    after = Augmentation(shade=0.8)(flat, seeded())
+    assert float((after - to_input(flat)).abs().mean()) > 0.2
+
+
+def test_sharpening_brings_the_fine_grain_out() -> None:
+    pixels = torch.randint(100, 150, (20, 48, 48), dtype=torch.uint8, generator=seeded(9))
+    pixels[:, 12:36, 12:36] += 60
+    grain = lambda x: x.diff(dim=-1).abs().mean((1, 2, 3))  # noqa: E731
+    sharper = Augmentation(sharpen=1.0)(pixels, seeded())
+    assert float((grain(sharper) / grain(to_input(pixels))).mean()) > 1.05
+
+
 @pytest.mark.parametrize(
     "change", [Augmentation(gamma=1.0), Augmentation(contrast=0.5, brightness=120.0)]
 )
@@ -101,7 +145,17 @@ def test_same_seed_same_pictures_finite_and_of_the_right_shape(name: str, channe
 
 @pytest.mark.parametrize(
     "bad",
-    [{"shift": -1.0}, {"degrees": float("nan")}, {"scale": 1.5}, {"erase": 1.1}, {"blur": 2.0}],
+    [
+        {"shift": -1.0},
+        {"degrees": float("nan")},
+        {"scale": 1.5},
+        {"closer": -0.1},
+        {"stretch": 2.0},
+        {"shade": 1.5},
+        {"blur": 2.0},
+        {"sharpen": float("inf")},
+        {"erase": 1.1},
+    ],
 )
 def test_an_impossible_change_is_refused_by_name(bad: dict[str, float]) -> None:
     with pytest.raises(SettingsError, match=next(iter(bad))):

@@ -6,7 +6,8 @@
 * `privemo.dp.batches`: who is drawn for a step, and their pictures side by side;
 * `privemo.dp.engine`: one private step, where all images of a person move the model by at most the
   clipping norm, together;
-* `privemo.dp.noise`: the Gaussian noise, from a cryptographic generator.
+* `privemo.dp.noise`: Gaussian noise, and `privemo.dp.discrete`: its like among integers, both from a
+  cryptographic generator (`privemo.dp.stream`).
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from privemo.dp.accounting import (
 )
 from privemo.dp.batches import PersonBatch, PersonIndex, sample_people
 from privemo.dp.counts import noised_count
+from privemo.dp.discrete import DiscreteGaussian
 from privemo.dp.engine import PrivateStepper
 from privemo.dp.noise import GaussianNoise
 
 __all__ = [
+    "DiscreteGaussian",
     "GaussianNoise",
     "Mechanism",
     "PersonBatch",

@@ -13,13 +13,11 @@ secure mode does.
 from __future__ import annotations
 
 import math
-import os
 
 import torch
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from torch import Tensor
 
-from privemo.errors import SettingsError
+from privemo.dp.stream import KeyStream
 
 __all__ = ["GaussianNoise"]
 
@@ -39,10 +37,7 @@ class GaussianNoise:
     """
 
     def __init__(self, key: bytes | None = None) -> None:
-        key = os.urandom(32) if key is None else key
-        if len(key) != 32:
-            raise SettingsError(f"A noise key has 32 bytes, not {len(key)}.")
-        self._stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+        self._stream = KeyStream(key)
 
     def __repr__(self) -> str:
         return "GaussianNoise()"
@@ -61,12 +56,12 @@ class GaussianNoise:
     def _sums(self, count: int, terms: int) -> Tensor:
         """Sums of `terms` standard normal draws each: float64 (count,)."""
         total = torch.zeros(count, dtype=torch.float64)
-        nothing, room = bytes(16 * _PAIRS_AT_ONCE), bytearray(16 * _PAIRS_AT_ONCE + 15)
+        room = bytearray(16 * _PAIRS_AT_ONCE + 15)
         bits = torch.frombuffer(room, dtype=torch.int64, count=2 * _PAIRS_AT_ONCE)
         for part in torch.split(total, 2 * _PAIRS_AT_ONCE):
             pairs = (len(part) + 1) // 2
             for _ in range(terms):
-                self._stream.update_into(nothing[: 16 * pairs], room)
+                self._stream.fill(room, 16 * pairs)
                 radius, angle = _box_muller(bits[: 2 * pairs])
                 part[:pairs].addcmul_(radius, angle.cos())
                 part[pairs:].addcmul_(

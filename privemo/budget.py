@@ -42,6 +42,7 @@ class _Steps(BaseModel):
     noise_multiplier: float = Field(gt=0)
     sample_rate: float = Field(gt=0, le=1)
     steps: int = Field(ge=1)
+    discrete: bool = False
 
 
 class BudgetEntry(ChainEntry):
@@ -63,7 +64,7 @@ class BudgetEntry(ChainEntry):
     def charged(self) -> list[Release]:
         """What this line costs each person, by itself."""
         found: list[Release] = [
-            Mechanism(r.noise_multiplier, r.sample_rate, r.steps) for r in self.releases
+            Mechanism(r.noise_multiplier, r.sample_rate, r.steps, r.discrete) for r in self.releases
         ]
         if self.kind == "stated":
             found.append(Stated(self.stated_epsilon, self.stated_delta))

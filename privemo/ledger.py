@@ -6,6 +6,8 @@ happens when it is torn, cut or changed, is a matter of `privemo.chain`.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from privemo.chain import GENESIS, Chain, ChainEntry
@@ -15,17 +17,24 @@ __all__ = ["GENESIS", "Ledger", "LedgerEntry"]
 
 
 class LedgerEntry(ChainEntry):
-    """One release: a round's worth of steps of the Poisson-subsampled Gaussian mechanism."""
+    """One release: a round's worth of steps of the Poisson-subsampled Gaussian mechanism.
+
+    Where stores share the noise, `mechanism` says so, `noise_multiplier` is that of the sum, and
+    `noise_stores` is how many stores have to add their share for it.
+    """
 
     schema_: str = Field("privemo.ledger/1", alias="schema")
     store: str
     run_id: str
     round: int = Field(ge=0)
-    mechanism: str = "poisson_subsampled_gaussian"
+    mechanism: Literal[
+        "poisson_subsampled_gaussian", "poisson_subsampled_discrete_gaussian_sum"
+    ] = "poisson_subsampled_gaussian"
     unit: str = "person"
     noise_multiplier: float = Field(gt=0)
     sample_rate: float = Field(gt=0, le=1)
     steps: int = Field(ge=1)
+    noise_stores: int = Field(1, ge=1)
     max_grad_norm: float = Field(gt=0)
     normaliser: float = Field(gt=0)
     delta: float = Field(gt=0, lt=1)
@@ -34,9 +43,10 @@ class LedgerEntry(ChainEntry):
     update_sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
     @property
-    def mechanism_key(self) -> tuple[float, float]:
-        """(noise multiplier, sample rate): what an accountant distinguishes."""
-        return (self.noise_multiplier, self.sample_rate)
+    def released(self) -> Mechanism:
+        """What was spent, as accountants take it."""
+        discrete = self.mechanism == "poisson_subsampled_discrete_gaussian_sum"
+        return Mechanism(self.noise_multiplier, self.sample_rate, self.steps, discrete)
 
 
 class Ledger(Chain[LedgerEntry]):
@@ -62,10 +72,6 @@ class Ledger(Chain[LedgerEntry]):
                 return entry
         return None
 
-    def history(self) -> list[tuple[float, float, int]]:
-        """What was spent, as accountants take it: (noise multiplier, sample rate, steps)."""
-        return [(e.noise_multiplier, e.sample_rate, e.steps) for e in self._entries]
-
     def releases(self) -> list[Mechanism]:
         """What was spent, as `privemo.spent` takes it."""
-        return [Mechanism(*spent) for spent in self.history()]
+        return [entry.released for entry in self._entries]

@@ -25,14 +25,18 @@ class Mechanism:
     """Some steps of the Poisson-subsampled Gaussian mechanism.
 
     Attributes:
-        noise_multiplier: standard deviation of the noise over the clipping norm.
+        noise_multiplier: standard deviation of the noise over the most that one person moves the sum: the
+            clipping norm, and where sums are rounded a little more.
         sample_rate: probability with which each person joins a batch, independently.
         steps: how many batches; an empty batch is a step as well.
+        discrete: the noise is a sum of discrete Gaussians (`privemo.dp.DiscreteGaussian`). What is proved of
+            it is its Renyi divergence at whole orders, so an accountant may use those alone.
     """
 
     noise_multiplier: float
     sample_rate: float
     steps: int
+    discrete: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier > 0):
@@ -73,27 +77,36 @@ Release = Mechanism | Stated
 
 def merged(history: Iterable[Release]) -> tuple[tuple[Mechanism, ...], Stated]:
     """Steps alike put together, in a fixed order; and the sum of what is only stated."""
-    steps: Counter[tuple[float, float]] = Counter()
+    steps: Counter[tuple[float, float, bool]] = Counter()
     epsilon, delta = [], []
     for release in history:
         if isinstance(release, Stated):
             epsilon.append(release.epsilon)
             delta.append(release.delta)
         elif release.steps:
-            steps[release.noise_multiplier, release.sample_rate] += release.steps
-    gaussian = tuple(Mechanism(noise, rate, n) for (noise, rate), n in sorted(steps.items()))
+            steps[_kind(release)] += release.steps
+    gaussian = tuple(_of_kind(kind, n) for kind, n in sorted(steps.items()))
     return gaussian, Stated(math.fsum(epsilon), min(math.fsum(delta), math.nextafter(1, 0)))
 
 
 def worst_of(ledgers: Iterable[Sequence[Mechanism]], compositions: int = 1) -> list[Mechanism]:
     """What any one person can have lost at most, who was in no more than `compositions` of the stores.
 
-    For each (noise, rate) the most steps of any store, `compositions` times. Whatever store a person was
+    For each kind of steps the most of any store, `compositions` times. Whatever store a person was
     in, its ledger holds no more than that, and more steps never cost less.
     """
-    most: dict[tuple[float, float], int] = {}
+    most: dict[tuple[float, float, bool], int] = {}
     for ledger in ledgers:
         for one in merged(ledger)[0]:
-            key = (one.noise_multiplier, one.sample_rate)
-            most[key] = max(most.get(key, 0), one.steps)
-    return [Mechanism(noise, rate, n * compositions) for (noise, rate), n in sorted(most.items())]
+            most[_kind(one)] = max(most.get(_kind(one), 0), one.steps)
+    return [_of_kind(kind, n * compositions) for kind, n in sorted(most.items())]
+
+
+def _kind(steps: Mechanism) -> tuple[float, float, bool]:
+    """What an accountant distinguishes."""
+    return steps.noise_multiplier, steps.sample_rate, steps.discrete
+
+
+def _of_kind(kind: tuple[float, float, bool], steps: int) -> Mechanism:
+    noise, rate, discrete = kind
+    return Mechanism(noise, rate, steps, discrete)

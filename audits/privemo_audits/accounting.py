@@ -47,6 +47,11 @@ class Release(NamedTuple):
     noise_multiplier: float
     sample_rate: float
     steps: int
+    discrete: bool = False
+    """A sum of discrete Gaussians: its divergence is proved at whole orders alone (arXiv:2102.06387)."""
+
+
+WHOLE = np.floor(ORDERS) == ORDERS
 
 
 @lru_cache(maxsize=4096)
@@ -78,8 +83,9 @@ def rdp_curve(releases: Iterable[Release]) -> NDArray[np.float64]:
     total = np.zeros(len(ORDERS))
     for release in releases:
         if release.steps:
-            total = total + release.steps * _step_curve(
-                release.noise_multiplier, release.sample_rate
+            curve = _step_curve(release.noise_multiplier, release.sample_rate)
+            total = total + release.steps * (
+                np.where(WHOLE, curve, np.inf) if release.discrete else curve
             )
     return total
 
@@ -100,14 +106,19 @@ def epsilon_rdp(releases: Iterable[Release], delta: float) -> float:
 def epsilon_dp_accounting(releases: Iterable[Release], delta: float, kind: str) -> float:
     """Epsilon by dp-accounting: `kind` is "rdp" or "pld". 0 for no release, inf without noise.
 
+    Of discrete noise both are `rdp` at whole orders: no more is proved of its sum.
+
     Raises:
         MissingExtraError: dp-accounting is not installed.
     """
     counts: Counter[tuple[float, float]] = Counter()
+    discrete = False
     for release in releases:
         if release.steps:
             counts[release.noise_multiplier, release.sample_rate] += release.steps
-    return _by_dp_accounting(tuple(sorted(counts.items())), delta, kind)
+            discrete |= release.discrete
+    found = tuple(sorted(counts.items()))
+    return _by_dp_accounting(found, delta, "rdp at whole orders" if discrete else kind)
 
 
 @lru_cache(maxsize=4096)
@@ -137,8 +148,8 @@ def _by_dp_accounting(
                 accountant.compose(event, steps)
             return float(accountant.get_epsilon(delta))
 
-    if kind == "rdp":
-        return asked(RdpAccountant(list(ORDERS), neighbours))
+    if kind.startswith("rdp"):
+        return asked(RdpAccountant(list(ORDERS if kind == "rdp" else ORDERS[WHOLE]), neighbours))
     value = math.inf
     for interval in PLD_INTERVALS:
         value = min(value, asked(PLDAccountant(neighbours, value_discretization_interval=interval)))

@@ -13,6 +13,7 @@ from .runfiles import Line, Run
 
 FIRST = "0" * 64
 MECHANISM = "poisson_subsampled_gaussian"
+SHARED = "poisson_subsampled_discrete_gaussian_sum"
 
 
 def entry_hash(raw: dict[str, object]) -> str:
@@ -86,7 +87,7 @@ def foreign_entries(run: Run) -> list[Violation]:
             faults = []
             if entry.store != store:
                 faults.append(f"belongs to store {entry.store!r}")
-            if entry.mechanism != MECHANISM:
+            if entry.mechanism not in (MECHANISM, SHARED):
                 faults.append(
                     f"states the mechanism {entry.mechanism!r}, which cannot be recomputed"
                 )
@@ -124,7 +125,10 @@ def of_other_runs(run: Run) -> set[tuple[str, int]]:
 
 def releases(lines: Sequence[Line]) -> list[Release]:
     """What the entries released, arrived or not: a release counts once it is written."""
-    return [Release(x.entry.noise_multiplier, x.entry.sample_rate, x.entry.steps) for x in lines]
+    return [
+        Release(e.noise_multiplier, e.sample_rate, e.steps, e.mechanism == SHARED)
+        for e in (line.entry for line in lines)
+    ]
 
 
 def _violation(kind: str, store: str, number: int, detail: str) -> Violation:

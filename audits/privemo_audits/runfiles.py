@@ -147,6 +147,7 @@ class LedgerEntry(_Part):
     noise_multiplier: float = Field(ge=0)
     sample_rate: float = Field(gt=0, le=1)
     steps: int = Field(ge=0)
+    noise_stores: int = Field(1, ge=1)
     max_grad_norm: float | None = None
     delta: float = Field(gt=0, lt=1)
     epsilon_rdp: float | None = None

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -161,6 +161,7 @@ def calibrate_noise(
     accountant: str = "rdp",
     compositions: int = 1,
     past: Sequence[Release] = (),
+    discrete: bool = False,
 ) -> float:
     """The smallest noise multiplier (to 0.01%, 0.2 at least) that keeps `steps` steps within `epsilon`.
 
@@ -172,13 +173,14 @@ def calibrate_noise(
         accountant: `rdp` or `prv`.
         compositions: in how many stores one person may take part; each spends its share.
         past: what was released about the same people before.
+        discrete: see `Mechanism`.
 
     Raises:
         BudgetExhausted: `past` leaves nothing of `epsilon`.
         BudgetUnreachable: no finite noise reaches `epsilon`.
         SettingsError: a value out of range.
     """
-    plan = [Mechanism(1.0, sample_rate, steps)]
+    plan = [Mechanism(1.0, sample_rate, steps, discrete)]
     return calibrate_scale(
         plan,
         epsilon=epsilon,
@@ -239,7 +241,7 @@ def _search(
 
     def cost(log_factor: float) -> float:
         factor = math.exp(log_factor)
-        scaled = [Mechanism(m.noise_multiplier * factor, m.sample_rate, m.steps) for m in plan]
+        scaled = [replace(m, noise_multiplier=m.noise_multiplier * factor) for m in plan]
         return composed([*past, *scaled, stated], delta=delta, accountant=accountant)
 
     def too_much(log_factor: float) -> float:  # above 0 where the budget is passed; near a line

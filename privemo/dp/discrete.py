@@ -74,9 +74,10 @@ class DiscreteGaussian:
         k, j = self._thinned(k, j)
         negative = (self._stream.uint64(len(k)) & np.uint64(1)).astype(bool)
         twice_zero = negative & (k == 0) & (j == 0)
-        size = (k * np.uint64(self.scale) + j).astype(np.int64)
-        signed = np.asarray(np.where(negative, -size, size), np.int64)
-        return signed[~twice_zero]
+        size: NDArray[np.int64] = (k * np.uint64(self.scale) + j).astype(np.int64)
+        size[negative] *= -1
+        kept: NDArray[np.int64] = size[~twice_zero]
+        return kept
 
     def _whole_scales(self, count: int) -> U64:
         """Whole numbers k with probability proportional to exp(-k^2 / 2), of `count` candidates."""

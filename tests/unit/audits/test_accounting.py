@@ -16,7 +16,7 @@ MIXED = [Release(1.2, 0.1, 20), Release(2.0, 0.1, 20), Release(1.2, 0.25, 10)]
 
 
 def by_hand(accountant: object) -> float:
-    for noise, rate, steps in MIXED:
+    for noise, rate, steps, _ in MIXED:
         event = dp_accounting.PoissonSampledDpEvent(rate, dp_accounting.GaussianDpEvent(noise))
         accountant.compose(event, steps)  # type: ignore[attr-defined]
     return float(accountant.get_epsilon(DELTA))  # type: ignore[attr-defined]
@@ -93,3 +93,14 @@ def test_quiet(capfd: pytest.CaptureFixture[str]) -> None:
     """dp-accounting warns of orders it leaves out; a reader could do nothing about it."""
     acc.epsilon_dp_accounting([Release(1.237, 0.1, 3)], DELTA, "rdp")
     assert capfd.readouterr().err == ""
+
+
+def test_discrete_noise_is_recomputed_at_whole_orders_by_all_three() -> None:
+    discrete, real = [Release(1.6, 0.17, 150, True)], [Release(1.6, 0.17, 150)]
+    ours = acc.epsilon_rdp(discrete, 1e-5)
+    assert ours == pytest.approx(acc.epsilon_dp_accounting(discrete, 1e-5, "rdp"), rel=1e-3)
+    assert acc.epsilon_dp_accounting(discrete, 1e-5, "pld") == acc.epsilon_dp_accounting(
+        discrete, 1e-5, "rdp"
+    )
+    assert acc.epsilon_rdp(real, 1e-5) <= ours < 1.05 * acc.epsilon_rdp(real, 1e-5)
+    assert acc.epsilon_dp_accounting(real, 1e-5, "pld") < ours

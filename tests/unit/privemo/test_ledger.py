@@ -12,6 +12,7 @@ import pytest
 
 from privemo.errors import LedgerError
 from privemo.ledger import GENESIS, Ledger
+from privemo.releases import Mechanism
 
 FIELDS = {
     "store": "store-01",
@@ -42,8 +43,18 @@ def test_entries_survive_a_reopen_and_chain(tmp_path: Path) -> None:
     assert [e.prev for e in entries] == [GENESIS, entries[0].hash, entries[1].hash]
 
 
+def test_noise_that_stores_share_is_told_apart(tmp_path: Path) -> None:
+    ledger = write(tmp_path / "l.jsonl", rounds=1)
+    shared = "poisson_subsampled_discrete_gaussian_sum"
+    ledger.append(round=2, mechanism=shared, noise_stores=8, **FIELDS)
+    again = Ledger(tmp_path / "l.jsonl")
+    assert [m.discrete for m in again.releases()] == [False, True]
+    with pytest.raises(LedgerError):
+        ledger.append(round=3, mechanism="another", **FIELDS)
+
+
 def test_history_is_what_an_accountant_needs(tmp_path: Path) -> None:
-    assert write(tmp_path / "l.jsonl").history() == [(1.1, 0.25, 12)] * 3
+    assert write(tmp_path / "l.jsonl").releases() == [Mechanism(1.1, 0.25, 12)] * 3
 
 
 def test_an_update_is_found_by_its_hash(tmp_path: Path) -> None:

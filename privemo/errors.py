@@ -13,6 +13,7 @@
     ├── LedgerError           the ledger cannot be trusted or written: restore it, never delete it
     ├── RunError              a run folder cannot be used as asked
     │   └── RunInterrupted    stopped by a person; resume it
+    ├── SecureSumError        too few stores for a secure sum, or somebody does not keep to it: try again
     ├── UpdateRejected        a store's update failed validation: the store is left out of the round
     └── MissingExtra          an optional dependency is not installed: install the named extra
 
@@ -33,6 +34,7 @@ __all__ = [
     "PrivemoError",
     "RunError",
     "RunInterrupted",
+    "SecureSumError",
     "SettingsError",
     "TooFewPeople",
     "UpdateRejected",
@@ -81,6 +83,10 @@ class RunError(PrivemoError):
 
 class RunInterrupted(RunError):
     """A run was stopped by a person; everything up to the last whole round is kept."""
+
+
+class SecureSumError(PrivemoError):
+    """Secure aggregation cannot go on, or somebody does not keep to the protocol; nothing was unmasked."""
 
 
 class UpdateRejected(PrivemoError, ValueError):

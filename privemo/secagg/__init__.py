@@ -1,0 +1,27 @@
+"""Secure aggregation: the server learns the sum of the stores' vectors, and nothing of any one of them.
+
+* `privemo.secagg.session`: who takes part in one sum, and how many are needed;
+* `privemo.secagg.member`: what a store sends, and what it refuses;
+* `privemo.secagg.collector`: what the server does;
+* `privemo.secagg.lattice`: sums of clipped gradients as whole numbers, with noise that stores share.
+"""
+
+from __future__ import annotations
+
+from privemo.secagg.collector import Collector
+from privemo.secagg.lattice import Lattice
+from privemo.secagg.member import Advert, Member, Reveal, Roster
+from privemo.secagg.session import FEWEST, MOST, Session, needed
+
+__all__ = [
+    "FEWEST",
+    "MOST",
+    "Advert",
+    "Collector",
+    "Lattice",
+    "Member",
+    "Reveal",
+    "Roster",
+    "Session",
+    "needed",
+]

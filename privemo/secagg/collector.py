@@ -1,0 +1,189 @@
+"""The server of a secure sum: it passes on what members say, and learns the sum of their vectors alone.
+
+What it cannot do is a matter of `privemo.secagg.member`; here is what an honest server does, and how it
+notices that a member lies. Whatever one member sends wrongly leaves that member out (`UpdateRejected`); when
+too few are left the sum fails as a whole (`SecureSumError`), and nothing was unmasked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privemo import flower
+from privemo.dp.stream import KeyStream
+from privemo.errors import SecureSumError, UpdateRejected
+from privemo.secagg.member import (
+    Advert,
+    Reveal,
+    Roster,
+    apply_masks,
+    commitment,
+    confirmation,
+    own_seed,
+    verified,
+)
+from privemo.secagg.session import Session
+
+__all__ = ["Collector"]
+
+
+class Collector:
+    """Collects one sum, step by step; memory does not grow with the number of members.
+
+    Args:
+        session: what all agree on.
+        roster: public keys of the stores.
+        length: of a vector.
+    """
+
+    def __init__(self, session: Session, roster: Roster, length: int) -> None:
+        self.session, self.roster, self.length = session, roster, length
+        self.adverts: dict[str, Advert] = {}
+        self.signatures: dict[str, bytes] = {}
+        self._envelopes: dict[str, Mapping[str, bytes]] = {}
+        self._commitments: dict[str, bytes] = {}
+        self._total = np.zeros(length, np.uint32)
+        self._summed: set[str] = set()
+        self._reveals: dict[str, Reveal] = {}
+
+    # -- step by step ------------------------------------------------------------------------
+
+    def take_advert(self, name: str, advert: Advert) -> None:
+        """Keys of a member.
+
+        Raises:
+            UpdateRejected: they are not signed by the store of that name, or came before.
+        """
+        if name in self.adverts:
+            raise UpdateRejected("this member sent keys before")
+        if name not in self.session.members or not verified(
+            self.roster, name, advert.signature, advert.statement(self.session, name)
+        ):
+            raise UpdateRejected("its keys are not signed by the store of that name")
+        self.adverts[name] = advert
+
+    def take_envelopes(self, name: str, envelopes: Mapping[str, bytes], seal: bytes) -> None:
+        """Shares of a member's secrets, one envelope for each other member.
+
+        Raises:
+            UpdateRejected: some are missing or for strangers, or it sent them before.
+        """
+        if name not in self.adverts or name in self._envelopes:
+            raise UpdateRejected("envelopes of a member without keys, or for the second time")
+        if set(envelopes) != set(self.adverts) - {name} or len(seal) != 32:
+            raise UpdateRejected("envelopes for others than the members of this sum")
+        self._envelopes[name], self._commitments[name] = envelopes, seal
+
+    def envelopes_for(self, name: str) -> dict[str, bytes]:
+        """What the others who shared have for a member."""
+        return {n: letters[name] for n, letters in self._envelopes.items() if n != name}
+
+    @property
+    def partners(self) -> list[str]:
+        """Members who shared their secrets: only they can take part."""
+        return sorted(self._envelopes)
+
+    def take_masked(self, name: str, masked: NDArray[np.uint32]) -> None:
+        """Add a masked vector up.
+
+        Raises:
+            UpdateRejected: of another length, from somebody who shared no secrets, or for the second time.
+        """
+        if name not in self._envelopes or name in self._summed:
+            raise UpdateRejected(
+                "a vector of somebody who shared no secrets, or for the second time"
+            )
+        if masked.shape != (self.length,) or masked.dtype != np.uint32:
+            raise UpdateRejected(f"a masked vector holds {self.length} numbers of 32 bits")
+        self._total += masked
+        self._summed.add(name)
+
+    @property
+    def summed(self) -> list[str]:
+        """Members whose vectors are in the sum."""
+        return sorted(self._summed)
+
+    def take_signature(self, name: str, signature: bytes) -> None:
+        """A member's confirmation of who is in the sum.
+
+        Raises:
+            UpdateRejected: it does not hold.
+        """
+        statement = confirmation(self.session, self.summed)
+        if name not in self._summed or not verified(self.roster, name, signature, statement):
+            raise UpdateRejected("its signature under the members of the sum does not hold")
+        self.signatures[name] = signature
+
+    def take_reveal(self, name: str, reveal: Reveal) -> None:
+        """Shares that a member gives away.
+
+        Raises:
+            UpdateRejected: shares of others than asked for.
+        """
+        dropped = set(self.partners) - self._summed
+        if (
+            name not in self._summed
+            or set(reveal.seeds) != self._summed
+            or set(reveal.keys) != dropped
+        ):
+            raise UpdateRejected("shares of others than it was asked for")
+        self._reveals[name] = reveal
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def require(self, names: Mapping[str, object] | list[str], what: str) -> None:
+        """Go on with enough members alone.
+
+        Raises:
+            SecureSumError: they are too few.
+        """
+        if len(names) < self.session.enough:
+            raise SecureSumError(
+                f"Round {self.session.round}: {len(names)} of {len(self.session.members)} stores {what}, and "
+                f"it takes {self.session.enough}. Nothing was unmasked; bring stores back and resume the run."
+            )
+
+    def total(self) -> NDArray[np.uint32]:
+        """The sum (length,) modulo 2^32 of the vectors of `summed`.
+
+        Raises:
+            SecureSumError: too few shares, or shares that do not put a secret together.
+        """
+        total = self._total.copy()
+        for name in self.summed:
+            seed = self._combined(name, {n: r.seeds[name] for n, r in self._reveals.items()})
+            if commitment(self.session, name, seed) != self._commitments[name]:
+                raise SecureSumError(f"The shares do not put the seed of {name} together.")
+            total -= KeyStream(own_seed(self.session, name, seed)).uint32(self.length)
+        for name in set(self.partners) - self._summed:
+            private = self._combined(name, {n: r.keys[name] for n, r in self._reveals.items()})
+            self._check_key(name, private)
+            left = {n: self.adverts[n].mask_key for n in self.summed}
+            # Its own vector is missing: what the others added for it is the opposite of its masks.
+            apply_masks(total, self.session, name, private, left)
+        return total
+
+    def _combined(self, name: str, shares: Mapping[str, bytes]) -> bytes:
+        threshold = self.session.threshold
+        if len(shares) < threshold:
+            raise SecureSumError(
+                f"Round {self.session.round}: {len(shares)} stores gave their shares of {name}, and it takes "
+                f"{threshold}. The round is lost; resume the run to try it again."
+            )
+        some = [shares[n] for n in sorted(shares)[:threshold]]
+        try:
+            return flower.combine_shares(some)
+        except ValueError as error:
+            raise SecureSumError(f"The shares of {name} do not fit together.") from error
+
+    def _check_key(self, name: str, private: bytes) -> None:
+        try:
+            public = flower.bytes_to_private_key(private).public_key()
+            same = flower.public_key_to_bytes(public) == self.adverts[name].mask_key
+        except ValueError:
+            same = False
+        if not same:
+            raise SecureSumError(f"The shares do not put the key of {name} together.")

@@ -1,0 +1,331 @@
+"""A member of a secure sum: what a store sends, what it refuses, and what it keeps in between.
+
+The protocol of Bonawitz et al. (2017, arXiv 1611.04482, figure 4) in its version against a server that lies,
+on Flower's primitives for keys, shares and envelopes. The steps, in order, each once:
+
+1. `advert`: two fresh public keys, signed by the store.
+2. `share`: the keys of the others, checked against the roster; a share of both own secrets for each of them.
+3. `mask`: the vector, hidden under a mask for each other member and one more of its own.
+4. `confirm`: the set of members whose vectors arrived, signed. A member signs one set, ever.
+5. `reveal`: given the signatures of enough members under *one* set: of each member in it the share of its own
+   mask's seed; of each that dropped out the share of its mask key. Never both of one member.
+
+Masks come from AES-256 in counter mode. Flower's own generator of masks folds a seed to 32 bits, so that
+whoever sees a masked vector could try them all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from numpy.typing import NDArray
+
+from privemo import flower
+from privemo.dp.stream import KeyStream
+from privemo.errors import SecureSumError
+from privemo.secagg.session import Session
+
+__all__ = ["Advert", "Member", "Reveal", "Roster", "apply_masks", "confirmation", "verified"]
+
+Roster = Mapping[str, bytes]
+"""The public Ed25519 key (32 bytes) of each store, agreed on before a run: it is what makes members real."""
+
+
+@dataclass(frozen=True)
+class Advert:
+    """Public keys of one member for one session, signed by its store."""
+
+    mask_key: bytes
+    share_key: bytes
+    signature: bytes
+
+    def statement(self, session: Session, name: str) -> bytes:
+        """What the signature is over."""
+        keys = {"mask_key": self.mask_key.hex(), "share_key": self.share_key.hex()}
+        return session.bytes_of("advert", {"name": name, **keys})
+
+
+@dataclass(frozen=True)
+class Reveal:
+    """Shares that one member gives away at the end: of seeds of those in the sum, of keys of those not."""
+
+    seeds: Mapping[str, bytes]
+    keys: Mapping[str, bytes]
+
+
+@dataclass
+class Member:
+    """One store in one session. Everything here but `session` and `name` is secret.
+
+    Attributes:
+        session: what all agree on.
+        name: of the store.
+        step: how far it has come; see the module.
+    """
+
+    session: Session
+    name: str
+    step: str = "start"
+    mask_private: bytes = b""
+    share_private: bytes = b""
+    seed: bytes = b""
+    adverts: dict[str, Advert] = field(default_factory=dict)
+    seeds: dict[str, bytes] = field(default_factory=dict)
+    keys: dict[str, bytes] = field(default_factory=dict)
+    partners: tuple[str, ...] = ()
+    summed: tuple[str, ...] = ()
+
+    def advert(self, signing: Ed25519PrivateKey) -> Advert:
+        """Step 1: fresh keys.
+
+        Raises:
+            SecureSumError: out of order, or this store is no member.
+        """
+        self._go("start", "advertised")
+        if self.name not in self.session.members:
+            raise SecureSumError(f"{self.name} is no member of this sum.")
+        mask_private, mask_public = flower.generate_key_pairs()
+        share_private, share_public = flower.generate_key_pairs()
+        self.mask_private = flower.private_key_to_bytes(mask_private)
+        self.share_private = flower.private_key_to_bytes(share_private)
+        mask_key = flower.public_key_to_bytes(mask_public)
+        unsigned = Advert(mask_key, flower.public_key_to_bytes(share_public), b"")
+        signature = signing.sign(unsigned.statement(self.session, self.name))
+        return Advert(unsigned.mask_key, unsigned.share_key, signature)
+
+    def share(
+        self, adverts: Mapping[str, Advert], roster: Roster
+    ) -> tuple[dict[str, bytes], bytes]:
+        """Step 2: envelopes with shares, by receiver, and a commitment to the own seed.
+
+        Raises:
+            SecureSumError: out of order, too few members, a key that its store did not sign, or own keys
+            changed.
+        """
+        self._go("advertised", "shared")
+        checked(adverts, self.session, roster)
+        mine = flower.bytes_to_private_key(self.mask_private).public_key()
+        if self.name not in adverts or (
+            adverts[self.name].mask_key != flower.public_key_to_bytes(mine)
+        ):
+            raise SecureSumError(f"The server hands out other keys of {self.name} than it sent.")
+        self.adverts = dict(adverts)
+        self.seed = os.urandom(32)
+        names, count = sorted(adverts), len(adverts)
+        threshold = self.session.threshold
+        of_seed = flower.create_shares(self.seed, threshold, count)
+        of_key = flower.create_shares(self.mask_private, threshold, count)
+        envelopes = {}
+        for name, seed, key in zip(names, of_seed, of_key, strict=True):
+            if name == self.name:
+                self.seeds[name], self.keys[name] = seed, key
+                continue
+            said = {"from": self.name, "to": name, "seed": seed.hex(), "key": key.hex()}
+            letter = self.session.bytes_of("share", said)
+            envelopes[name] = flower.encrypt(self._envelope_key(name), letter)
+        return envelopes, commitment(self.session, self.name, self.seed)
+
+    def mask(self, envelopes: Mapping[str, bytes], vector: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """Step 3: the vector (n,) of whole numbers modulo 2^32, masked.
+
+        Raises:
+            SecureSumError: out of order, an envelope from a stranger or not meant for this member, or too
+            few.
+        """
+        self._go("shared", "masked")
+        for name, sealed in envelopes.items():
+            self.seeds[name], self.keys[name] = self._opened(name, sealed)
+        self.partners = tuple(sorted(self.seeds))
+        self._enough(self.partners)
+        masked = (vector & 0xFFFFFFFF).astype(np.uint32)
+        masked += KeyStream(own_seed(self.session, self.name, self.seed)).uint32(len(masked))
+        others = {n: self.adverts[n].mask_key for n in self.partners if n != self.name}
+        apply_masks(masked, self.session, self.name, self.mask_private, others)
+        return masked
+
+    def confirm(self, summed: Iterable[str], signing: Ed25519PrivateKey) -> bytes:
+        """Step 4: sign who is in the sum; once.
+
+        Raises:
+            SecureSumError: out of order, too few, or somebody with whom no secrets were shared.
+        """
+        self._go("masked", "confirmed")
+        self.summed = tuple(sorted(set(summed)))
+        self._enough(self.summed)
+        if self.name not in self.summed or not set(self.summed) <= set(self.partners):
+            raise SecureSumError("The sum is of others than the secrets were shared with.")
+        return signing.sign(confirmation(self.session, self.summed))
+
+    def reveal(self, signatures: Mapping[str, bytes], roster: Roster) -> Reveal:
+        """Step 5: the shares that unmask the sum, if enough members signed the very same set.
+
+        Raises:
+            SecureSumError: out of order, or too few signatures hold.
+        """
+        self._go("confirmed", "revealed")
+        statement = confirmation(self.session, self.summed)
+        good = [n for n in self.summed if verified(roster, n, signatures.get(n, b""), statement)]
+        self._enough(good)
+        return Reveal(
+            seeds={n: self.seeds[n] for n in self.summed},
+            keys={n: self.keys[n] for n in self.partners if n not in self.summed},
+        )
+
+    # -- keeping it between two messages -----------------------------------------------------
+
+    def to_json(self) -> str:
+        """Everything, as text to be kept in a place that only the store can read."""
+        content = asdict(self)
+        content["adverts"] = {n: asdict(a) for n, a in self.adverts.items()}
+        return json.dumps(_texts(content))
+
+    @classmethod
+    def from_json(cls, text: str) -> Member:
+        """What `to_json` wrote.
+
+        Raises:
+            SecureSumError: it is something else.
+        """
+        try:
+            raw = json.loads(text)
+            session = Session(**{**raw["session"], "members": tuple(raw["session"]["members"])})
+            return cls(
+                session=session,
+                name=raw["name"],
+                step=raw["step"],
+                **{k: bytes.fromhex(raw[k]) for k in ("mask_private", "share_private", "seed")},
+                adverts={
+                    n: Advert(**{k: bytes.fromhex(v) for k, v in advert.items()})
+                    for n, advert in raw["adverts"].items()
+                },
+                seeds={n: bytes.fromhex(v) for n, v in raw["seeds"].items()},
+                keys={n: bytes.fromhex(v) for n, v in raw["keys"].items()},
+                partners=tuple(raw["partners"]),
+                summed=tuple(raw["summed"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SecureSumError(f"What was kept of a secure sum is damaged ({error}).") from error
+
+    # -- steps -------------------------------------------------------------------------------
+
+    def _go(self, before: str, after: str) -> None:
+        if self.step != before:
+            raise SecureSumError(
+                f"{self.name} is at step {self.step!r} of this sum, and was asked for one that follows "
+                f"{before!r}: each is taken once, in order."
+            )
+        self.step = after
+
+    def _enough(self, names: Collection[str]) -> None:
+        if len(names) < self.session.enough:
+            raise SecureSumError(
+                f"{len(names)} members are left of {self.session.enough} that it takes: a sum of fewer would "
+                "not hide each of them."
+            )
+
+    def _envelope_key(self, name: str) -> bytes:
+        return flower.generate_shared_key(
+            flower.bytes_to_private_key(self.share_private),
+            flower.bytes_to_public_key(self.adverts[name].share_key),
+        )
+
+    def _opened(self, name: str, sealed: bytes) -> tuple[bytes, bytes]:
+        """Shares of seed and key in an envelope, which says from whom to whom it goes."""
+        try:
+            letter = json.loads(flower.decrypt(self._envelope_key(name), sealed))
+            seed, key = bytes.fromhex(letter["seed"]), bytes.fromhex(letter["key"])
+        except Exception as error:
+            raise SecureSumError(
+                f"{self.name} cannot open the envelope of {name}: nothing from it counts."
+            ) from error
+        said = {"from": name, "to": self.name, "seed": seed.hex(), "key": key.hex()}
+        if letter != json.loads(self.session.bytes_of("share", said)):
+            raise SecureSumError(f"An envelope of {name} was written for somebody else.")
+        return seed, key
+
+
+def checked(adverts: Mapping[str, Advert], session: Session, roster: Roster) -> None:
+    """Let keys pass that the stores of the roster signed for this session.
+
+    Raises:
+        SecureSumError: too few, a stranger, a wrong signature, or one key twice.
+    """
+    if len(adverts) < session.enough:
+        raise SecureSumError(f"{len(adverts)} members are there of {session.enough} that it takes.")
+    for name, advert in adverts.items():
+        statement = advert.statement(session, name)
+        if name not in session.members or not verified(roster, name, advert.signature, statement):
+            raise SecureSumError(f"The keys of {name} are not signed by the store of that name.")
+    every = [key for advert in adverts.values() for key in (advert.mask_key, advert.share_key)]
+    if len(set(every)) != len(every):
+        raise SecureSumError("Two keys of this sum are the same.")
+
+
+def verified(roster: Roster, name: str, signature: bytes, statement: bytes) -> bool:
+    """Whether the store of that name in the roster signed the statement."""
+    if name not in roster:
+        return False
+    try:
+        Ed25519PublicKey.from_public_bytes(roster[name]).verify(signature, statement)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def confirmation(session: Session, summed: Iterable[str]) -> bytes:
+    """What members sign about who is in the sum."""
+    return session.bytes_of("confirmation", {"summed": sorted(summed)})
+
+
+def commitment(session: Session, name: str, seed: bytes) -> bytes:
+    """32 bytes that bind a member to its seed and do not show it."""
+    return session.seed_of("commitment", seed, {"name": name})
+
+
+def own_seed(session: Session, name: str, seed: bytes) -> bytes:
+    """Key of a member's own mask."""
+    return session.seed_of("own mask", seed, {"name": name})
+
+
+def apply_masks(
+    vector: NDArray[np.uint32],
+    session: Session,
+    name: str,
+    private: bytes,
+    others: Mapping[str, bytes],
+) -> None:
+    """Add to a vector, in place, the masks that a member has with others: theirs are the opposite.
+
+    Args:
+        vector: whole numbers modulo 2^32, shape (n,).
+        session: of the sum.
+        name: of the member.
+        private: its mask key.
+        others: public mask keys by name.
+    """
+    own = flower.bytes_to_private_key(private)
+    for other, public in others.items():
+        secret = flower.generate_shared_key(own, flower.bytes_to_public_key(public))
+        pair = {"pair": sorted([name, other])}
+        mask = KeyStream(session.seed_of("pair mask", secret, pair)).uint32(len(vector))
+        if name < other:
+            vector += mask
+        else:
+            vector -= mask
+
+
+def _texts(value: object) -> object:
+    """Bytes as hex, at any depth."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {key: _texts(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_texts(part) for part in value]
+    return value

@@ -1,0 +1,416 @@
+"""The secure sum, read as a threat model: who drops out when, what a server may try, what a member may."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from privemo.errors import SecureSumError, UpdateRejected
+from privemo.secagg import Advert, Collector, Member, Reveal, Session, needed
+
+LENGTH = 50
+STEPS = ("advert", "share", "mask", "confirm", "reveal")
+
+
+@dataclass
+class Stores:
+    """Stores with keys and vectors, and one session of a sum among them."""
+
+    session: Session
+    signing: dict[str, Ed25519PrivateKey]
+    vectors: dict[str, NDArray[np.int64]]
+    members: dict[str, Member] = field(default_factory=dict)
+
+    @property
+    def roster(self) -> dict[str, bytes]:
+        return {n: key.public_key().public_bytes_raw() for n, key in self.signing.items()}
+
+
+def stores(count: int = 5, may_drop: float = 0.4, seed: int = 0) -> Stores:
+    rng = np.random.default_rng(seed)
+    names = tuple(f"store-{n:02d}" for n in range(count))
+    session = Session("run", 3, "0" * 32, names, *needed(count, may_drop))
+    return Stores(
+        session,
+        {n: Ed25519PrivateKey.generate() for n in names},
+        {n: rng.integers(-(2**20), 2**20, LENGTH) for n in names},
+    )
+
+
+def summed_up(
+    these: Stores,
+    drops: Mapping[str, str] = {},
+    *,
+    until: str = "end",
+    tell: Callable[[Member], Member] = lambda member: Member.from_json(member.to_json()),
+) -> Collector:
+    """Run the protocol. `drops` says before which step a store falls silent."""
+    session, roster = these.session, these.roster
+    server = Collector(session, roster, LENGTH)
+
+    def there(step: str) -> list[str]:
+        at = STEPS.index(step)
+        return [n for n in session.members if n not in drops or STEPS.index(drops[n]) > at]
+
+    members = {n: Member(session, n) for n in session.members}
+    these.members = members
+    for n in there("advert"):
+        server.take_advert(n, members[n].advert(these.signing[n]))
+    server.require(list(server.adverts), "sent keys")
+    for n in there("share"):
+        members[n] = tell(members[n])
+        server.take_envelopes(n, *members[n].share(server.adverts, roster))
+    server.require(server.partners, "shared secrets")
+    for n in there("mask"):
+        members[n] = tell(members[n])
+        server.take_masked(n, members[n].mask(server.envelopes_for(n), these.vectors[n]))
+    server.require(server.summed, "sent a vector")
+    if until == "confirm":
+        return server
+    for n in there("confirm"):
+        members[n] = tell(members[n])
+        server.take_signature(n, members[n].confirm(server.summed, these.signing[n]))
+    server.require(server.signatures, "confirmed")
+    if until == "reveal":
+        return server
+    for n in there("reveal"):
+        members[n] = tell(members[n])
+        server.take_reveal(n, members[n].reveal(server.signatures, roster))
+    return server
+
+
+def expected(these: Stores, names: list[str]) -> NDArray[np.uint32]:
+    total = np.sum([these.vectors[n] for n in names], axis=0) & 0xFFFFFFFF
+    return np.asarray(total, np.uint32)
+
+
+# -- the sum -------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    count=st.integers(3, 7),
+    fates=st.lists(st.sampled_from([*STEPS, "never"]), min_size=7, max_size=7),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_it_is_the_sum_of_those_who_stayed_or_nothing(
+    count: int, fates: list[str], seed: int
+) -> None:
+    """Whoever drops out at whatever step: the exact sum of the vectors that came, or an error."""
+    these = stores(count, 0.4, seed)
+    fate = dict(zip(these.session.members, fates, strict=False))
+    drops = {n: step for n, step in fate.items() if step != "never"}
+    left = {
+        step: [n for n in fate if n not in drops or STEPS.index(drops[n]) > k]
+        for k, step in enumerate(STEPS)
+    }
+    enough, threshold = these.session.enough, these.session.threshold
+    fine = len(left["confirm"]) >= enough and len(left["reveal"]) >= threshold
+    if not fine:
+        with pytest.raises(SecureSumError):
+            summed_up(these, drops).total()
+        return
+    server = summed_up(these, drops)
+    assert server.summed == left["mask"]
+    assert server.total().tolist() == expected(these, left["mask"]).tolist()
+
+
+def test_sums_below_zero_come_back_through_the_modulus() -> None:
+    these = stores()
+    for n in these.vectors:
+        these.vectors[n] = np.full(LENGTH, -7)
+    assert summed_up(these).total().view(np.int32).tolist() == [-35] * LENGTH
+
+
+def test_what_a_member_sends_looks_like_chance() -> None:
+    """Also for a vector of zeros; and two tries of the same vector have nothing in common."""
+    these = stores()
+    for n in these.vectors:
+        these.vectors[n] = np.zeros(LENGTH, np.int64)
+    seen = []
+    for attempt in ("1" * 32, "2" * 32):
+        these.session = replace(these.session, attempt=attempt)
+        members = {n: Member(these.session, n) for n in these.session.members}
+        adverts = {n: m.advert(these.signing[n]) for n, m in members.items()}
+        shared = {n: m.share(adverts, these.roster)[0] for n, m in members.items()}
+        first = these.session.members[0]
+        letters = {n: shared[n][first] for n in shared if n != first}
+        seen.append(members[first].mask(letters, these.vectors[first]))
+    for masked in seen:
+        assert len(np.unique(masked)) > LENGTH - 3
+        assert 0.2 < (masked > 2**31).mean() < 0.8
+    assert not (seen[0] == seen[1]).any()
+
+
+def test_masks_use_all_of_a_seed() -> None:
+    """Flower's own generator folds a seed to 32 bits by exclusive or: two seeds, one mask."""
+    from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen
+
+    from privemo.dp.stream import KeyStream
+
+    one, other = bytes(32), b"\x01\0\0\0" * 2 + bytes(24)
+    theirs = [pseudo_rand_gen(seed, 2**32, [(20,)])[0].tolist() for seed in (one, other)]
+    assert theirs[0] == theirs[1], "otherwise this module need not make its own masks"
+    assert KeyStream(one).uint32(20).tolist() != KeyStream(other).uint32(20).tolist()
+
+
+# -- a server that lies --------------------------------------------------------------------------------
+
+
+def test_a_server_cannot_put_its_own_keys_in_place_of_a_store() -> None:
+    these = stores()
+    members = {n: Member(these.session, n) for n in these.session.members}
+    adverts = {n: m.advert(these.signing[n]) for n, m in members.items()}
+    first, second, *_ = these.session.members
+    forged = Member(these.session, second).advert(Ed25519PrivateKey.generate())
+    with pytest.raises(SecureSumError, match=f"keys of {second} are not signed"):
+        members[first].share({**adverts, second: forged}, these.roster)
+
+
+def test_keys_of_another_session_are_refused() -> None:
+    """A server that kept somebody's keys, and the secret of one of them, cannot use them again."""
+    these = stores()
+    other = replace(these.session, round=4)
+    members = {n: Member(these.session, n) for n in these.session.members}
+    adverts = {n: m.advert(these.signing[n]) for n, m in members.items()}
+    first, second, *_ = these.session.members
+    old = Member(other, second).advert(these.signing[second])
+    with pytest.raises(SecureSumError, match="not signed"):
+        members[first].share({**adverts, second: old}, these.roster)
+
+
+def test_a_strangers_store_is_no_member() -> None:
+    these = stores()
+    members = {n: Member(these.session, n) for n in these.session.members}
+    adverts = {n: m.advert(these.signing[n]) for n, m in members.items()}
+    key = Ed25519PrivateKey.generate()
+    wide = replace(these.session, members=(*these.session.members, "zz"), threshold=4, enough=4)
+    stranger = Member(wide, "zz").advert(key)
+    first = these.session.members[0]
+    roster = {**these.roster, "zz": key.public_key().public_bytes_raw()}
+    with pytest.raises(SecureSumError, match="zz"):
+        members[first].share({**adverts, "zz": stranger}, roster)
+    with pytest.raises(SecureSumError, match="no member"):
+        Member(these.session, "zz").advert(key)
+
+
+def test_too_few_are_never_masked_nor_unmasked() -> None:
+    these = stores(5, 0.2)  # four of five
+    members = {n: Member(these.session, n) for n in these.session.members}
+    adverts = {n: m.advert(these.signing[n]) for n, m in members.items()}
+    first, *rest = these.session.members
+    with pytest.raises(SecureSumError, match="3 members are there of 4"):
+        members[first].share({n: adverts[n] for n in [first, *rest[:2]]}, these.roster)
+    server = summed_up(these, until="confirm")
+    alone = these.members[first]
+    with pytest.raises(SecureSumError, match="1 members are left of 4"):
+        alone.confirm([first], these.signing[first])
+    del server
+
+
+def test_two_stories_of_who_is_in_the_sum_unmask_nobody() -> None:
+    """The attack that signatures are for: of one store seeds from some members, the key from the others."""
+    these = stores(5, 0.4)  # three of five
+    server = summed_up(these, until="confirm")
+    names, victim = list(these.session.members), these.session.members[-1]
+    everyone, without = names, names[:-1]
+    stories = {n: everyone if k < 2 or n == victim else without for k, n in enumerate(names)}
+    signed = {n: these.members[n].confirm(stories[n], these.signing[n]) for n in names}
+    told = []
+    for n in names:
+        try:
+            told.append(these.members[n].reveal(signed, these.roster))
+        except SecureSumError:
+            continue
+    seeds = sum(victim in reveal.seeds for reveal in told)
+    keys = sum(victim in reveal.keys for reveal in told)
+    assert not (seeds >= these.session.threshold and keys >= these.session.threshold)
+    assert not any(victim in reveal.seeds and victim in reveal.keys for reveal in told)
+    del server
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), count=st.integers(3, 6))
+def test_no_two_stories_ever_give_both_secrets_of_anybody(data: st.DataObject, count: int) -> None:
+    these = stores(count, 0.4)
+    summed_up(these, until="confirm")
+    names = list(these.session.members)
+    signed = {}
+    for n in names:
+        story = [n, *data.draw(st.lists(st.sampled_from(names), max_size=count))]
+        try:
+            signed[n] = these.members[n].confirm(story, these.signing[n])
+        except SecureSumError:
+            continue
+    told = []
+    for n in signed:
+        try:
+            told.append(these.members[n].reveal(signed, these.roster))
+        except SecureSumError:
+            continue
+    for victim in names:
+        seeds = sum(victim in reveal.seeds for reveal in told)
+        keys = sum(victim in reveal.keys for reveal in told)
+        assert min(seeds, keys) < these.session.threshold
+
+
+def test_a_member_signs_one_set_and_reveals_once() -> None:
+    these = stores()
+    server = summed_up(these, until="reveal")
+    first = these.session.members[0]
+    with pytest.raises(SecureSumError, match="'confirmed'"):
+        these.members[first].confirm(server.summed[:-1], these.signing[first])
+    these.members[first].reveal(server.signatures, these.roster)
+    with pytest.raises(SecureSumError, match="'revealed'"):
+        these.members[first].reveal(server.signatures, these.roster)
+
+
+def test_signatures_that_do_not_hold_unmask_nothing() -> None:
+    these = stores()
+    server = summed_up(these, until="reveal")
+    first, second, *_ = these.session.members
+    forged = dict.fromkeys(server.signatures, server.signatures[second])
+    with pytest.raises(SecureSumError, match="it takes"):
+        these.members[first].reveal(forged, these.roster)
+
+
+# -- a member that lies --------------------------------------------------------------------------------
+
+
+def test_the_server_takes_nothing_from_anyone_but_its_store() -> None:
+    these = stores()
+    first, second, *_ = these.session.members
+    server = Collector(these.session, these.roster, LENGTH)
+    advert = Member(these.session, first).advert(these.signing[first])
+    with pytest.raises(UpdateRejected, match="not signed"):
+        server.take_advert(second, advert)
+    server.take_advert(first, advert)
+    with pytest.raises(UpdateRejected, match="before"):
+        server.take_advert(first, advert)
+    with pytest.raises(UpdateRejected, match="shared no secrets"):
+        server.take_masked(first, np.zeros(LENGTH, np.uint32))
+    with pytest.raises(UpdateRejected, match="others than the members"):
+        server.take_envelopes(first, {"stranger": b""}, bytes(32))
+
+
+@pytest.mark.parametrize(
+    "masked", [np.zeros(LENGTH - 1, np.uint32), np.zeros(LENGTH, np.int64), np.zeros((1, LENGTH))]
+)
+def test_a_vector_of_another_shape_is_refused(masked: NDArray[np.generic]) -> None:
+    these = stores()
+    server = summed_up(these, {"store-00": "mask"}, until="confirm")
+    with pytest.raises(UpdateRejected, match="numbers of 32 bits"):
+        server.take_masked("store-00", masked)  # type: ignore[arg-type]
+
+
+def test_one_vector_counts_once() -> None:
+    these = stores()
+    server = summed_up(these, until="confirm")
+    with pytest.raises(UpdateRejected, match="second time"):
+        server.take_masked("store-00", np.zeros(LENGTH, np.uint32))
+
+
+def test_a_false_share_is_noticed_and_nothing_wrong_comes_out() -> None:
+    for fate, part in ((None, "seeds"), ("mask", "keys")):
+        these = stores(5, 0.4)
+        drops = {"store-04": fate} if fate else {}
+        server = summed_up(these, drops, until="reveal")
+        for n in server.summed:
+            reveal = these.members[n].reveal(server.signatures, these.roster)
+            if n == "store-00":
+                false = {k: v[:-1] + bytes([v[-1] ^ 1]) for k, v in getattr(reveal, part).items()}
+                reveal = replace(reveal, **{part: false})
+            server.take_reveal(n, reveal)
+        with pytest.raises(SecureSumError, match="together"):
+            server.total()
+
+
+def test_an_envelope_for_somebody_else_is_refused() -> None:
+    these = stores()
+    members = {n: Member(these.session, n) for n in these.session.members}
+    adverts = {n: m.advert(these.signing[n]) for n, m in members.items()}
+    shared = {n: m.share(adverts, these.roster)[0] for n, m in members.items()}
+    first, second, third, *_ = these.session.members
+    letters = {n: shared[n][first] for n in shared if n != first}
+    with pytest.raises(SecureSumError, match=f"envelope of {second}"):
+        members[first].mask({**letters, second: shared[second][third]}, these.vectors[first])
+
+
+def test_shares_of_others_than_asked_for_are_refused() -> None:
+    these = stores()
+    server = summed_up(these, until="reveal")
+    reveal = these.members["store-00"].reveal(server.signatures, these.roster)
+    with pytest.raises(UpdateRejected, match="others than it was asked for"):
+        server.take_reveal("store-00", Reveal({}, reveal.seeds))
+
+
+# -- what is kept, and settings ------------------------------------------------------------------------
+
+
+def test_what_a_member_keeps_comes_back_whole_and_damage_is_named() -> None:
+    these = stores()
+    summed_up(these, until="reveal")
+    member = these.members["store-01"]
+    assert Member.from_json(member.to_json()) == member
+    for damaged in ("", "{}", "[]", json.dumps({**json.loads(member.to_json()), "seed": "xx"})):
+        with pytest.raises(SecureSumError, match="damaged"):
+            Member.from_json(damaged)
+
+
+@pytest.mark.parametrize(
+    ("members", "enough", "threshold", "why"),
+    [
+        (2, 2, 2, "3 to 200"),
+        (201, 201, 201, "3 to 200"),
+        (4, 2, 2, "it takes 3 to 4"),
+        (4, 3, 4, "no more shares"),
+        (4, 5, 3, "it takes"),
+    ],
+)
+def test_numbers_at_which_someone_could_be_unmasked_are_refused(
+    members: int, enough: int, threshold: int, why: str
+) -> None:
+    with pytest.raises(SecureSumError, match=why):
+        Session("r", 1, "0" * 32, tuple(f"{n:03d}" for n in range(members)), enough, threshold)
+
+
+@pytest.mark.parametrize("names", [("b", "a", "c"), ("a", "a", "b")])
+def test_members_are_named_once_each_in_order(names: tuple[str, ...]) -> None:
+    with pytest.raises(SecureSumError, match="once each"):
+        Session("r", 1, "0" * 32, names, 3, 2)
+
+
+@pytest.mark.parametrize("attempt", ["", "0" * 31, "g" * 32])
+def test_an_attempt_has_a_name(attempt: str) -> None:
+    with pytest.raises(SecureSumError, match="hex"):
+        Session("r", 1, attempt, ("a", "b", "c"), 3, 2)
+
+
+@given(members=st.integers(3, 200), may_drop=st.floats(0, 0.4999))
+def test_what_is_needed_always_makes_a_session(members: int, may_drop: float) -> None:
+    enough, threshold = needed(members, may_drop)
+    Session("r", 1, "0" * 32, tuple(f"{n:03d}" for n in range(members)), enough, threshold)
+    assert enough >= (1 - may_drop) * members - 1e-9
+
+
+@pytest.mark.parametrize("may_drop", [-0.1, 0.5, 1.0, float("nan")])
+def test_half_of_the_stores_can_never_drop_out(may_drop: float) -> None:
+    with pytest.raises(SecureSumError, match="half"):
+        needed(5, may_drop)
+
+
+def test_adverts_say_what_they_are() -> None:
+    these = stores()
+    advert = Member(these.session, "store-00").advert(these.signing["store-00"])
+    said = json.loads(advert.statement(these.session, "store-00"))
+    assert said["schema"] == "privemo.secure-sum.advert/1"
+    assert said["attempt"] == these.session.attempt
+    assert isinstance(advert, Advert)

@@ -7,13 +7,16 @@ Which store this node is comes from the node's own configuration, never from the
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-from privemo import protocol
+from privemo import protocol, secure_protocol
 from privemo import weights as w
 from privemo.errors import RunError
 from privemo.flower import ArrayRecord, ClientApp, ConfigRecord, Context, Message, RecordDict
-from privemo.store import Store
+from privemo.orders import RoundOrder
+from privemo.secure_store import SecureStore
+from privemo.store import REASONS, Store
 
 __all__ = ["app", "store_folder"]
 
@@ -23,11 +26,48 @@ app = ClientApp()
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Take part in one round, or answer why not."""
-    arrays, config = message.content[protocol.ARRAYS], message.content[protocol.CONFIG]
-    if not (isinstance(arrays, ArrayRecord) and isinstance(config, ConfigRecord)):
-        raise RunError("A training order holds a model and a configuration.")
+    return _replied(message, context, _train)
+
+
+@app.train("advertise")
+def advertise(message: Message, context: Context) -> Message:
+    """A secure sum, step 1: agree to the order, and send fresh keys."""
+    return _replied(message, context, _advertise)
+
+
+@app.train("share")
+def share(message: Message, context: Context) -> Message:
+    """A secure sum, step 2: shares of secrets, in envelopes for the others."""
+    return _replied(message, context, _share)
+
+
+@app.train("mask")
+def mask(message: Message, context: Context) -> Message:
+    """A secure sum, step 3: train, and send the masked numbers."""
+    return _replied(message, context, _mask)
+
+
+@app.train("confirm")
+def confirm(message: Message, context: Context) -> Message:
+    """A secure sum, step 4: sign who is in it."""
+    return _replied(message, context, _confirm)
+
+
+@app.train("reveal")
+def reveal(message: Message, context: Context) -> Message:
+    """A secure sum, step 5: the shares that unmask the sum."""
+    return _replied(message, context, _reveal)
+
+
+def _replied(
+    message: Message, context: Context, answer: Callable[[RecordDict, Store], RecordDict]
+) -> Message:
     try:
-        content = _answer(w.from_record(arrays), config, context)
+        store = Store(store_folder(context))
+        try:
+            content = answer(message.content, store)
+        finally:
+            store.close()
     except Exception as error:
         # Flower sends the text of an exception to the server, and ours may name paths, counts or
         # pseudonyms: only its kind leaves. The cause stays in this process's log.
@@ -35,13 +75,62 @@ def train(message: Message, context: Context) -> Message:
     return Message(content, reply_to=message)
 
 
-def _answer(weights: w.Weights, config: ConfigRecord, context: Context) -> RecordDict:
-    store = Store(store_folder(context))
+def _train(content: RecordDict, store: Store) -> RecordDict:
+    result = store.train_round(_model(content), _order(content))
+    return protocol.pack_result(result, store=store.config.name)
+
+
+def _advertise(content: RecordDict, store: Store) -> RecordDict:
+    session = secure_protocol.session_from(content)
     try:
-        result = store.train_round(weights, protocol.order_from(config))
-        return protocol.pack_result(result, store=store.config.name)
-    finally:
-        store.close()
+        advert = SecureStore(store).advertise(_order(content), session)
+    except tuple(REASONS) as refusal:
+        return secure_protocol.refusal_record(store.config.name, REASONS[type(refusal)])
+    return secure_protocol.advert_record(store.config.name, advert)
+
+
+def _share(content: RecordDict, store: Store) -> RecordDict:
+    session, adverts = secure_protocol.session_from(content), secure_protocol.adverts_from(content)
+    envelopes, seal = SecureStore(store).share(session, adverts)
+    return secure_protocol.envelopes_record(store.config.name, envelopes, seal)
+
+
+def _mask(content: RecordDict, store: Store) -> RecordDict:
+    masked = SecureStore(store).mask(
+        secure_protocol.session_from(content),
+        _model(content),
+        _order(content),
+        secure_protocol.bytes_from(content),
+    )
+    return secure_protocol.pack_masked(store.config.name, masked)
+
+
+def _confirm(content: RecordDict, store: Store) -> RecordDict:
+    signature = SecureStore(store).confirm(
+        secure_protocol.session_from(content), secure_protocol.names_from(content, "summed")
+    )
+    return secure_protocol.signature_record(store.config.name, signature)
+
+
+def _reveal(content: RecordDict, store: Store) -> RecordDict:
+    session, signatures = secure_protocol.session_from(content), secure_protocol.bytes_from(content)
+    return secure_protocol.reveal_record(
+        store.config.name, SecureStore(store).reveal(session, signatures)
+    )
+
+
+def _model(content: RecordDict) -> w.Weights:
+    arrays = content.get(protocol.ARRAYS)
+    if not isinstance(arrays, ArrayRecord):
+        raise RunError("A training order holds a model.")
+    return w.from_record(arrays)
+
+
+def _order(content: RecordDict) -> RoundOrder:
+    config = content.get(protocol.CONFIG)
+    if not isinstance(config, ConfigRecord):
+        raise RunError("A training order holds a configuration.")
+    return protocol.order_from(config)
 
 
 def store_folder(context: Context) -> Path:

@@ -5,11 +5,26 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from privemo.errors import SettingsError
-from privemo.orders import MOST_AT_ONCE, AugmentName, Precision
+from privemo.orders import MOST_AT_ONCE, AugmentName, NoiseName, Precision
 from privemo.releases import Mechanism, Stated
+
+FEWEST_TO_SHARE, MOST_TO_SHARE = 3, 200
+"""Stores that may share noise. Of two each would know the other's part of a sum; and each exchanges secrets
+with each other one, so that the work of all together grows with the square of their number."""
+
+KEY_FILE = "store.key"
+"""In a store's folder: its own Ed25519 key, 32 bytes; the public half stands in rosters."""
 
 NamelessReason = Literal["minor", "unknown_age", "suspected_minor", "no_record"]
 """Why a face was turned away of which nothing is kept but a count."""
@@ -63,6 +78,11 @@ class PrivacySettings(_Settings):
         images_per_person: most images of one person in a step, drawn anew each time.
         augment: how the copies are changed; see `privemo.training.AUGMENTATIONS`.
         precision: of the forward pass and of the gradients that flow back.
+        noise: who adds it. `local`: each store all of it by itself, so that what it sends is private as it
+            is. `distributed`: each store a share; the server learns the sum of all stores alone, by secure
+            aggregation, and the sum is private. It takes as little noise as one place would.
+        may_drop: with distributed noise, the share of stores without whom a round still counts; the others
+            add so much more noise. Below one half.
     """
 
     epsilon: float = Field(8.0, gt=0)
@@ -77,6 +97,24 @@ class PrivacySettings(_Settings):
     images_per_person: int = Field(4, ge=1, le=512)
     augment: AugmentName = "mild"
     precision: Precision = "float32"
+    noise: NoiseName = "local"
+    may_drop: float = Field(0.0, ge=0, lt=0.5)
+
+    @model_serializer(mode="wrap")
+    def _shared_noise_only_where_it_is(
+        self, handler: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        """A run's name, and a seeded run's draws, follow from its settings as they are written."""
+        written: dict[str, Any] = handler(self)
+        if self.noise == "local":
+            del written["noise"], written["may_drop"]
+        return written
+
+    @model_validator(mode="after")
+    def _only_shared_noise_drops(self) -> Self:
+        if self.may_drop and self.noise != "distributed":
+            raise ValueError("may_drop is for distributed noise: local noise needs no other store")
+        return self
 
     @model_validator(mode="after")
     def _a_person_fits_into_memory(self) -> Self:
@@ -164,6 +202,25 @@ class RunSettings(_Settings):
             raise ValueError("A run is either private or plain: give exactly one of the two")
         return self
 
+    @model_validator(mode="after")
+    def _shared_noise_protects_sums(self) -> Self:
+        if self.privacy is None or self.privacy.noise == "local":
+            return self
+        if not FEWEST_TO_SHARE <= self.stores <= MOST_TO_SHARE:
+            raise ValueError(
+                f"Distributed noise takes {FEWEST_TO_SHARE} to {MOST_TO_SHARE} stores, not {self.stores}"
+            )
+        if self.steps_per_round != 1:
+            raise ValueError(
+                "Distributed noise takes one step to a round, for the sum over the stores alone is private, "
+                "not what each of them does in between: set steps_per_round to 1"
+            )
+        if self.privacy.optimizer != "sgd":
+            raise ValueError(
+                "Stores that share the noise step by sgd; adam can be had on the server: set server_optimizer"
+            )
+        return self
+
     @property
     def total_steps(self) -> int:
         """Private steps of one store over the whole run."""
@@ -230,6 +287,11 @@ class StoreConfig(_Settings):
     jurisdiction: str = "IE"
     sensitive: tuple[str, ...] = ()
     seed: int | None = None
+    roster: dict[str, str] = {}
+    """The public keys (Ed25519, hex) of all stores of a run in which stores share the noise, this one's too.
+    With whom a store adds up is not for the server to say."""
+    noise_stores: int = Field(1, ge=1)
+    """Fewest stores of the roster whose shares make the noise whole; a sum of fewer is never unmasked."""
     spent_before: tuple[Mechanism | Stated, ...] = ()
     """What the people of this store lost before this run, in whichever runs; it counts against the budget."""
     turned_away: dict[Literal["train", "test"], dict[NamelessReason, Counted]] = {}

@@ -7,8 +7,9 @@ number of people is declared.
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
@@ -26,8 +27,9 @@ from privemo.models import build_model, count_parameters
 from privemo.recipes import default_lr
 from privemo.releases import Release
 from privemo.schedules import steps_at_each_rate
+from privemo.secagg.session import needed
 
-__all__ = ["new_run_id", "planned", "privacy_facts", "run_facts"]
+__all__ = ["new_run_id", "noise_of_a_store", "planned", "privacy_facts", "run_facts"]
 
 
 def privacy_facts(
@@ -57,6 +59,7 @@ def privacy_facts(
         "neighbouring": "add_or_remove_one_person",
         "sampler": "poisson_over_persons",
         "noise_multiplier": _noise(settings, past),
+        **_sharing(settings),
         "sample_rate": p.sample_rate,
         "steps_per_round": settings.steps_per_round,
         # [rate, steps of one store], smallest first; more than one where batches grow.
@@ -71,6 +74,24 @@ def privacy_facts(
     }
 
 
+def _sharing(settings: RunSettings) -> dict[str, Any]:
+    """Who adds the noise, where it is not each store by itself."""
+    p = settings.privacy
+    if p is None or p.noise == "local":
+        return {}
+    enough, _ = needed(settings.stores, p.may_drop)
+    return {
+        "noise": p.noise,
+        "noise_stores": enough,
+        "assumes": "the server learns sums over stores alone, and noise_stores of them add their share",
+    }
+
+
+def noise_of_a_store(privacy: Mapping[str, Any]) -> float:
+    """Noise multiplier of what one store adds to a sum: its share, where stores share the noise."""
+    return float(privacy["noise_multiplier"]) / math.sqrt(privacy.get("noise_stores", 1))
+
+
 def _noise(settings: RunSettings, past: Sequence[Release]) -> float:
     """The one noise multiplier of the whole run."""
     p = settings.privacy
@@ -82,10 +103,14 @@ def _noise(settings: RunSettings, past: Sequence[Release]) -> float:
         "compositions": p.max_stores_per_person,
         "past": past,
     }
-    plan = [Mechanism(1.0, rate, steps) for rate, steps in steps_at_each_rate(settings)]
+    discrete = p.noise == "distributed"
+    plan = [Mechanism(1.0, rate, steps, discrete) for rate, steps in steps_at_each_rate(settings)]
     if len(plan) == 1:
         return calibrate_noise(
-            sample_rate=plan[0].sample_rate, steps=settings.total_steps, **promise
+            sample_rate=plan[0].sample_rate,
+            steps=settings.total_steps,
+            discrete=discrete,
+            **promise,
         )
     return calibrate_scale(plan, **promise)
 
@@ -93,7 +118,7 @@ def _noise(settings: RunSettings, past: Sequence[Release]) -> float:
 def planned(settings: RunSettings, privacy: dict[str, Any]) -> list[Mechanism]:
     """Everything that one store will release, if every round is run."""
     return [
-        Mechanism(privacy["noise_multiplier"], rate, steps)
+        Mechanism(privacy["noise_multiplier"], rate, steps, privacy.get("noise") == "distributed")
         for rate, steps in steps_at_each_rate(settings)
     ]
 
@@ -144,7 +169,7 @@ def run_facts(
         "privacy": privacy,
         "lr": default_lr(
             settings,
-            noise_multiplier=privacy.get("noise_multiplier", 0.0),
+            noise_multiplier=noise_of_a_store(privacy) if privacy["private"] else 0.0,
             normaliser=privacy.get("normaliser", 1.0),
             parameters=parameters,
         ),

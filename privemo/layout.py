@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from privemo.capture import Part, capture
-from privemo.config import RunSettings, StoreConfig
+from privemo.config import KEY_FILE, RunSettings, StoreConfig
 from privemo.faces import FaceTable
-from privemo.files import write_json
+from privemo.files import write_bytes, write_json
 from privemo.releases import Mechanism, Release
+from privemo.secagg.session import needed
 from privemo_consent import (
     ConsentMix,
     ConsentRegistry,
@@ -69,7 +71,7 @@ def lay_out_stores(
     plan: Sequence[Mechanism],
     spent_before: tuple[Release, ...],
     listener: Callable[[dict[str, Any]], None] | None,
-) -> None:
+) -> dict[str, str]:
     """Make a folder for each store, with the faces of those who agreed in its vault.
 
     Args:
@@ -82,6 +84,9 @@ def lay_out_stores(
         spent_before: what the people had lost before this run.
         listener: called as stores are prepared.
 
+    Returns:
+        The public key (hex) of each store where stores share the noise, else nothing.
+
     Raises:
         OSError, privemo_consent.ConsentError: a folder or registry cannot be written.
     """
@@ -91,18 +96,30 @@ def lay_out_stores(
     train_parts = table.partition(train, settings.stores, seed=seed)
     test_parts = table.partition(test, settings.stores, seed=seed)
     names = store_names(settings.stores)
+    keys = _keys(names, settings)
+    roster = {name: key.public_key().public_bytes_raw().hex() for name, key in keys.items()}
     for index, name in enumerate(names):
         _lay_out_store(
             table,
             folder / "stores" / name,
-            _config(name, settings, people, run_id, plan, spent_before),
+            _config(name, settings, people, run_id, plan, spent_before, roster),
             train_parts[index],
             test_parts[index],
             settings,
             consent_seed=seed * 10_007 + index,
         )
+        if name in keys:
+            write_bytes(folder / "stores" / name / KEY_FILE, keys[name].private_bytes_raw())
         if listener:
             listener({"event": "prepared", "done": index + 1, "of": len(names)})
+    return roster
+
+
+def _keys(names: list[str], settings: RunSettings) -> dict[str, Ed25519PrivateKey]:
+    """A key for each store that shares its noise: by it the others know it."""
+    if settings.privacy is None or settings.privacy.noise == "local":
+        return {}
+    return {name: Ed25519PrivateKey.generate() for name in names}
 
 
 def _config(
@@ -112,11 +129,14 @@ def _config(
     run_id: str,
     plan: Sequence[Mechanism],
     spent_before: tuple[Release, ...],
+    roster: dict[str, str],
 ) -> StoreConfig:
     p = settings.privacy
     private: dict[str, Any] = {}
+    if roster and p is not None:
+        private = {"roster": roster, "noise_stores": needed(settings.stores, p.may_drop)[0]}
     if p is not None:
-        private = {
+        private |= {
             "delta": p.delta,
             "accountant": p.accountant,
             "max_stores_per_person": p.max_stores_per_person,

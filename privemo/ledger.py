@@ -13,7 +13,14 @@ from pydantic import Field
 from privemo.chain import GENESIS, Chain, ChainEntry
 from privemo.releases import Mechanism
 
-__all__ = ["GENESIS", "Ledger", "LedgerEntry"]
+__all__ = ["GENESIS", "MECHANISMS", "Ledger", "LedgerEntry"]
+
+
+MECHANISMS = {
+    "local": "poisson_subsampled_gaussian",
+    "distributed": "poisson_subsampled_discrete_gaussian_sum",
+}
+"""What an entry calls the mechanism, by who adds the noise."""
 
 
 class LedgerEntry(ChainEntry):
@@ -45,7 +52,7 @@ class LedgerEntry(ChainEntry):
     @property
     def released(self) -> Mechanism:
         """What was spent, as accountants take it."""
-        discrete = self.mechanism == "poisson_subsampled_discrete_gaussian_sum"
+        discrete = self.mechanism == MECHANISMS["distributed"]
         return Mechanism(self.noise_multiplier, self.sample_rate, self.steps, discrete)
 
 

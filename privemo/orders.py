@@ -17,9 +17,11 @@ from typing import Any, Literal, get_args
 import rfc8785
 
 from privemo.errors import SettingsError
+from privemo.releases import Mechanism
 
 __all__ = [
     "AugmentName",
+    "NoiseName",
     "PlainRecipe",
     "Precision",
     "PrivateRecipe",
@@ -33,6 +35,9 @@ AugmentName = Literal["none", "mild", "strong", "wide"]
 """What a recipe may call an augmentation; `privemo.training.AUGMENTATIONS` says what each does."""
 
 Precision = Literal["float32", "bfloat16"]
+
+NoiseName = Literal["local", "distributed"]
+"""Who adds the noise: each store all of it, or all stores together, through secure aggregation."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,9 @@ class PrivateRecipe:
         images_per_person: most images of one person in a step, drawn anew each time without replacement.
         augment: name of one of `privemo.training.AUGMENTATIONS`.
         precision: of the forward pass and of the gradients that flow back; sums are float32 in any case.
+        noise: `local`, or `distributed`: then `noise_multiplier` is that of the sum over all stores, as a
+            share of the most that one person moves it, and lr and momentum are the server's matter.
+        noise_stores: fewest stores whose shares make that noise; 1 where it is local.
     """
 
     noise_multiplier: float
@@ -67,6 +75,14 @@ class PrivateRecipe:
     images_per_person: int = 4
     augment: AugmentName = "mild"
     precision: Precision = "float32"
+    noise: NoiseName = "local"
+    noise_stores: int = 1
+
+    @property
+    def mechanism(self) -> Mechanism:
+        """What the round costs, as accountants take it."""
+        discrete = self.noise == "distributed"
+        return Mechanism(self.noise_multiplier, self.sample_rate, self.steps, discrete)
 
 
 @dataclass(frozen=True)
@@ -123,13 +139,15 @@ _RANGES: dict[str, tuple[float, float]] = {
     "weight_decay": (0.0, 10.0),
     "views": (1, 64),
     "images_per_person": (1, 512),
+    "noise_stores": (1, 10_000),
     "label_smoothing": (0.0, 0.9),
     "mixup": (0.0, 100.0),
     "ema": (0.0, 0.99999),
 }
-_WHOLE = {"steps", "epochs", "batch", "views", "images_per_person"}
+_WHOLE = {"steps", "epochs", "batch", "views", "images_per_person", "noise_stores"}
 _CHOICES: dict[tuple[type, str], tuple[str, ...]] = {
     (PrivateRecipe, "optimizer"): ("sgd", "adam"),
+    (PrivateRecipe, "noise"): get_args(NoiseName),
     (PlainRecipe, "optimizer"): ("adamw", "sgd"),
     (PrivateRecipe, "precision"): get_args(Precision),
     (PlainRecipe, "precision"): get_args(Precision),
@@ -179,6 +197,10 @@ def check_recipe(recipe: PrivateRecipe | PlainRecipe) -> None:
             raise SettingsError(
                 f"views x images_per_person is {rows}; a store takes up to {MOST_AT_ONCE} in a step."
             )
+        if recipe.noise == "local" and recipe.noise_stores != 1:
+            raise SettingsError("Local noise is one store's own: noise_stores is 1.")
+        if recipe.noise == "distributed" and (recipe.steps, recipe.optimizer) != (1, "sgd"):
+            raise SettingsError("Stores that share the noise take one step of sgd to a round.")
 
 
 def _check_number(name: str, value: object, low: float, high: float, *, whole: bool) -> None:
@@ -195,12 +217,15 @@ def order_digest(order: RoundOrder, model_in: str) -> str:
 
     The number of threads is left out: it does not change what is released.
     """
+    recipe = asdict(order.recipe)
+    if recipe.get("noise") == "local":  # nothing to tell apart
+        del recipe["noise"], recipe["noise_stores"]
     content: dict[str, Any] = {
         "run_id": order.run_id,
         "round": order.round,
         "model": order.model,
         "kind": type(order.recipe).__name__,
-        "recipe": asdict(order.recipe),
+        "recipe": recipe,
         "model_in": model_in,
     }
     return hashlib.sha256(rfc8785.dumps(content)).hexdigest()

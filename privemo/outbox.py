@@ -16,12 +16,11 @@ from __future__ import annotations
 from hashlib import sha256
 from pathlib import Path
 
-from privemo import weights as w
 from privemo.config import StoreConfig
-from privemo.dp import Mechanism, composed, spent
-from privemo.errors import BudgetExhausted
+from privemo.dp import composed, spent
+from privemo.errors import BudgetExhausted, RunError
 from privemo.files import write_bytes
-from privemo.ledger import Ledger
+from privemo.ledger import MECHANISMS, Ledger
 from privemo.orders import PrivateRecipe, RoundOrder, order_digest
 
 __all__ = ["Outbox"]
@@ -57,8 +56,7 @@ class Outbox:
         if budget is None:
             raise BudgetExhausted(f"{self.config.name} has no privacy budget at all.")
         shares = self.config.max_stores_per_person
-        coming = Mechanism(recipe.noise_multiplier, recipe.sample_rate, recipe.steps)
-        mine = [m.times(shares) for m in (*self.ledger.releases(), coming)]
+        mine = [m.times(shares) for m in (*self.ledger.releases(), recipe.mechanism)]
         after = composed(
             [*self.config.spent_before, *mine],
             delta=self.config.delta,
@@ -70,8 +68,8 @@ class Outbox:
                 f"budget of {budget:g}. The people of this store give no more."
             )
 
-    def released(self, order: RoundOrder, model_in: str) -> w.Weights | None:
-        """The update already released for this very order on this very model, if there is one."""
+    def released(self, order: RoundOrder, model_in: str) -> bytes | None:
+        """What was already released for this very order on this very model, if anything."""
         path = self._path(order, model_in)
         if not path.exists():
             return None
@@ -81,22 +79,38 @@ class Outbox:
             run_id=order.run_id, round_=order.round, update_sha256=digest
         ):
             return None
-        return w.from_bytes(data)
+        return data
 
-    def release(self, order: RoundOrder, model_in: str, update: w.Weights) -> None:
-        """Write an update down, then what it costs; after that it may leave.
+    def release(self, order: RoundOrder, model_in: str, data: bytes) -> None:
+        """Write down what is to leave, then what it costs; after that it may leave.
 
         Raises:
-            LedgerError: the ledger is damaged or cannot be written; the update must not leave.
-            RunError: the update cannot be written.
+            LedgerError: the ledger is damaged or cannot be written; the data must not leave.
+            RunError: the data cannot be written.
         """
-        data = w.to_bytes(update)
         write_bytes(self._path(order, model_in), data)
         self._account(order, sha256(data).hexdigest())
 
+    def forget(self, name: str) -> None:
+        """Never send again what stands under that name; what it cost stays in the ledger.
+
+        Raises:
+            RunError: the disk failed; it may still be there.
+        """
+        try:
+            (self.folder / "outbox" / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(f"{self.folder} cannot be written ({error.strerror}).") from error
+
+    @staticmethod
+    def name(order: RoundOrder, model_in: str) -> str:
+        """The file of what was released for an order on a model."""
+        shared = isinstance(order.recipe, PrivateRecipe) and order.recipe.noise == "distributed"
+        kind = "uint32" if shared else "safetensors"
+        return f"{order.round:04d}-{order_digest(order, model_in)[:32]}.{kind}"
+
     def _path(self, order: RoundOrder, model_in: str) -> Path:
-        name = f"{order.round:04d}-{order_digest(order, model_in)[:32]}.safetensors"
-        return self.folder / "outbox" / name
+        return self.folder / "outbox" / self.name(order, model_in)
 
     def _account(self, order: RoundOrder, digest: str) -> None:
         recipe = order.recipe
@@ -109,7 +123,7 @@ class Outbox:
         now = spent(
             [
                 *ledger.releases(),
-                Mechanism(recipe.noise_multiplier, recipe.sample_rate, recipe.steps),
+                recipe.mechanism,
             ],
             delta=self.config.delta,
         )
@@ -117,6 +131,8 @@ class Outbox:
             store=self.config.name,
             run_id=order.run_id,
             round=order.round,
+            mechanism=MECHANISMS[recipe.noise],
+            noise_stores=recipe.noise_stores,
             noise_multiplier=recipe.noise_multiplier,
             sample_rate=recipe.sample_rate,
             steps=recipe.steps,

@@ -1,5 +1,7 @@
 """What travels between server and stores, as Flower records: one place for both ends.
 
+Where stores share the noise, `privemo.secure_protocol` has the rest.
+
 To a store: the model (`arrays`) and the order (`config`). From a store: the update (`update`, absent
 when it did not take part) and what it declares of the round (`manifest`). No loss, no count of faces or
 people and no pseudonym is among them: each would be a release of private data that nobody accounted for.

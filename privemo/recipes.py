@@ -27,6 +27,7 @@ __all__ = [
     "allowed_travel",
     "central_recipe",
     "default_lr",
+    "distributed_recipe",
     "local_recipe",
     "noise_travel",
 ]
@@ -119,6 +120,16 @@ def central_recipe(people: int) -> Recipe:
         ema=0.96,
         views=2,
     )
+
+
+def distributed_recipe(people: int, *, stores: int) -> Recipe:
+    """A chain of stores that share the noise: what one place would do with all of their people.
+
+    Args:
+        people: public number of people expected to be admitted in each store.
+        stores: how many there are.
+    """
+    return central_recipe(people * stores)
 
 
 def local_recipe(people: int) -> Recipe:

@@ -80,6 +80,8 @@ class Orders:
                 images_per_person=p.images_per_person,
                 augment=p.augment,
                 precision=p.precision,
+                noise=p.noise,
+                noise_stores=facts.get("noise_stores", 1),
             )
         if s.plain is None:  # RunSettings allows no third kind
             raise RunError("The run is neither private nor plain.")
@@ -104,6 +106,9 @@ class Run:
             self.run_id: str = self.facts["run_id"]
             self.orders = Orders(self.settings, self.facts, self.run_id)
             self.stores: list[str] = list(self.facts["stores"])
+            self.roster = {
+                name: bytes.fromhex(key) for name, key in self.facts.get("roster", {}).items()
+            }
             self.sizes: dict[str, float] = dict.fromkeys(
                 self.stores, float(self.facts["declared_people"])
             )
@@ -120,6 +125,11 @@ class Run:
     def model_path(self) -> Path:
         """Where the finished model is."""
         return self.folder / "model.safetensors"
+
+    @property
+    def pending_path(self) -> Path:
+        """Where a secure sum is kept until its round is whole."""
+        return self.folder / "checkpoints" / "pending-sum.bin"
 
     def store(self, name: str) -> Store:
         """Open one store of a simulated run."""

@@ -15,8 +15,9 @@ from privemo import weights as w
 from privemo.errors import RunError
 from privemo.flower import Context, Grid, ServerApp
 from privemo.runs import Run
+from privemo.secure_server import SecureAveraging
 from privemo.serverstep import ServerStep
-from privemo.strategy import StoreAveraging
+from privemo.strategy import StoreAveraging, WholeRound
 
 __all__ = ["app", "listeners"]
 
@@ -46,13 +47,27 @@ def main(grid: Grid, context: Context) -> None:
         for listener in listeners:
             listener({"event": "round", "manifest": manifest})
 
-    strategy = StoreAveraging(
-        run.order_for,
-        on_whole_round,
-        run.sizes,
-        first_round=done + 1,
-        step=step,
-    )
+    strategy = _strategy(run, on_whole_round, done + 1, step)
     missing = run.settings.rounds - done
     if missing > 0:
         strategy.start(grid, w.to_record(weights), num_rounds=missing, timeout=24 * 3600)
+
+
+def _strategy(
+    run: Run, on_whole_round: WholeRound, first_round: int, step: ServerStep
+) -> StoreAveraging:
+    private = run.settings.privacy
+    if private is None or private.noise == "local":
+        return StoreAveraging(
+            run.order_for, on_whole_round, run.sizes, first_round=first_round, step=step
+        )
+    return SecureAveraging(
+        run.order_for,
+        on_whole_round,
+        run.sizes,
+        roster=run.roster,
+        may_drop=private.may_drop,
+        pending=run.pending_path,
+        first_round=first_round,
+        step=step,
+    )

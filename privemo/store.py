@@ -16,7 +16,7 @@ from __future__ import annotations
 import fcntl
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from privemo import heldout
 from privemo import weights as w
@@ -44,7 +45,7 @@ from privemo.ledger import Ledger
 from privemo.machine import tuned
 from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder, check_order, order_digest
 from privemo.outbox import Outbox
-from privemo.training import Randomness, predict, train_plain, train_private
+from privemo.training import PermittedNow, Randomness, predict, train_plain, train_private
 from privemo_consent import (
     ConsentGate,
     ConsentRegistry,
@@ -58,12 +59,29 @@ from privemo_consent import (
     Vault,
 )
 
-__all__ = ["RoundResult", "Store"]
+__all__ = ["REASONS", "Released", "RoundResult", "Store", "threads_of"]
 
 TRIES = 5  # reads of a vault from which somebody is erased meanwhile
 
 FLOOR_OF_PEOPLE = 2
 """Without privacy a store still needs this many people: one person's model is that person's data."""
+
+
+REASONS: dict[type[Exception], str] = {
+    BudgetExhausted: "budget_exhausted",
+    NoFacesAdmitted: "no_faces",
+    TooFewPeople: "too_few_people",
+    SettingsError: "recipe_refused",
+}
+"""What a store answers, and no more, where it does not take part."""
+
+
+@dataclass(frozen=True)
+class Released:
+    """What leaves for an order, or the reason why nothing does."""
+
+    reason: str | None
+    data: bytes | None
 
 
 @dataclass(frozen=True)
@@ -119,29 +137,54 @@ class Store:
             LedgerError: the ledger is damaged or cannot be written; nothing was released.
         """
         model_in = w.sha256(weights)
-        with self._alone():
-            reason_of = {
-                BudgetExhausted: "budget_exhausted",
-                NoFacesAdmitted: "no_faces",
-                TooFewPeople: "too_few_people",
-                SettingsError: "recipe_refused",
-            }
-            try:
-                self._check_order(order)
-                released = self.outbox.released(order, model_in)
-                if released is not None:
-                    return self._result(model_in, released)
-                update = self._train(weights, order, model_in)
-            except (BudgetExhausted, NoFacesAdmitted, TooFewPeople, SettingsError) as refusal:
-                self._note(order, type(refusal).__name__, str(refusal))
-                return RoundResult(
-                    reason_of[type(refusal)], None, None, model_in, self.registry.log_root()
-                )
-            self.outbox.release(order, model_in, update)
-            return self._result(model_in, update)
+        with self.alone():
+            released = self.release_of(
+                order, model_in, lambda: w.to_bytes(self._train(weights, order, model_in))
+            )
+            if released.data is None:
+                root = self.registry.log_root()
+                return RoundResult(released.reason, None, None, model_in, root)
+            return self._result(model_in, w.from_bytes(released.data))
 
-    def _check_order(self, order: RoundOrder) -> None:
-        """Hold an order against what this store agreed to, before anything is read or written."""
+    def release_of(self, order: RoundOrder, model_in: str, make: Callable[[], bytes]) -> Released:
+        """What leaves for an order: once made, written down and paid for, the same bytes again.
+
+        Args:
+            order: of the round.
+            model_in: hash of the model it is for.
+            make: makes the bytes, private as they are or by what happens to them next.
+
+        Raises:
+            LedgerError: the ledger is damaged or cannot be written; nothing was released.
+        """
+        try:
+            self.check_order(order)
+            data = self.outbox.released(order, model_in)
+            if data is not None:
+                return Released(None, data)
+            self.check_budget(order)
+            data = make()
+        except tuple(REASONS) as refusal:
+            self._note(order, type(refusal).__name__, str(refusal))
+            return Released(REASONS[type(refusal)], None)
+        self.outbox.release(order, model_in, data)
+        return Released(None, data)
+
+    def check_budget(self, order: RoundOrder) -> None:
+        """Let an order pass that the budget still holds.
+
+        Raises:
+            BudgetExhausted: it does not.
+        """
+        if isinstance(order.recipe, PrivateRecipe):
+            self.outbox.check_budget(order.recipe)
+
+    def check_order(self, order: RoundOrder) -> None:
+        """Hold an order against what this store agreed to, before anything is read or written.
+
+        Raises:
+            SettingsError: it is another than agreed.
+        """
         check_order(order)
         if self.config.run_id != order.run_id:
             raise SettingsError(
@@ -158,6 +201,10 @@ class Store:
     def _check_private_order(self, recipe: PrivateRecipe) -> None:
         """A free choice of the server would let it search for the private number of people."""
         mine = self.config
+        if (recipe.noise == "distributed") != bool(mine.roster) or (
+            recipe.noise_stores != mine.noise_stores
+        ):
+            raise SettingsError(f"{mine.name}: who adds the noise, and how many, is not as agreed.")
         if not math.isclose(recipe.normaliser, recipe.sample_rate * mine.declared_people):
             raise SettingsError(
                 f"{mine.name}: the normaliser is not sample rate x declared people."
@@ -171,28 +218,38 @@ class Store:
             raise SettingsError(f"{mine.name}: steps of this noise and rate were not agreed on.")
 
     def _train(self, weights: w.Weights, order: RoundOrder, model_in: str) -> w.Weights:
-        if isinstance(order.recipe, PrivateRecipe):
-            self.outbox.check_budget(order.recipe)
-        admitted = self._admit("train", order.run_id, order.round)
-        people = len(np.unique(admitted.faces.person))
-        self._check_people(people, order.recipe)
-        model = w.model_for(order.model, weights)
-        threads = min(order.threads, os.cpu_count() or 1) if order.threads else None
-        randomness = self._randomness(order_digest(order, model_in))
-
-        def permitted_now(batch: int, drawn: NDArray[np.str_]) -> NDArray[np.bool_]:
-            return self._permitted_now(order, batch, drawn)
-
-        with tuned(threads):
-            if isinstance(order.recipe, PrivateRecipe):
-                train_private(model, admitted.faces, order.recipe, randomness, permitted_now)
+        faces, model, chance, permitted_now = self.ready(weights, order, model_in)
+        with tuned(threads_of(order)):
+            if not isinstance(order.recipe, PrivateRecipe):
+                train_plain(model, faces, order.recipe, chance, permitted_now)
+            elif order.recipe.noise == "local":
+                train_private(model, faces, order.recipe, chance, permitted_now)
             else:
-                train_plain(model, admitted.faces, order.recipe, randomness, permitted_now)
+                raise SettingsError(
+                    f"{self.config.name} shares its noise: it is asked by secure sums."
+                )
         after = w.from_model(model)
         update = {name: after[name] - weights[name] for name in after}
         if not all(np.isfinite(array).all() for array in update.values()):
             raise SettingsError(f"{self.config.name}: this order drives the weights to infinity.")
         return update
+
+    def ready(
+        self, weights: w.Weights, order: RoundOrder, model_in: str
+    ) -> tuple[Faces, nn.Module, Randomness, PermittedNow]:
+        """What training takes: faces that the gate let through, the model, chance, and whom to ask again.
+
+        Raises:
+            NoFacesAdmitted, TooFewPeople: there is nobody, or there are too few, to train on.
+        """
+        admitted = self._admit("train", order.run_id, order.round)
+        self._check_people(len(np.unique(admitted.faces.person)), order.recipe)
+
+        def permitted_now(batch: int, drawn: NDArray[np.str_]) -> NDArray[np.bool_]:
+            return self._permitted_now(order, batch, drawn)
+
+        chance = self._randomness(order_digest(order, model_in))
+        return admitted.faces, w.model_for(order.model, weights), chance, permitted_now
 
     def _check_people(self, people: int, recipe: PrivateRecipe | PlainRecipe) -> None:
         needed = FLOOR_OF_PEOPLE
@@ -397,8 +454,12 @@ class Store:
         return Randomness(np.random.default_rng(int.from_bytes(keys[0])), GaussianNoise(keys[1]))
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Only one process trains a store: the budget is checked and spent under one lock."""
+    def alone(self) -> Iterator[None]:
+        """Only one process trains a store: the budget is checked and spent under one lock.
+
+        Raises:
+            RunError: another one does.
+        """
         with (self.folder / ".lock").open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -407,6 +468,11 @@ class Store:
                     f"{self.config.name} is being trained by another process; wait for it to end."
                 ) from error
             yield
+
+
+def threads_of(order: RoundOrder) -> int | None:
+    """As many threads as an order asks for, and no more than there are cores."""
+    return min(order.threads, os.cpu_count() or 1) if order.threads else None
 
 
 def _utc(at: datetime) -> str:

@@ -32,14 +32,14 @@ from privemo.flower import (
 from privemo.orders import PrivateRecipe, RoundOrder
 from privemo.serverstep import ServerStep
 
-__all__ = ["StoreAveraging", "check_update", "norm_bound"]
+__all__ = ["Round", "StoreAveraging", "check_update", "norm_bound"]
 
 OrderFor = Callable[[int], RoundOrder]
 WholeRound = Callable[[int, dict[str, Any], w.Weights], None]
 
 
 @dataclass
-class _Round:
+class Round:
     """What is known of the round in progress."""
 
     number: int
@@ -78,7 +78,7 @@ class StoreAveraging(Strategy):
         self.sizes = dict(sizes)
         self.first_round = first_round
         self.step = step or ServerStep(RunSettings())
-        self._round: _Round | None = None
+        self._round: Round | None = None
 
     def summary(self) -> None:
         """Nothing to print: progress is shown by whoever listens."""
@@ -87,19 +87,23 @@ class StoreAveraging(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """The same model and the same order for every store."""
-        number = self.first_round + server_round - 1
-        order, weights = self.order_for(number), w.from_record(arrays)
-        self._round = _Round(number, datetime.now(UTC), order, weights, w.sha256(weights))
-        record = protocol.order_record(order)
+        now = self._begin(server_round, arrays)
+        record = protocol.order_record(now.order)
         return [
             Message(
                 RecordDict({protocol.ARRAYS: arrays, protocol.CONFIG: record}),
                 dst_node_id=node,
                 message_type=MessageType.TRAIN,
-                group_id=str(number),
+                group_id=str(now.number),
             )
             for node in sorted(grid.get_node_ids())
         ]
+
+    def _begin(self, server_round: int, arrays: ArrayRecord) -> Round:
+        number = self.first_round + server_round - 1
+        order, weights = self.order_for(number), w.from_record(arrays)
+        self._round = Round(number, datetime.now(UTC), order, weights, w.sha256(weights))
+        return self._round
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -127,7 +131,13 @@ class StoreAveraging(Strategy):
             reasons = "; ".join(f"{name}: {s['reason']}" for name, s in stores.items()) or "silence"
             raise RunError(f"No store could train in round {now.number} ({reasons}).")
         share = np.float32(1.0 / weight_sum)
-        after = self.step(now.number, now.weights, {k: share * a for k, a in total.items()})
+        return self._step(now, {k: share * a for k, a in total.items()}, {"stores": stores})
+
+    def _step(
+        self, now: Round, update: w.Weights, told: dict[str, Any]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """The server's step, and the round is whole: `told` is what its manifest says of the stores."""
+        after = self.step(now.number, now.weights, update)
         if not all(np.isfinite(array).all() for array in after.values()):
             raise RunError(
                 f"Round {now.number} drove the model to infinity; lower the learning rate."
@@ -141,7 +151,7 @@ class StoreAveraging(Strategy):
             "model_in": now.model_in,
             "model_out": w.sha256(after),
             **self._memory(),
-            "stores": stores,
+            **told,
         }
         self.on_whole_round(now.number, manifest, after)
         return w.to_record(after), None
@@ -155,7 +165,7 @@ class StoreAveraging(Strategy):
         }
 
     def _judge(
-        self, reply: _Reply, stores: dict[str, dict[str, Any]], now: _Round, bound: float
+        self, reply: _Reply, stores: dict[str, dict[str, Any]], now: Round, bound: float
     ) -> w.Weights | None:
         """Enter a reply into the manifest's `stores`; its update, if it counts."""
         name, facts = reply.name, reply.facts

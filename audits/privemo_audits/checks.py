@@ -11,7 +11,7 @@ from .summary import plain_number
 
 LEDGER_KINDS = ("ledger_chain",)
 CLAIM_KINDS = ("epsilon_underclaimed",)
-COVER_KINDS = ("update_without_ledger_entry", "ledger_entry")
+COVER_KINDS = ("update_without_ledger_entry", "ledger_entry", "noise_not_whole")
 SET_KINDS = ("undeclared_store_set", "too_many_stores")
 MINOR_REASONS = ("minor", "suspected_minor", "unknown_age", "below_consent_age")
 
@@ -153,7 +153,7 @@ def _privacy_checks(run: Run, privacy: Privacy, violations: Sequence[Violation])
             "Every update that left a store was accounted first",
             "GDPR 5(2)",
             _named(violations, COVER_KINDS),
-            f"{_trained(run)} updates arrived, each with its ledger entry",
+            f"{_trained(run)} updates arrived, each with its ledger entry" + _shared(run),
         ),
         _judge(
             "privacy.store_sets",
@@ -165,6 +165,17 @@ def _privacy_checks(run: Run, privacy: Privacy, violations: Sequence[Violation])
         chain,
         _noise(privacy),
     ]
+
+
+def _shared(run: Run) -> str:
+    """What an epsilon of shared noise rests on: the protocol, which no file can prove."""
+    sums = [len(r.secure_sum.summed) for r in run.rounds if r.secure_sum is not None]
+    if not sums:
+        return ""
+    return (
+        f"; the noise is shared: {len(sums)} rounds are secure sums of {min(sums)} stores or more, of whose "
+        "parts the server is taken to have learned nothing"
+    )
 
 
 def _trained(run: Run) -> int:

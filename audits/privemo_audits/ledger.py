@@ -77,6 +77,33 @@ def uncovered_updates(run: Run) -> list[Violation]:
     return found
 
 
+def thin_sums(run: Run) -> list[Violation]:
+    """Name every entry whose noise was to come from several stores, and did not come from so many."""
+    sums = {item.round: item.secure_sum for item in run.rounds}
+    found = []
+    for store, lines in run.ledgers.items():
+        for line in lines:
+            entry = line.entry
+            if entry.mechanism != SHARED or not arrived(run, store, line):
+                continue
+            one = sums[entry.round]
+            if one is None or store not in one.summed:
+                fault = "arrived by itself, under no more than its own share of the noise"
+            elif len(one.summed) < entry.noise_stores:
+                fault = (
+                    f"was in a sum of {len(one.summed)} stores, and its noise is whole from "
+                    f"{entry.noise_stores} on"
+                )
+            else:
+                continue
+            found.append(
+                _violation(
+                    "noise_not_whole", store, entry.round, f"ledger entry {entry.seq} {fault}"
+                )
+            )
+    return found
+
+
 def foreign_entries(run: Run) -> list[Violation]:
     """Name every entry that is not a person-level release of this store under the declared delta."""
     found = []

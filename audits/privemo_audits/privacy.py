@@ -39,6 +39,7 @@ def measure_privacy(
         *breaks,
         *ledger.uncovered_updates(run),
         *ledger.foreign_entries(run),
+        *ledger.thin_sums(run),
         *_underclaims(run, singles),
         *undeclared,
     ]

@@ -51,6 +51,7 @@ class Earlier(_Part):
     noise_multiplier: float | None = Field(default=None, gt=0)
     sample_rate: float | None = Field(default=None, gt=0, le=1)
     steps: int | None = Field(default=None, ge=0)
+    discrete: bool = False
     epsilon: float | None = Field(default=None, ge=0)
     delta: float = Field(default=0.0, ge=0, lt=1)
 
@@ -120,6 +121,13 @@ class StoreRound(_Part):
     consent_log_seq: int | None = None
 
 
+class SecureSum(_Part):
+    """`rounds/NNNN.json: secure_sum`, where stores share the noise."""
+
+    enough: int = Field(ge=1)
+    summed: tuple[StoreName, ...]
+
+
 class RoundInfo(_Part):
     """`rounds/NNNN.json`."""
 
@@ -131,6 +139,7 @@ class RoundInfo(_Part):
     model_in: str | None = None
     model_out: str | None = None
     model_average: str | None = None
+    secure_sum: SecureSum | None = None
     stores: dict[StoreName, StoreRound]
 
 

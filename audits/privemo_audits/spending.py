@@ -81,7 +81,7 @@ def spend_after_earlier(run: Run, done: Sequence[Release]) -> Spend:
 
 def _gaussian(before: Sequence[Earlier]) -> list[Release]:
     return [
-        Release(b.noise_multiplier, b.sample_rate, b.steps)
+        Release(b.noise_multiplier, b.sample_rate, b.steps, b.discrete)
         for b in before
         if b.noise_multiplier is not None and b.sample_rate is not None and b.steps is not None
     ]

@@ -14,7 +14,7 @@ from privemo.bench.results import one_recipe
 from privemo.config import PlainSettings, RunSettings
 from privemo.errors import SettingsError
 from privemo.faces import FaceTable
-from privemo.recipes import PLAIN, Recipe, central_recipe, local_recipe
+from privemo.recipes import PLAIN, Recipe, central_recipe, distributed_recipe, local_recipe
 
 __all__ = ["PRIVATE_MODES", "SCHEMA", "Plan", "Point", "cells_of", "points"]
 
@@ -107,14 +107,18 @@ def _settings(plan: Plan, mode: Mode, epsilon: float, seed: int, persons: int) -
         settings = PlainSettings.of(**{**PLAIN.model_dump(), **asked})
         return RunSettings.of(rounds=1, privacy=None, plain=settings, lr=lr, **run)
     recipe = replace(_recipe(mode, people, stores), **plan.recipe)
-    return recipe.settings({"epsilon": epsilon, "delta": plan.delta}, **run)
+    privacy: dict[str, Any] = {"epsilon": epsilon, "delta": plan.delta}
+    if mode == "distributed":
+        privacy["noise"] = "distributed"
+    return recipe.settings(privacy, **run)
 
 
 def _recipe(mode: Mode, people: int, stores: int) -> Recipe:
     if mode == "local":
         return local_recipe(people)
-    # To share one noise is to be one place, as far as a recipe is concerned.
-    return central_recipe(people * stores)
+    if mode == "distributed":
+        return distributed_recipe(people, stores=stores)
+    return central_recipe(people)
 
 
 @dataclass(frozen=True)

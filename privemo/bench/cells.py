@@ -46,8 +46,8 @@ MODES: dict[str, str] = {
 }
 
 _ASSUMES = (
-    "secure aggregation: the server sees the sum over stores alone, and every store does its part. "
-    "The protocol itself comes with the federation."
+    "secure aggregation (privemo.secagg): the server learns the sum over the stores alone, and every store "
+    "does its part; here the sum was taken without it, with the noise that it would have"
 )
 
 
@@ -87,8 +87,16 @@ def measure(
     *,
     command: str,
     on_round: Callable[[int], None] = lambda _: None,
+    apart: bool = False,
 ) -> dict[str, Any]:
     """Train a cell and measure it; returns its record, plain JSON values.
+
+    Args:
+        table: the faces.
+        cell: what to train.
+        command: that asked for it; written down.
+        on_round: called with the number of each round that is done.
+        apart: see `Rehearsal`.
 
     Accuracies and F1 are fractions; `interval` is 95%, over the people held out. `last` has the same figures
     of the last round's model, where a moving average was what the run finished with. `spent` is epsilon at
@@ -108,7 +116,7 @@ def measure(
         network_of(s.model, cell.variant, table.channels),
         people=people,
         run_id=new_run_id(table, s),
-        shared_noise=cell.mode == "distributed",
+        apart=apart,
     )
     *stores, held_out = _rows(table, s)
     asked = [(rows, Purpose.TRAINING) for rows in stores] + [(held_out, Purpose.FAIRNESS_AUDIT)]

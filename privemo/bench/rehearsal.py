@@ -11,24 +11,25 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
 
 from privemo import weights as w
 from privemo.config import RunSettings
-from privemo.dp import GaussianNoise
+from privemo.dp import DiscreteGaussian, GaussianNoise
 from privemo.errors import RunError, SettingsError
 from privemo.faces import Faces
-from privemo.facts import privacy_facts
+from privemo.facts import noise_of_a_store, privacy_facts
 from privemo.layout import store_names
 from privemo.models import count_parameters
 from privemo.orders import PrivateRecipe, RoundOrder, order_digest
 from privemo.recipes import default_lr
 from privemo.runs import Orders
+from privemo.secagg.gradients import flat, lattice_of, step_against, trained_names
 from privemo.serverstep import ServerStep
-from privemo.training import PermittedNow, Randomness, train_plain, train_private
+from privemo.training import PermittedNow, Randomness, clipped_sum, train_plain, train_private
 
 __all__ = ["Rehearsal", "Trained"]
 
@@ -55,13 +56,12 @@ class Rehearsal:
         network: makes a model that carries weights.
         people: public number of people that each store expects to admit.
         run_id: names the run; seeded draws hang on it.
-        shared_noise: each store adds only its share of the noise, of variance sigma^2 / stores, so that the
-            *sum* over stores carries all of it, once: what a server would see through secure aggregation.
+        apart: where stores share the noise, draw each one's share for itself, as a chain of stores does. By
+            default all shares are drawn at once, as noise of their joint variance: as likely, and sooner
+            done.
 
     Raises:
-        SettingsError: no seed; shared noise with several steps to a round, or with Adam in the stores. Only
-            the sum is protected then, and a store's second step would start from a model that carries no more
-            than its own share.
+        SettingsError: no seed.
         BudgetUnreachable: no noise holds the promise.
     """
 
@@ -73,28 +73,17 @@ class Rehearsal:
         *,
         people: int,
         run_id: str,
-        shared_noise: bool = False,
+        apart: bool = False,
     ) -> None:
         if settings.seed is None:
             raise SettingsError("A rehearsal is repeatable: give the run a seed.")
-        if shared_noise and settings.steps_per_round != 1:
-            raise SettingsError(
-                "Stores that share the noise take one step to a round: it is the sum of their updates that "
-                f"is private, not what each one does in between. Leave out the "
-                f"{settings.steps_per_round} steps."
-            )
-        if shared_noise and settings.privacy and settings.privacy.optimizer != "sgd":
-            raise SettingsError(
-                "Stores that share the noise step by sgd: Adam would divide by a store's small share of it, "
-                "and a sum of such steps is no function of the noised sum. Use --server-optimizer adam."
-            )
         self.privacy = privacy_facts(settings, people)
         """As in `run.json`: the promise, and the noise of the whole."""
         self._settings, self._start, self._network = settings, start, network
-        self._share = math.sqrt(settings.stores) if shared_noise else 1.0
+        self._apart = apart
         self.lr = default_lr(
             settings,
-            noise_multiplier=self.privacy.get("noise_multiplier", 0.0) / self._share,
+            noise_multiplier=noise_of_a_store(self.privacy) if self.privacy["private"] else 0.0,
             normaliser=self.privacy.get("normaliser", 1.0),
             parameters=count_parameters(network(start)),
         )
@@ -106,12 +95,7 @@ class Rehearsal:
 
     def order_for(self, number: int) -> RoundOrder:
         """What each store is asked in round `number` (from 1)."""
-        order = self._orders.order_for(number)
-        recipe = order.recipe
-        if not isinstance(recipe, PrivateRecipe) or self._share == 1.0:
-            return order
-        own = recipe.noise_multiplier / self._share
-        return replace(order, recipe=replace(recipe, noise_multiplier=own))
+        return self._orders.order_for(number)
 
     def run(
         self,
@@ -145,6 +129,8 @@ class Rehearsal:
     ) -> w.Weights:
         """The average update, summed up as the server of a run does: in the order of the stores' names."""
         order, model_in = self.order_for(number), w.sha256(weights)
+        if isinstance(order.recipe, PrivateRecipe) and order.recipe.noise == "distributed":
+            return self._shared(order, order.recipe, weights, stores, permitted_now)
         size = np.float32(self._orders.facts["declared_people"])
         total = {name: np.zeros_like(array) for name, array in weights.items()}
         for name, faces in zip(self._names, stores, strict=True):
@@ -158,6 +144,32 @@ class Rehearsal:
                 total[key] += size * (after - weights[key])
         share = np.float32(1.0 / (float(size) * len(stores)))
         return {key: share * array for key, array in total.items()}
+
+    def _shared(
+        self,
+        order: RoundOrder,
+        recipe: PrivateRecipe,
+        weights: w.Weights,
+        stores: Sequence[Faces],
+        permitted_now: PermittedNow,
+    ) -> w.Weights:
+        """The server's step against the sum that a secure sum would tell it."""
+        digest = order_digest(order, w.sha256(weights))
+        names = trained_names(self._network(weights))
+        lattice = lattice_of(recipe, len(stores), {name: weights[name] for name in names})
+        total = np.zeros(lattice.parameters, np.int64)
+        keys = []
+        for name, faces in zip(self._names, stores, strict=True):
+            chance = self._chance(name, digest)
+            sums = clipped_sum(self._network(weights), faces, recipe, chance, permitted_now)
+            total += lattice.encode(flat(sums))
+            keys.append(chance.noise.key())
+        for key in keys if self._apart else keys[:1]:
+            joint = 1.0 if self._apart else math.sqrt(len(stores))
+            noise = DiscreteGaussian(math.ceil(lattice.share * joint), key)
+            total += noise.draw(lattice.parameters)
+        known = lattice.decode((total & 0xFFFFFFFF).astype(np.uint32))
+        return step_against(known, recipe, len(stores), weights, names)
 
     def _chance(self, store: str, order: str) -> Randomness:
         """A seeded store's draws (`privemo.store`)."""

@@ -41,6 +41,13 @@ class AccountantName(StrEnum):
     prv = "prv"
 
 
+class NoiseName(StrEnum):
+    """Who adds the noise."""
+
+    local = "local"
+    distributed = "distributed"
+
+
 class ScheduleName(StrEnum):
     """How the learning rate goes over the rounds."""
 
@@ -82,6 +89,16 @@ AccountantOption = Annotated[AccountantName, typer.Option(help="Bound held again
 BudgetOption = Annotated[
     Path | None,
     typer.Option(help="File that keeps what all runs on these people spent together."),
+]
+NoiseOption = Annotated[
+    NoiseName,
+    typer.Option(
+        help="Each store all of it, or all stores together: then the server sees secure sums alone."
+    ),
+]
+DropOption = Annotated[
+    float,
+    typer.Option(help="With distributed noise: share of stores without whom a round still counts."),
 ]
 SeedOption = Annotated[
     int | None,
@@ -241,6 +258,7 @@ _NAMED = {
     **{field: name for name, field in _RECIPE.items()},
     **{name: name for name in ONLY_PLAIN},
     **{name: name for name in ("epsilon", "delta", "accountant", "stores", "declared_people")},
+    **{name: name for name in ("noise", "may_drop")},
     **{name: name for name in ("seed", "split_seed", "challenge_age", "consents")},
 }
 _FIELD = re.compile(

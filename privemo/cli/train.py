@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +43,8 @@ def simulate(
     delta: o.DeltaOption = 1e-5,
     accountant: o.AccountantOption = o.AccountantName.rdp,
     budget: o.BudgetOption = None,
+    noise: o.NoiseOption = o.NoiseName.local,
+    may_drop: o.DropOption = 0.0,
     sample_rate: o.RateOption = None,
     rate_growth: o.GrowthOption = None,
     clip: o.ClipOption = None,
@@ -82,12 +85,14 @@ def simulate(
     if resume is not None:
         _resume(ctx, resume, json_)
         return
-    from privemo.recipes import local_recipe
+    from privemo.recipes import distributed_recipe, local_recipe
 
+    shared = noise is o.NoiseName.distributed
+    recipe_for = partial(distributed_recipe, stores=stores) if shared else local_recipe
     run_new(
         _needed(data, "--data"),
         _needed(out_, "--out"),
-        _by_recipe(ctx, local_recipe, stores=stores, init=init),
+        _by_recipe(ctx, recipe_for, stores=stores, init=init),
         engine=engine.value,
         budget=budget,
         json_=json_,
@@ -217,7 +222,8 @@ def _by_recipe(
     from privemo.config import RunSettings
 
     asked, chosen = _of_every_run(ctx), o.recipe_options(ctx)
-    privacy = {name: ctx.params[name] for name in ("epsilon", "delta", "accountant")}
+    names = ("epsilon", "delta", "accountant", "noise", "may_drop")
+    privacy = {name: ctx.params[name] for name in names if name in ctx.params}
 
     def settings_for(table: FaceTable) -> RunSettings:
         sized = RunSettings.of(stores=run["stores"], declared_people=asked["declared_people"])

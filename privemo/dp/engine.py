@@ -96,6 +96,24 @@ class PrivateStepper:
         self._optimizer.release()
         self._optimizer.zero_grad(set_to_none=True)
 
+    def clipped_sum(self, batches: Iterable[PersonBatch]) -> dict[str, torch.Tensor]:
+        """The sum of clipped gradients over one draw of people, by parameter: float32, **not noised**.
+
+        Nothing of it may leave before noise of the right size was added; for stores that add noise to whole
+        numbers (`privemo.secagg.lattice`). The model does not move.
+
+        Raises:
+            SettingsError: as `step`.
+        """
+        self._check_what_is_trained()
+        self._model.train()
+        self._optimizer.start()
+        for part in batches:
+            self._accumulate(part)
+        names = {p: name for name, p in self._model.named_parameters()}
+        sums = zip(self._optimizer.params, self._optimizer.taken(), strict=True)
+        return {names[p]: total for p, total in sums}
+
     def probe(self, shape: Sequence[int]) -> None:
         """Run the model on random pictures, before anyone's; steps do it by themselves where it was not done.
 

@@ -42,6 +42,10 @@ class GaussianNoise:
     def __repr__(self) -> str:
         return "GaussianNoise()"
 
+    def key(self) -> bytes:
+        """32 bytes of the stream, to be the key of another; they never come again."""
+        return self._stream.uint64(4).tobytes()
+
     def draw(self, count: int) -> Tensor:
         """The next `count` draws: float32, shape (count,), mean 0, standard deviation 1."""
         return self._sums(count, 1).float()

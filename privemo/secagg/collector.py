@@ -7,7 +7,11 @@ too few are left the sum fails as a whole (`SecureSumError`), and nothing was un
 
 from __future__ import annotations
 
+import io
+import json
+import zipfile
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +52,44 @@ class Collector:
         self._total = np.zeros(length, np.uint32)
         self._summed: set[str] = set()
         self._reveals: dict[str, Reveal] = {}
+
+    # -- keeping it ----------------------------------------------------------------------------
+
+    def to_bytes(self) -> bytes:
+        """All that steps 4 and 5 take, so that a server that was restarted can ask for them."""
+        header = {
+            "session": {**asdict(self.session), "members": list(self.session.members)},
+            "adverts": {n: [a.mask_key.hex(), a.share_key.hex()] for n, a in self.adverts.items()},
+            "commitments": {n: seal.hex() for n, seal in self._commitments.items()},
+            "summed": self.summed,
+        }
+        out = io.BytesIO()
+        text = np.frombuffer(json.dumps(header).encode(), np.uint8)
+        np.savez(out, header=text, total=self._total)
+        return out.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, roster: Roster) -> Collector:
+        """What `to_bytes` wrote; of the members who shared secrets their keys alone come back.
+
+        Raises:
+            SecureSumError: it is something else.
+        """
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+                header, total = json.loads(file["header"].tobytes()), file["total"]
+            raw = header["session"]
+            session = Session(**{**raw, "members": tuple(raw["members"])})
+            found = cls(session, roster, len(total))
+            found._total = total.astype(np.uint32)
+            found._summed = set(header["summed"])
+            for name, seal in header["commitments"].items():
+                mask_key, share_key = map(bytes.fromhex, header["adverts"][name])
+                found.adverts[name] = Advert(mask_key, share_key, b"")
+                found._commitments[name], found._envelopes[name] = bytes.fromhex(seal), {}
+        except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            raise SecureSumError(f"What was kept of a secure sum is damaged ({error}).") from error
+        return found
 
     # -- step by step ------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@ on Flower's primitives for keys, shares and envelopes. The steps, in order, each
 1. `advert`: two fresh public keys, signed by the store.
 2. `share`: the keys of the others, checked against the roster; a share of both own secrets for each of them.
 3. `mask`: the vector, hidden under a mask for each other member and one more of its own.
-4. `confirm`: the set of members whose vectors arrived, signed. A member signs one set, ever.
+4. `confirm`: the set of members whose vectors arrived, signed. A member signs one set, ever; asked for the
+   same one again, it gives the same answer, as it does in the last step.
 5. `reveal`: given the signatures of enough members under *one* set: of each member in it the share of its own
    mask's seed; of each that dropped out the share of its mask key. Never both of one member.
 
@@ -155,8 +156,11 @@ class Member:
         Raises:
             SecureSumError: out of order, too few, or somebody with whom no secrets were shared.
         """
+        these = tuple(sorted(set(summed)))
+        if self.step in ("confirmed", "revealed") and these == self.summed:
+            return signing.sign(confirmation(self.session, these))  # the answer was lost on its way
         self._go("masked", "confirmed")
-        self.summed = tuple(sorted(set(summed)))
+        self.summed = these
         self._enough(self.summed)
         if self.name not in self.summed or not set(self.summed) <= set(self.partners):
             raise SecureSumError("The sum is of others than the secrets were shared with.")
@@ -168,7 +172,8 @@ class Member:
         Raises:
             SecureSumError: out of order, or too few signatures hold.
         """
-        self._go("confirmed", "revealed")
+        if self.step != "revealed":  # else the answer was lost on its way, and is the same again
+            self._go("confirmed", "revealed")
         statement = confirmation(self.session, self.summed)
         good = [n for n in self.summed if verified(roster, n, signatures.get(n, b""), statement)]
         self._enough(good)

@@ -12,15 +12,10 @@ from dataclasses import dataclass
 
 import rfc8785
 
+from privemo.config import FEWEST_TO_SHARE, MOST_TO_SHARE
 from privemo.errors import SecureSumError
 
-__all__ = ["FEWEST", "MOST", "Session", "needed"]
-
-FEWEST = 3
-"""Of two members each would know the other's vector from the sum."""
-
-MOST = 200
-"""Everyone shares keys with everyone, so the work of all together grows with the square of their number."""
+__all__ = ["Session", "needed"]
 
 
 @dataclass(frozen=True)
@@ -48,8 +43,10 @@ class Session:
 
     def __post_init__(self) -> None:
         n = len(self.members)
-        if not FEWEST <= n <= MOST:
-            raise SecureSumError(f"A secure sum has {FEWEST} to {MOST} members, not {n}.")
+        if not FEWEST_TO_SHARE <= n <= MOST_TO_SHARE:
+            raise SecureSumError(
+                f"A secure sum has {FEWEST_TO_SHARE} to {MOST_TO_SHARE} members, not {n}."
+            )
         if list(self.members) != sorted(set(self.members)):
             raise SecureSumError("Members of a secure sum are named once each, in order.")
         # Over half: a server that tells two groups two stories never gets enough shares from each.

@@ -16,7 +16,7 @@ from privemo.training.augmentation import AUGMENTATIONS, Augmentation
 from privemo.training.chance import PermittedNow, Randomness
 from privemo.training.plain import train_plain
 from privemo.training.predicting import predict
-from privemo.training.private import train_private
+from privemo.training.private import clipped_sum, train_private
 
 __all__ = [
     "AUGMENTATIONS",
@@ -25,6 +25,7 @@ __all__ = [
     "PlainRecipe",
     "PrivateRecipe",
     "Randomness",
+    "clipped_sum",
     "predict",
     "train_plain",
     "train_private",

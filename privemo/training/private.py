@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from privemo.orders import PrivateRecipe
 from privemo.training.augmentation import AUGMENTATIONS
 from privemo.training.chance import PermittedNow, Randomness
 
-__all__ = ["IMAGES_AT_ONCE", "draw_rows", "train_private"]
+__all__ = ["IMAGES_AT_ONCE", "clipped_sum", "draw_rows", "train_private"]
 
 IMAGES_AT_ONCE = 256
 """About how many images stand in memory together, views counted; a person with more stays whole. Larger parts
@@ -43,8 +44,43 @@ def train_private(
     Raises:
         SettingsError: the recipe or the model cannot be trained privately.
     """
-    index = PersonIndex.of(faces.person)
-    parts = _Parts(faces, recipe, randomness.jitter())
+    with _stepper(model, faces, recipe, randomness) as stepper:
+        for people in _draws(faces, recipe, randomness, permitted_now):
+            stepper.step(people)
+
+
+def clipped_sum(
+    model: nn.Module,
+    faces: Faces,
+    recipe: PrivateRecipe,
+    randomness: Randomness,
+    permitted_now: PermittedNow,
+) -> dict[str, NDArray[np.float32]]:
+    """The one step of a round in which stores share the noise, up to where noise comes in.
+
+    Args:
+        model: where gradients are taken; it does not move.
+        faces: what the gate admitted.
+        recipe: of one step, checked.
+        randomness: of the draws; its noise is not used.
+        permitted_now: asked before the step about the people drawn for it.
+
+    Returns:
+        By parameter the sum of the clipped gradients of the people drawn, **not noised**: nothing of it may
+        leave before it was.
+
+    Raises:
+        SettingsError: the recipe or the model cannot be trained privately.
+    """
+    with _stepper(model, faces, recipe, randomness) as stepper:
+        (people,) = _draws(faces, recipe, randomness, permitted_now)
+        return {name: total.numpy() for name, total in stepper.clipped_sum(people).items()}
+
+
+@contextmanager
+def _stepper(
+    model: nn.Module, faces: Faces, recipe: PrivateRecipe, randomness: Randomness
+) -> Iterator[PrivateStepper]:
     stepper = PrivateStepper(
         model,
         _optimizer(model, recipe),
@@ -56,13 +92,22 @@ def train_private(
     )
     try:
         stepper.probe(_shape(faces))
-        for step in range(recipe.steps):
-            drawn = sample_people(len(index), recipe.sample_rate, randomness.sampling)
-            drawn = drawn[permitted_now(step, index.people[drawn])]
-            rows, owner = draw_rows(index, drawn, recipe.images_per_person, randomness.sampling)
-            stepper.step(parts.of(rows, owner))
+        yield stepper
     finally:
         stepper.close()
+
+
+def _draws(
+    faces: Faces, recipe: PrivateRecipe, randomness: Randomness, permitted_now: PermittedNow
+) -> Iterator[Iterator[PersonBatch]]:
+    """For each step the people drawn, and still permitted, in parts."""
+    index = PersonIndex.of(faces.person)
+    parts = _Parts(faces, recipe, randomness.jitter())
+    for step in range(recipe.steps):
+        drawn = sample_people(len(index), recipe.sample_rate, randomness.sampling)
+        drawn = drawn[permitted_now(step, index.people[drawn])]
+        rows, owner = draw_rows(index, drawn, recipe.images_per_person, randomness.sampling)
+        yield parts.of(rows, owner)
 
 
 def _shape(faces: Faces) -> tuple[int, int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from opacus.optimizers.optimizer import _check_processed_flag, _mark_as_processed
 from opacus.optimizers.optimizer_fast_gradient_clipping import DPOptimizerFastGradientClipping
+from torch import Tensor
 
 from privemo.dp.bookkeeping.module import PersonGradModule
 from privemo.dp.noise import GaussianNoise
@@ -69,6 +70,13 @@ class PersonOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
             noisy = p.summed_grad.double().add_(noise.view(p.shape), alpha=std)
             p.grad = noisy.div_(self.normaliser).to(p.dtype)
             _mark_as_processed(p.summed_grad)
+
+    def taken(self) -> list[Tensor]:
+        """What was summed since `start`, by parameter, neither noised nor divided; nothing stays here."""
+        sums: list[Tensor] = [p.summed_grad for p in self.params]
+        for p in self.params:
+            p.summed_grad = None
+        return sums
 
     def release(self) -> None:
         """Noise what was summed since `start`, possibly nothing, and step."""

@@ -242,3 +242,62 @@ def test_a_stores_ledger_outlives_its_runs(run: RunMaker) -> None:
     assert (report.privacy.epsilon_max_person or 0.0) > 1.1 * alone
     assert report.privacy.released_not_arrived == ()
     assert any("other runs of these stores: 1." in note for note in report.privacy.notes)
+
+
+# -- noise that stores share ---------------------------------------------------------------------------
+
+
+def share_the_noise(run: RunMaker, *, needs: int, summed: list[str] | None) -> Report:
+    """Entries of shared noise that claim what it costs, in rounds of those sums."""
+
+    def shared(rows: Rows) -> Rows:
+        kind = {"mechanism": "poisson_subsampled_discrete_gaussian_sum", "noise_stores": needs}
+        costs = [
+            epsilon_rdp([Release(2.0, 0.2, 5 * n, True)], 1e-5) for n in range(1, len(rows) + 1)
+        ]
+        return [
+            row | kind | {"epsilon_rdp": cost, "epsilon_prv": cost}
+            for row, cost in zip(rows, costs, strict=True)
+        ]
+
+    for index in range(len(run.stores)):
+        run.edit_ledger(index, shared, rechain=True)
+    if summed is not None:
+        for number in (1, 2):
+            sums = {"attempt": "0" * 32, "enough": needs, "summed": summed}
+            run.edit_json(
+                f"rounds/{number:04d}.json", lambda r, sums=sums: r.update(secure_sum=sums)
+            )  # type: ignore[misc]
+    return build_report(run.directory)
+
+
+def test_shared_noise_is_recomputed_as_such(run: RunMaker) -> None:
+    report = share_the_noise(run, needs=2, summed=run.stores)
+    assert not report.failed_checks
+    assert "2 rounds are secure sums of 2 stores" in check(report, "ledger.covers_updates")[1]
+    want = epsilon_rdp([Release(2.0, 0.2, 10, True)], 1e-5)
+    assert report.privacy.epsilon_max_person == pytest.approx(want)
+
+
+@pytest.mark.parametrize(
+    ("needs", "summed", "why"),
+    [
+        (3, ["store-01", "store-02"], "was in a sum of 2 stores, and its noise is whole from 3 on"),
+        (2, ["store-01"], "was in a sum of 1 stores"),
+        (2, None, "arrived by itself"),
+    ],
+)
+def test_noise_that_too_few_stores_added_is_named(
+    run: RunMaker, needs: int, summed: list[str] | None, why: str
+) -> None:
+    report = share_the_noise(run, needs=needs, summed=summed)
+    assert report.failed_checks == ("ledger.covers_updates",)
+    assert why in check(report, "ledger.covers_updates")[1]
+
+
+def test_shared_noise_claimed_as_if_it_were_real_is_underclaimed(run: RunMaker) -> None:
+    """Fractional orders, or PRV, say less than is proved of discrete noise."""
+    share_the_noise(run, needs=2, summed=run.stores)
+    tight = epsilon_dp_accounting([Release(2.0, 0.2, 10)], 1e-5, "pld")
+    run.edit_ledger(0, lambda rows: [r | {"epsilon_prv": tight} for r in rows], rechain=True)
+    assert "privacy.recomputed_agrees" in build_report(run.directory).failed_checks

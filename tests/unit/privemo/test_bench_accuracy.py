@@ -33,7 +33,7 @@ def table(folder: Path, people: int = 40, *, images: int = 2, seed: int = 0) -> 
 
 
 def quick(**changes: Any) -> Plan:
-    fast: dict[str, Any] = {"model": "gray-cnn", "init": "scratch", "stores": 2, "seeds": (0,)}
+    fast: dict[str, Any] = {"model": "gray-cnn", "init": "scratch", "stores": 3, "seeds": (0,)}
     return Plan(**{**fast, "recipe": {"rounds": 1, "steps_per_round": 1}, **changes})
 
 

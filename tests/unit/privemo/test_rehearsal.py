@@ -20,7 +20,6 @@ from privemo.bench.variants import network_of, start_of
 from privemo.config import PlainSettings, RunSettings
 from privemo.errors import RunError, SettingsError
 from privemo.faces import FaceTable, load_faces
-from privemo.orders import PrivateRecipe
 from privemo.recipes import Recipe
 from tests.conftest import noise_faces
 
@@ -38,7 +37,8 @@ RUN = {
 
 
 def settings(recipe: Recipe = CENTRAL, **changes: Any) -> RunSettings:
-    return recipe.settings({"epsilon": 8.0}, **{**RUN, **changes})
+    privacy = {name: changes.pop(name) for name in ("noise", "may_drop") if name in changes}
+    return recipe.settings({"epsilon": 8.0, **privacy}, **{**RUN, **changes})
 
 
 def table(folder: Path, people: int = 40) -> FaceTable:
@@ -56,15 +56,19 @@ def table(folder: Path, people: int = 40) -> FaceTable:
             stores=2,
         ),
         settings(replace(CENTRAL, server_optimizer="adam", ema=0.0), stores=2),
+        settings(noise="distributed", stores=3),
+        settings(noise="distributed", may_drop=0.4, stores=3),
         RunSettings.of(rounds=1, privacy=None, plain=PlainSettings(epochs=1), **RUN),
     ],
-    ids=["central", "two stores", "adam", "plain"],
+    ids=["central", "two stores", "adam", "distributed", "may drop", "plain"],
 )
 def test_a_rehearsal_ends_in_the_model_of_the_run(s: RunSettings, tmp_path: Path) -> None:
     faces = table(tmp_path)
     run = simulation.prepare(faces, tmp_path / "run", s)
     simulation.run(run)
-    record = measure(faces, Cell("plain" if s.privacy is None else "local", s), command="")
+    record = measure(
+        faces, Cell("plain" if s.privacy is None else "local", s), command="", apart=True
+    )
     assert record["model_sha256"] == w.sha256(run.finish())
     assert record["noise_multiplier"] == run.facts["privacy"].get("noise_multiplier")
     assert record["lr"] == run.facts["lr"]
@@ -91,48 +95,48 @@ def opened(folder: Path, stores: int) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("stores", "shared", "deviation"),
+    ("stores", "how", "deviation"),
     [
-        (1, False, lambda stores: 1.0),
-        (4, False, lambda stores: 1 / math.sqrt(stores)),
-        (4, True, lambda stores: 1 / stores),
+        (1, {}, lambda stores: 1.0),
+        (4, {}, lambda stores: 1 / math.sqrt(stores)),
+        (4, {"noise": "distributed"}, lambda stores: 1 / stores),
+        (4, {"noise": "distributed", "may_drop": 0.4}, lambda stores: math.sqrt(4 / 3) / stores),
     ],
-    ids=["central", "local", "distributed"],
+    ids=["central", "local", "distributed", "one of four may drop"],
 )
 def test_the_average_carries_the_noise_that_it_should(
-    stores: int, shared: bool, deviation: Callable[[int], float], tmp_path: Path
+    stores: int, how: dict[str, Any], deviation: Callable[[int], float], tmp_path: Path
 ) -> None:
     """Where nobody may be used, noise is all there is: of the sum once, or of each store."""
     s = settings(
-        Recipe(rounds=1, steps_per_round=1, sample_rate=0.4, lr=0.5, momentum=0.0), stores=stores
+        Recipe(rounds=1, steps_per_round=1, sample_rate=0.4, lr=0.5, momentum=0.0),
+        stores=stores,
+        **how,
     )
-    act = rehearsal(s, shared_noise=shared)
+    act = rehearsal(s)
     last = act.run(opened(tmp_path, stores), nobody).last
     start, _ = start_of(s, "as shipped", 1)
     moved = np.concatenate([(last[k] - start[k]).ravel() for k in last])
     one_place = 0.5 * act.privacy["noise_multiplier"] / (0.4 * 10)
-    assert moved.std() == pytest.approx(one_place * deviation(stores), rel=0.01)
+    assert moved.std() == pytest.approx(one_place * deviation(stores), rel=0.02)
 
 
-def test_stores_that_share_the_noise_are_asked_for_their_share_alone() -> None:
-    s = settings(CENTRAL, stores=9)
-    recipe = rehearsal(s, shared_noise=True).order_for(1).recipe
-    assert isinstance(recipe, PrivateRecipe)
-    whole = rehearsal(s).order_for(1).recipe
-    assert isinstance(whole, PrivateRecipe)
-    assert recipe.noise_multiplier == pytest.approx(whole.noise_multiplier / 3)
-    assert recipe.normaliser == whole.normaliser
-
-
-def test_shared_noise_over_several_steps_is_refused() -> None:
-    with pytest.raises(SettingsError, match="one step to a round"):
-        rehearsal(settings(replace(CENTRAL, steps_per_round=2), stores=2), shared_noise=True)
-
-
-def test_shared_noise_under_adam_in_the_stores_is_refused() -> None:
-    """Adam divides by a store's own share of the noise: a sum of its steps hides less than all shares."""
-    with pytest.raises(SettingsError, match="step by sgd"):
-        rehearsal(settings(replace(CENTRAL, optimizer="adam"), stores=2), shared_noise=True)
+@pytest.mark.parametrize("how", [{}, {"may_drop": 0.4}], ids=["all", "one of four may drop"])
+def test_shares_drawn_apart_or_at_once_are_the_same_noise(
+    how: dict[str, float], tmp_path: Path
+) -> None:
+    s = settings(
+        Recipe(rounds=1, steps_per_round=1, sample_rate=0.4, lr=0.5, momentum=0.0),
+        stores=4,
+        noise="distributed",
+        **how,
+    )
+    start, _ = start_of(s, "as shipped", 1)
+    spread = []
+    for apart in (False, True):
+        last = rehearsal(s, apart=apart).run(opened(tmp_path, 4), nobody).last
+        spread.append(np.concatenate([(last[k] - start[k]).ravel() for k in last]).std())
+    assert spread[0] == pytest.approx(spread[1], rel=0.02)
 
 
 def test_a_rehearsal_without_a_seed_is_refused() -> None:

@@ -262,15 +262,19 @@ def test_no_two_stories_ever_give_both_secrets_of_anybody(data: st.DataObject, c
         assert min(seeds, keys) < these.session.threshold
 
 
-def test_a_member_signs_one_set_and_reveals_once() -> None:
+def test_a_member_signs_one_set_and_answers_the_same_again() -> None:
     these = stores()
     server = summed_up(these, until="reveal")
     first = these.session.members[0]
     with pytest.raises(SecureSumError, match="'confirmed'"):
         these.members[first].confirm(server.summed[:-1], these.signing[first])
-    these.members[first].reveal(server.signatures, these.roster)
+    reveal = these.members[first].reveal(server.signatures, these.roster)
+    # An answer that was lost on its way is given again, and is the same.
+    assert these.members[first].reveal(server.signatures, these.roster) == reveal
+    again = these.members[first].confirm(server.summed, these.signing[first])
+    assert again == server.signatures[first]
     with pytest.raises(SecureSumError, match="'revealed'"):
-        these.members[first].reveal(server.signatures, these.roster)
+        these.members[first].confirm(server.summed[:-1], these.signing[first])
 
 
 def test_signatures_that_do_not_hold_unmask_nothing() -> None:

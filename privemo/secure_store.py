@@ -1,0 +1,225 @@
+"""A store's part of a round in which stores share the noise.
+
+The steps are those of `privemo.secagg.member`, one message each; what a store has to remember in between
+stands in its own folder (`secure-sum.json`, readable by its owner alone), so a store that was restarted goes
+on.
+
+| what happens | what the store does |
+|---|---|
+| the server names other members than agreed, or fewer as enough | refuses: `store.json` says with whom |
+| a try broke off before this store confirmed | the same noised numbers under new masks, at no cost |
+| a try broke off after that: the sum may be known | a new step with new noise, and it pays for it |
+| an old session goes on while a newer one began | refuses: one session at a time |
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
+
+from privemo import weights as w
+from privemo.config import KEY_FILE
+from privemo.dp import DiscreteGaussian
+from privemo.errors import SecureSumError, SettingsError
+from privemo.files import write_bytes
+from privemo.machine import tuned
+from privemo.orders import PrivateRecipe, RoundOrder
+from privemo.secagg import Advert, Member, Reveal, Session
+from privemo.secagg.gradients import flat, lattice_of
+from privemo.store import Store, threads_of
+from privemo.training import clipped_sum
+
+__all__ = ["Masked", "SecureStore"]
+
+_STATE_FILE = "secure-sum.json"
+
+
+@dataclass(frozen=True)
+class Masked:
+    """What a store sends in the third step: a masked vector, or the reason why there is none.
+
+    Attributes:
+        reason: why it does not take part.
+        vector: uint32 (n,), masked; chance to whoever sees it alone.
+        update_sha256: of the noised numbers beneath, as the ledger names them.
+        model_in: the model it started from.
+        consent_log_root: of the store's registry, after the round's uses.
+    """
+
+    reason: str | None
+    vector: NDArray[np.uint32] | None
+    update_sha256: str | None
+    model_in: str
+    consent_log_root: str
+
+
+class SecureStore:
+    """The secure side of one store.
+
+    Args:
+        store: the store.
+
+    Raises:
+        SecureSumError: the store has no key, or is in no roster.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._path = store.folder / _STATE_FILE
+        config = store.config
+        if config.name not in config.roster:
+            raise SecureSumError(
+                f"{config.name} shares its noise with nobody: its roster is empty."
+            )
+        self.roster = {name: bytes.fromhex(key) for name, key in config.roster.items()}
+        self._signing = _signing_key(store.folder / KEY_FILE)
+        if self._signing.public_key().public_bytes_raw() != self.roster[config.name]:
+            raise SecureSumError(f"{config.name}: {KEY_FILE} is not the key that the roster names.")
+
+    # -- the steps ---------------------------------------------------------------------------
+
+    def advertise(self, order: RoundOrder, session: Session) -> Advert:
+        """Step 1: agree to an order and a session; fresh keys.
+
+        Raises:
+            SettingsError: the order is refused. Whether the budget holds is asked when numbers are made:
+                those that are sent again cost nothing.
+            SecureSumError: the session is not the one agreed on.
+        """
+        with self.store.alone():
+            self.store.check_order(order)
+            self._check_session(order, session)
+            member = Member(session, self.store.config.name)
+            advert = member.advert(self._signing)
+            self._keep(member)
+            return advert
+
+    def share(
+        self, session: Session, adverts: Mapping[str, Advert]
+    ) -> tuple[dict[str, bytes], bytes]:
+        """Step 2: envelopes for the others, and a commitment.
+
+        Raises:
+            SecureSumError: see `Member.share`.
+        """
+        with self.store.alone():
+            member = self._member(session)
+            sent = member.share(adverts, self.roster)
+            self._keep(member)
+            return sent
+
+    def mask(
+        self,
+        session: Session,
+        weights: w.Weights,
+        order: RoundOrder,
+        envelopes: Mapping[str, bytes],
+    ) -> Masked:
+        """Step 3: train, noise, write down, pay, mask.
+
+        Raises:
+            SecureSumError: see `Member.mask`.
+            LedgerError: the ledger is damaged or cannot be written; nothing was released.
+        """
+        model_in = w.sha256(weights)
+        with self.store.alone():
+            member = self._member(session)
+            self._check_session(order, session)
+            found = self.store.release_of(
+                order, model_in, lambda: self._numbers(weights, order, model_in)
+            )
+            root = self.store.registry.log_root()
+            if found.data is None:
+                return Masked(found.reason, None, None, model_in, root)
+            numbers = np.frombuffer(found.data, "<u4").astype(np.int64)
+            masked = member.mask(envelopes, numbers)
+            self._keep(member, sent=self.store.outbox.name(order, model_in))
+            return Masked(None, masked, sha256(found.data).hexdigest(), model_in, root)
+
+    def confirm(self, session: Session, summed: Iterable[str]) -> bytes:
+        """Step 4: sign who is in the sum. From here on the sum may be known.
+
+        Raises:
+            SecureSumError: see `Member.confirm`.
+            RunError: the disk failed; nothing was signed.
+        """
+        with self.store.alone():
+            member = self._member(session)
+            signature = member.confirm(summed, self._signing)
+            # Two sums over different stores would differ by single stores: never the same numbers twice.
+            if sent := self._sent():
+                self.store.outbox.forget(sent)
+            self._keep(member)
+            return signature
+
+    def reveal(self, session: Session, signatures: Mapping[str, bytes]) -> Reveal:
+        """Step 5: the shares that unmask the sum.
+
+        Raises:
+            SecureSumError: see `Member.reveal`.
+        """
+        with self.store.alone():
+            member = self._member(session)
+            reveal = member.reveal(signatures, self.roster)
+            self._keep(member)
+            return reveal
+
+    # -- underneath --------------------------------------------------------------------------
+
+    def _check_session(self, order: RoundOrder, session: Session) -> None:
+        config = self.store.config
+        if (session.run_id, session.round) != (order.run_id, order.round):
+            raise SecureSumError("The session is of another round than the order.")
+        if list(session.members) != sorted(self.roster) or session.enough != config.noise_stores:
+            raise SecureSumError(
+                f"{config.name} agreed to sums over {len(self.roster)} stores, of whom {config.noise_stores} "
+                "are enough; the server asked for another."
+            )
+
+    def _numbers(self, weights: w.Weights, order: RoundOrder, model_in: str) -> bytes:
+        """The noised whole numbers of this store, modulo 2^32, as little-endian bytes."""
+        recipe = order.recipe
+        if not isinstance(recipe, PrivateRecipe):
+            raise SettingsError("Stores that share the noise train privately.")
+        faces, model, chance, permitted_now = self.store.ready(weights, order, model_in)
+        with tuned(threads_of(order)):
+            sums = clipped_sum(model, faces, recipe, chance, permitted_now)
+        lattice = lattice_of(recipe, len(self.roster), sums)
+        noise = DiscreteGaussian(lattice.share, chance.noise.key()).draw(lattice.parameters)
+        numbers = lattice.encode(flat(sums)) + noise
+        return (numbers & 0xFFFFFFFF).astype("<u4").tobytes()
+
+    def _member(self, session: Session) -> Member:
+        member = Member.from_json(self._state()["member"])
+        if member.session != session:
+            raise SecureSumError("Another session of a secure sum has begun meanwhile.")
+        return member
+
+    def _sent(self) -> str:
+        return self._state()["sent"]
+
+    def _state(self) -> dict[str, str]:
+        try:
+            state = json.loads(self._path.read_text())
+            return {"member": str(state["member"]), "sent": str(state["sent"])}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SecureSumError(
+                f"{self.store.config.name} knows of no secure sum in progress."
+            ) from error
+
+    def _keep(self, member: Member, *, sent: str = "") -> None:
+        write_bytes(self._path, json.dumps({"member": member.to_json(), "sent": sent}).encode())
+
+
+def _signing_key(path: Path) -> Ed25519PrivateKey:
+    try:
+        return Ed25519PrivateKey.from_private_bytes(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise SecureSumError(f"{path} is no store's key ({error}).") from error

@@ -1,0 +1,424 @@
+"""Rounds in which stores share the noise: whole runs, silent stores, servers that ask for something else."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from privemo import simulation
+from privemo import weights as w
+from privemo.client_app import app as client_app
+from privemo.config import KEY_FILE, PrivacySettings, RunSettings
+from privemo.errors import RunError, SecureSumError, SettingsError
+from privemo.flower import Context, Message
+from privemo.grid import InProcessGrid
+from privemo.runs import Run
+from privemo.secagg import Session, needed
+from privemo.secure_store import SecureStore
+from privemo.server_app import app as server_app
+from privemo.store import Store
+from privemo_audits import build_report
+from tests.support.small_runs import changed, first_model, small_run
+
+STEPS = ("advertise", "share", "mask", "confirm", "reveal")
+App = Callable[[Message, Context], Message]
+
+
+def shared_run(folder: Path, *, may_drop: float = 0.4, **changes: Any) -> Run:
+    """Three stores that share the noise; two of them are enough unless told otherwise."""
+    privacy = PrivacySettings(epsilon=8.0, sample_rate=0.5, noise="distributed", may_drop=may_drop)
+    settings = {"stores": 3, "steps_per_round": 1, "model": "gray-cnn", "privacy": privacy}
+    return small_run(folder, people=90, **{**settings, **changes})
+
+
+def drive(run: Run, app: App = client_app) -> None:
+    """Run the missing rounds with stores that run `app`."""
+    configs: list[dict[str, str | int]] = [
+        {"store-dir": str(run.folder / "stores" / name)} for name in run.stores
+    ]
+    InProcessGrid(app, configs).serve(server_app, run_dir=str(run.folder))  # type: ignore[arg-type]
+
+
+def silent(store: str, step: str, *, round_: int = 1) -> App:
+    """Stores of which one fails at a step of a round, and at all that follow in it."""
+    late = STEPS[STEPS.index(step) :]
+
+    def app(message: Message, context: Context) -> Message:
+        name = Path(str(context.node_config["store-dir"])).name
+        kind = message.metadata.message_type.split(".")[-1]
+        if name == store and kind in late and message.metadata.group_id == str(round_):
+            raise ConnectionError("no such store")
+        return client_app(message, context)
+
+    return app
+
+
+def opened(run: Run, name: str = "store-01") -> Store:
+    return run.store(name)
+
+
+def entries(run: Run, name: str) -> int:
+    store = opened(run, name)
+    try:
+        return len(store.ledger.entries)
+    finally:
+        store.close()
+
+
+# -- whole runs ----------------------------------------------------------------------------------------
+
+
+def test_a_run_of_shared_noise_from_end_to_end(tmp_path: Path) -> None:
+    run = shared_run(tmp_path)
+    simulation.run(run)
+    simulation.finish(run)
+    for manifest in run.manifests():
+        assert manifest["secure_sum"]["summed"] == run.stores
+        assert {s["status"] for s in manifest["stores"].values()} == {"trained"}
+    assert w.sha256(w.load_weights(run.model_path)) == run.manifests()[-1]["model_out"]
+    for name in run.stores:
+        store = opened(run, name)
+        (first, second) = store.ledger.entries
+        assert first.mechanism == "poisson_subsampled_discrete_gaussian_sum"
+        assert first.noise_stores == 2
+        assert first.epsilon_prv == first.epsilon_rdp < second.epsilon_rdp <= 8.0
+        assert not list((store.folder / "outbox").iterdir()), (
+            "what may be summed is never sent again"
+        )
+        store.close()
+    assert not run.pending_path.exists()
+    report = build_report(run.folder)
+    covered = next(c for c in report.checks if c.id == "ledger.covers_updates")
+    assert covered.passed
+    assert "2 rounds are secure sums of 3 stores" in covered.evidence
+
+
+def test_the_same_seed_gives_the_same_model_whatever_the_masks(tmp_path: Path) -> None:
+    found = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        run = shared_run(tmp_path / name)
+        drive(run)
+        found.append(run.manifests()[-1])
+    assert found[0]["model_out"] == found[1]["model_out"]
+    assert found[0]["secure_sum"]["attempt"] != found[1]["secure_sum"]["attempt"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_round_succeeds_without_the_stores_that_may_drop(step: str, tmp_path: Path) -> None:
+    run = shared_run(tmp_path, rounds=2)
+    drive(run, silent("store-02", step))
+    first, second = run.manifests()
+    late = step in ("confirm", "reveal")
+    assert first["secure_sum"]["summed"] == (run.stores if late else ["store-01", "store-03"])
+    gone = first["stores"]["store-02"]
+    assert (gone["status"] == "trained") is late
+    assert gone["reason"]
+    assert second["secure_sum"]["summed"] == run.stores
+    # Whoever had not trained paid nothing; whoever had, paid, whether the server used it or not.
+    assert entries(run, "store-02") == (2 if late else 1)
+    assert entries(run, "store-01") == 2
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_too_few_stores_fail_the_run_and_it_resumes(step: str, tmp_path: Path) -> None:
+    """And whatever was paid for is used: nobody pays twice for one round."""
+    run = shared_run(tmp_path, may_drop=0.0, rounds=1, seed=None, split_seed=1)
+    with pytest.raises((RunError, SecureSumError), match=r"Round 1: .* it takes 3"):
+        drive(run, silent("store-02", step))
+    assert run.manifests() == []
+    assert run.pending_path.exists() is (step in ("confirm", "reveal"))
+    drive(run)
+    (manifest,) = run.manifests()
+    assert manifest["secure_sum"]["summed"] == run.stores
+    assert {entries(run, name) for name in run.stores} == {1}
+    assert not run.pending_path.exists()
+
+
+def test_a_server_that_died_goes_on_with_the_sum_it_had(tmp_path: Path) -> None:
+    """With the very numbers that stores paid for, and stores that are other nodes by now."""
+    run = shared_run(tmp_path, rounds=1, seed=None, split_seed=1)
+
+    def dies(message: Message, context: Context) -> Message:
+        if message.metadata.message_type == "train.reveal":
+            raise KeyboardInterrupt
+        return client_app(message, context)
+
+    with pytest.raises(KeyboardInterrupt):
+        drive(run, dies)
+    store = opened(run)
+    (paid,) = [e.update_sha256 for e in store.ledger.entries]
+    store.close()
+    trained = []
+
+    def watched(message: Message, context: Context) -> Message:
+        trained.append(message.metadata.message_type)
+        return client_app(message, context)
+
+    configs: list[dict[str, str | int]] = [
+        {"store-dir": str(run.folder / "stores" / name)} for name in reversed(run.stores)
+    ]
+    InProcessGrid(watched, configs).serve(server_app, run_dir=str(run.folder))  # type: ignore[arg-type]
+    assert set(trained) == {"train.confirm", "train.reveal"}
+    assert run.manifests()[0]["stores"]["store-01"]["update_sha256"] == paid
+
+
+def test_a_sum_that_fails_twice_begins_anew_with_new_noise_and_it_is_paid_for(
+    tmp_path: Path,
+) -> None:
+    run = shared_run(tmp_path, may_drop=0.0, rounds=2, seed=None, split_seed=1)
+    for _ in range(2):
+        with pytest.raises((RunError, SecureSumError)):
+            drive(run, silent("store-02", "reveal"))
+    assert not run.pending_path.exists()
+    with pytest.raises(RunError, match="budget_exhausted"):
+        drive(run)  # the budget was for two steps, and the first was taken twice
+    (manifest,) = run.manifests()
+    store = opened(run)
+    digests = [e.update_sha256 for e in store.ledger.entries]
+    store.close()
+    assert len(set(digests)) == 2, "numbers that may be known are never sent again"
+    assert manifest["stores"]["store-01"]["update_sha256"] == digests[1]
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 20, b"\0" * 7 + b"\x02{}rest"])
+def test_a_kept_sum_that_was_damaged_is_named(damage: bytes, tmp_path: Path) -> None:
+    run = shared_run(tmp_path, rounds=1)
+    run.pending_path.write_bytes(damage)
+    with pytest.raises(RunError, match=r"pending-sum.bin is damaged .* delete it"):
+        drive(run)
+
+
+def test_numbers_that_nobody_confirmed_are_sent_again_at_no_cost(tmp_path: Path) -> None:
+    run = shared_run(tmp_path, may_drop=0.0, rounds=1, seed=None, split_seed=1)
+    with pytest.raises(RunError, match="sent what they trained"):
+        drive(run, silent("store-02", "mask"))
+    store = opened(run)
+    before = [e.update_sha256 for e in store.ledger.entries]
+    store.close()
+    assert len(before) == 1
+    drive(run)
+    store = opened(run)
+    assert [e.update_sha256 for e in store.ledger.entries] == before
+    store.close()
+    assert run.manifests()[0]["stores"]["store-01"]["update_sha256"] == before[0]
+
+
+# -- what a store lets out -----------------------------------------------------------------------------
+
+
+def test_no_byte_that_a_store_sends_tells_of_anybody(tmp_path: Path) -> None:
+    """Of its numbers, its faces, its people and its counts; and what it masks looks like chance."""
+    run = shared_run(tmp_path, rounds=1, seed=None, split_seed=1)
+    sent: dict[str, list[bytes]] = {name: [] for name in run.stores}
+    numbers: dict[str, bytes] = {}
+
+    def app(message: Message, context: Context) -> Message:
+        reply = client_app(message, context)
+        folder = Path(str(context.node_config["store-dir"]))
+        sent[folder.name].append(_bytes_of(reply))
+        for path in (folder / "outbox").glob("*.uint32"):
+            numbers[folder.name] = path.read_bytes()
+        return reply
+
+    drive(run, app)
+    with np.load(tmp_path / "faces.npz") as faces:
+        pictures = [image.tobytes()[:64] for image in faces["images"][:40]]
+        people = {str(name).encode() for name in faces["identity"]}
+    for name in run.stores:
+        everything = b"".join(sent[name])
+        assert len(numbers[name]) > 10_000
+        for at in range(0, len(numbers[name]) - 16, len(numbers[name]) // 50):
+            assert numbers[name][at : at + 16] not in everything
+        assert not any(picture in everything for picture in pictures)
+        assert not any(person in everything for person in people)
+        masked = max(sent[name], key=len)
+        counts = np.bincount(np.frombuffer(masked, np.uint8), minlength=256)
+        assert counts.min() > 0.5 * counts.mean()
+
+
+def _bytes_of(message: Message) -> bytes:
+    return b"".join(
+        value.data if hasattr(value, "data") else pickle.dumps(value)
+        for record in message.content.values()
+        for value in record.values()
+    )
+
+
+def test_a_stores_refusal_is_a_reason_and_no_more(tmp_path: Path) -> None:
+    run = shared_run(tmp_path, rounds=1)
+    path = run.folder / "stores" / "store-02" / "store.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "epsilon_budget": 0.01}))
+    drive(run)
+    said = run.manifests()[0]["stores"]["store-02"]
+    assert (said["status"], said["reason"]) == ("refused", "budget_exhausted")
+    assert run.manifests()[0]["secure_sum"]["summed"] == ["store-01", "store-03"]
+
+
+# -- a server that asks for something else -------------------------------------------------------------
+
+
+@pytest.fixture
+def secure(tmp_path: Path) -> Iterator[tuple[Run, SecureStore]]:
+    run = shared_run(tmp_path)
+    store = opened(run)
+    yield run, SecureStore(store)
+    store.close()
+
+
+def session(run: Run, **changes: Any) -> Session:
+    enough, threshold = needed(3, 0.4)
+    made = {
+        "run_id": run.run_id,
+        "round": 1,
+        "attempt": "a" * 32,
+        "members": tuple(run.stores),
+        "enough": enough,
+        "threshold": threshold,
+    }
+    return Session(**{**made, **changes})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"members": ("fake-01", "fake-02", "store-01")},
+        {"members": ("store-01", "store-02", "store-03", "store-04"), "enough": 3, "threshold": 3},
+        {"enough": 3, "threshold": 3},
+        {"round": 2},
+        {"run_id": "another"},
+    ],
+)
+def test_a_session_other_than_agreed_is_refused(
+    secure: tuple[Run, SecureStore], other: dict[str, Any]
+) -> None:
+    run, store = secure
+    with pytest.raises(SecureSumError, match=r"agreed to sums|another round"):
+        store.advertise(run.order_for(1), session(run, **other))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"noise_stores": 3}, {"noise": "local", "noise_stores": 1}, {"normaliser": 6.0}],
+)
+def test_another_order_than_agreed_is_refused(
+    secure: tuple[Run, SecureStore], other: dict[str, Any]
+) -> None:
+    run, store = secure
+    order = changed(run.order_for(1), **other)
+    with pytest.raises(SettingsError, match=r"not as agreed|normaliser"):
+        store.advertise(order, session(run))
+
+
+def test_a_store_that_shares_its_noise_sends_no_update_of_its_own(
+    secure: tuple[Run, SecureStore],
+) -> None:
+    run, store = secure
+    model = first_model(run)
+    assert store.store.train_round(model, run.order_for(1)).reason == "recipe_refused"
+    local = changed(run.order_for(1), noise="local", noise_stores=1)  # type: ignore[arg-type]
+    assert store.store.train_round(model, local).reason == "recipe_refused"
+    assert store.store.ledger.entries == ()
+
+
+def test_an_older_session_is_over_once_another_began(secure: tuple[Run, SecureStore]) -> None:
+    """So numbers that were masked twice can be unmasked in one sum at most."""
+    run, store = secure
+    old, new = session(run), session(run, attempt="b" * 32)
+    advert = store.advertise(run.order_for(1), old)
+    store.advertise(run.order_for(1), new)
+    with pytest.raises(SecureSumError, match="Another session"):
+        store.share(old, {"store-01": advert})
+
+
+def test_without_a_session_there_is_nothing_to_go_on_with(
+    secure: tuple[Run, SecureStore],
+) -> None:
+    run, store = secure
+    with pytest.raises(SecureSumError, match="no secure sum in progress"):
+        store.confirm(session(run), run.stores)
+    (store.store.folder / "secure-sum.json").write_text("{")
+    with pytest.raises(SecureSumError, match="no secure sum in progress"):
+        store.reveal(session(run), {})
+
+
+def test_a_key_that_is_not_the_rosters_is_noticed(secure: tuple[Run, SecureStore]) -> None:
+    _, store = secure
+    path = store.store.folder / KEY_FILE
+    path.write_bytes(Ed25519PrivateKey.generate().private_bytes_raw())
+    with pytest.raises(SecureSumError, match="not the key that the roster names"):
+        SecureStore(store.store)
+    path.write_bytes(b"short")
+    with pytest.raises(SecureSumError, match="no store's key"):
+        SecureStore(store.store)
+    path.unlink()
+    with pytest.raises(SecureSumError, match="no store's key"):
+        SecureStore(store.store)
+
+
+def test_a_store_of_local_noise_is_in_no_secure_sum(run: Run, store: Store) -> None:
+    with pytest.raises(SecureSumError, match="roster is empty"):
+        SecureStore(store)
+    shared = changed(run.order_for(1), noise="distributed", steps=1)  # type: ignore[arg-type]
+    assert store.train_round(first_model(run), shared).reason == "recipe_refused"
+
+
+def test_keys_are_for_their_owner_alone(tmp_path: Path) -> None:
+    run = shared_run(tmp_path)
+    keys = set()
+    for name in run.stores:
+        path = run.folder / "stores" / name / KEY_FILE
+        assert path.stat().st_mode & 0o077 == 0
+        keys.add(path.read_bytes())
+    assert len(keys) == len(run.stores)
+    assert "roster" in run.facts
+    assert not any(key.hex() in json.dumps(run.facts) for key in keys)
+
+
+# -- settings ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"stores": 2}, "3 to 200 stores"),
+        ({"stores": 201}, "3 to 200 stores"),
+        ({"steps_per_round": 2}, "one step to a round"),
+    ],
+)
+def test_settings_that_sums_cannot_keep_are_refused(settings: dict[str, Any], why: str) -> None:
+    privacy = PrivacySettings(noise="distributed")
+    with pytest.raises(SettingsError, match=why):
+        RunSettings.of(**{"stores": 3, "steps_per_round": 1, "privacy": privacy, **settings})
+
+
+def test_what_may_drop_is_for_shared_noise_alone() -> None:
+    with pytest.raises(SettingsError, match="distributed noise"):
+        PrivacySettings.of(may_drop=0.2)
+    with pytest.raises(SettingsError, match="may_drop"):
+        PrivacySettings.of(noise="distributed", may_drop=0.5)
+    with pytest.raises(SettingsError, match="sgd"):
+        RunSettings.of(
+            stores=3,
+            steps_per_round=1,
+            privacy=PrivacySettings(noise="distributed", optimizer="adam"),
+        )
+
+
+def test_a_run_of_local_noise_is_written_as_before() -> None:
+    """Its name and its seeded draws hang on its settings as they are written."""
+    written = RunSettings().model_dump(mode="json")
+    assert "noise" not in written["privacy"]
+    assert RunSettings.of(**written) == RunSettings()
+    shared = RunSettings(
+        stores=3, steps_per_round=1, privacy=PrivacySettings(noise="distributed", may_drop=0.1)
+    )
+    assert RunSettings.of(**shared.model_dump(mode="json")) == shared

@@ -38,7 +38,7 @@ RECIPE = PlainRecipe(
     augment="wide",
     precision="bfloat16",
 )
-"""Chosen by habit and by what held-out rendered people said; no photograph had a part in it."""
+"""Chosen by habit and by what held-out rendered people said; privemo/data/README.md tells of the rest."""
 
 
 def merged(paths: list[Path]) -> FaceTable:

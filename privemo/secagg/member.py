@@ -1,6 +1,6 @@
 """A member of a secure sum: what a store sends, what it refuses, and what it keeps in between.
 
-The protocol of Bonawitz et al. (2017, arXiv 1611.04482, figure 4) in its version against a server that lies,
+The protocol of Bonawitz et al. (2017, eprint 2017/281, figure 4) in its version against a server that lies,
 on Flower's primitives for keys, shares and envelopes. The steps, in order, each once:
 
 1. `advert`: two fresh public keys, signed by the store.

@@ -83,6 +83,8 @@ class PrivacySettings(_Settings):
             aggregation, and the sum is private. It takes as little noise as one place would.
         may_drop: with distributed noise, the share of stores without whom a round still counts; the others
             add so much more noise. Below one half.
+        spare_rounds: rounds that the budget holds beyond those of the run. With distributed noise a round
+            that breaks off after stores trained is paid for twice.
     """
 
     epsilon: float = Field(8.0, gt=0)
@@ -99,6 +101,7 @@ class PrivacySettings(_Settings):
     precision: Precision = "float32"
     noise: NoiseName = "local"
     may_drop: float = Field(0.0, ge=0, lt=0.5)
+    spare_rounds: int = Field(0, ge=0, le=1000)
 
     @model_serializer(mode="wrap")
     def _shared_noise_only_where_it_is(
@@ -108,6 +111,8 @@ class PrivacySettings(_Settings):
         written: dict[str, Any] = handler(self)
         if self.noise == "local":
             del written["noise"], written["may_drop"]
+        if not self.spare_rounds:
+            del written["spare_rounds"]
         return written
 
     @model_validator(mode="after")
@@ -215,6 +220,11 @@ class RunSettings(_Settings):
                 "Distributed noise takes one step to a round, for the sum over the stores alone is private, "
                 "not what each of them does in between: set steps_per_round to 1"
             )
+        if self.privacy.max_stores_per_person != 1:
+            raise ValueError(
+                "With distributed noise a person is in one store: in several they would move one and the "
+                "same sum several times, which costs more than several sums"
+            )
         if self.privacy.optimizer != "sgd":
             raise ValueError(
                 "Stores that share the noise step by sgd; adam can be had on the server: set server_optimizer"
@@ -298,6 +308,12 @@ class StoreConfig(_Settings):
     """Who was turned away when faces were captured and left no name: by part and reason."""
     withdrawals: tuple[tuple[str, int, int], ...] = ()
     """Simulated shoppers who change their mind: (person, round, batch)."""
+
+    @model_validator(mode="after")
+    def _one_store_in_a_sum(self) -> Self:
+        if self.roster and self.max_stores_per_person != 1:
+            raise ValueError("Where stores share the noise, a person is in one of them")
+        return self
 
     @model_validator(mode="after")
     def _real_people_are_protected(self) -> Self:

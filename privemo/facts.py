@@ -22,14 +22,21 @@ from privemo.config import RunSettings
 from privemo.dp import Mechanism, calibrate_noise, calibrate_scale
 from privemo.dp.accounting import check_delta
 from privemo.faces import FaceTable
-from privemo.layout import store_names
 from privemo.models import build_model, count_parameters
 from privemo.recipes import default_lr
 from privemo.releases import Release
 from privemo.schedules import steps_at_each_rate
 from privemo.secagg.session import needed
 
-__all__ = ["new_run_id", "noise_of_a_store", "planned", "privacy_facts", "run_facts"]
+__all__ = [
+    "new_federation_id",
+    "new_run_id",
+    "noise_of_a_store",
+    "planned",
+    "privacy_facts",
+    "run_facts",
+    "table_facts",
+]
 
 
 def privacy_facts(
@@ -108,7 +115,7 @@ def _noise(settings: RunSettings, past: Sequence[Release]) -> float:
     if len(plan) == 1:
         return calibrate_noise(
             sample_rate=plan[0].sample_rate,
-            steps=settings.total_steps,
+            steps=plan[0].steps,
             discrete=discrete,
             **promise,
         )
@@ -131,10 +138,32 @@ def new_run_id(table: FaceTable, settings: RunSettings) -> str:
     return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
+def new_federation_id(settings: RunSettings) -> str:
+    """A name for a run whose faces are with the stores."""
+    if settings.seed is None:
+        return secrets.token_hex(8)
+    return hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:16]
+
+
+def table_facts(table: FaceTable) -> dict[str, Any]:
+    """What `run.json` says of the faces that a simulation was given."""
+    return {
+        "name": table.name,
+        "digest": table.digest,
+        "faces": len(table),
+        "persons": len(np.unique(table.person)),
+        "origin": table.origin or "not stated by the table",
+        "person_source": table.person_source,
+    }
+
+
 def run_facts(
-    table: FaceTable,
     settings: RunSettings,
     *,
+    names: Sequence[str],
+    data: dict[str, Any],
+    channels: int,
+    simulated: bool,
     engine: str,
     run_id: str,
     people: int,
@@ -145,23 +174,15 @@ def run_facts(
     """The whole of `run.json`."""
     from privemo.labels import EMOTIONS
 
-    names = store_names(settings.stores)
-    parameters = count_parameters(build_model(settings.model, channels=table.channels))
+    parameters = count_parameters(build_model(settings.model, channels=channels))
     return {
         "schema": "privemo.run/1",
         "run_id": run_id,
         "created": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         "engine": engine,
-        "simulated": True,
-        "data": {
-            "name": table.name,
-            "digest": table.digest,
-            "faces": len(table),
-            "persons": len(np.unique(table.person)),
-            "origin": table.origin or "not stated by the table",
-            "person_source": table.person_source,
-        },
-        "stores": names,
+        "simulated": simulated,
+        "data": data,
+        "stores": list(names),
         "declared_people": people,
         "rounds": settings.rounds,
         "sensitive": list(settings.sensitive),
@@ -180,7 +201,7 @@ def run_facts(
         "model": {
             "name": settings.model,
             "parameters": parameters,
-            "channels": table.channels,
+            "channels": channels,
             "initial": w.sha256(weights),
             "initial_origin": origin,
         },

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from privemo.config import StoreConfig
 from privemo.dp import composed, spent
-from privemo.errors import BudgetExhausted, RunError
+from privemo.errors import BudgetExhausted
 from privemo.files import write_bytes
 from privemo.ledger import MECHANISMS, Ledger
 from privemo.orders import PrivateRecipe, RoundOrder, order_digest
@@ -89,30 +89,18 @@ class Outbox:
             RunError: the data cannot be written.
         """
         write_bytes(self._path(order, model_in), data)
-        self._account(order, sha256(data).hexdigest())
-
-    def forget(self, name: str) -> None:
-        """Never send again what stands under that name; what it cost stays in the ledger.
-
-        Raises:
-            RunError: the disk failed; it may still be there.
-        """
-        try:
-            (self.folder / "outbox" / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise RunError(f"{self.folder} cannot be written ({error.strerror}).") from error
-
-    @staticmethod
-    def name(order: RoundOrder, model_in: str) -> str:
-        """The file of what was released for an order on a model."""
-        shared = isinstance(order.recipe, PrivateRecipe) and order.recipe.noise == "distributed"
-        kind = "uint32" if shared else "safetensors"
-        return f"{order.round:04d}-{order_digest(order, model_in)[:32]}.{kind}"
+        self.account(order, sha256(data).hexdigest())
 
     def _path(self, order: RoundOrder, model_in: str) -> Path:
-        return self.folder / "outbox" / self.name(order, model_in)
+        name = f"{order.round:04d}-{order_digest(order, model_in)[:32]}.safetensors"
+        return self.folder / "outbox" / name
 
-    def _account(self, order: RoundOrder, digest: str) -> None:
+    def account(self, order: RoundOrder, digest: str) -> None:
+        """Write down what an order cost, for bytes of that hash; once for the same bytes.
+
+        Raises:
+            LedgerError: the ledger is damaged or cannot be written; they must not leave.
+        """
         recipe = order.recipe
         if not isinstance(recipe, PrivateRecipe):
             return

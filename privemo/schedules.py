@@ -30,13 +30,18 @@ def sample_rate_of(privacy: PrivacySettings, number: int, rounds: int) -> float:
 
 
 def steps_at_each_rate(settings: RunSettings) -> list[tuple[float, int]]:
-    """Sample rates of the whole run, and how many of one store's steps have each; for accountants."""
+    """Sample rates of the whole run, and how many of one store's steps have each; for accountants.
+
+    Spare rounds count as the last one, whose rate is the largest.
+    """
     if settings.privacy is None:
         return []
     counts: Counter[float] = Counter()
     for number in range(1, settings.rounds + 1):
         rate = sample_rate_of(settings.privacy, number, settings.rounds)
         counts[rate] += settings.steps_per_round
+    if settings.privacy.spare_rounds:
+        counts[rate] += settings.privacy.spare_rounds * settings.steps_per_round
     return sorted(counts.items())
 
 

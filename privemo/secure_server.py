@@ -29,12 +29,12 @@ from privemo.flower import (
     MetricRecord,
     RecordDict,
 )
-from privemo.orders import PrivateRecipe, RoundOrder
+from privemo.orders import PrivateRecipe, RoundOrder, order_digest
 from privemo.secagg import Collector, Lattice, Session, needed
 from privemo.secagg.gradients import lattice_of, step_against, trained_names
 from privemo.secure_store import Masked
 from privemo.serverstep import ServerStep
-from privemo.strategy import OrderFor, Round, StoreAveraging, WholeRound
+from privemo.strategy import OrderFor, Round, StoreAveraging, WholeRound, named_and_others
 
 __all__ = ["SecureAveraging"]
 
@@ -91,6 +91,7 @@ class SecureAveraging(StoreAveraging):
             now.order.run_id,
             now.number,
             secrets.token_hex(16),
+            order_digest(now.order, now.model_in),
             members,
             *needed(len(members), self.may_drop),
         )
@@ -205,7 +206,8 @@ class _Sum:
                 self.collector.take_advert(name, secure_protocol.advert_from(reply.content))
                 self._nodes[name] = reply.metadata.src_node_id
             else:
-                self._leave(name, "refused", reason)
+                if name not in self.collector.adverts:
+                    self._leave(name, "refused", reason)
 
         self._ask("advertise", self._everyone(), lambda _: content, take)
         self._require(list(self.collector.adverts), "sent keys")
@@ -291,7 +293,7 @@ class _Sum:
                 "enough": self.session.enough,
                 "summed": self.collector.summed,
             },
-            "stores": {name: self.stores[name] for name in sorted(self.stores)},
+            **named_and_others(self.stores, self.session.members),
         }
 
     # -- messages ----------------------------------------------------------------------------

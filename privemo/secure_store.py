@@ -7,14 +7,14 @@ on.
 | what happens | what the store does |
 |---|---|
 | the server names other members than agreed, or fewer as enough | refuses: `store.json` says with whom |
-| a try broke off before this store confirmed | the same noised numbers under new masks, at no cost |
-| a try broke off after that: the sum may be known | a new step with new noise, and it pays for it |
-| an old session goes on while a newer one began | refuses: one session at a time |
+| the order in step 3 is another than in step 1, or than the others were asked | refuses |
+| a try broke off after this store trained | a new step with new noise, and it pays for it: numbers leave once
+|
+| an old session goes on while a newer one began, or begins anew | refuses |
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -30,7 +30,7 @@ from privemo.dp import DiscreteGaussian
 from privemo.errors import SecureSumError, SettingsError
 from privemo.files import write_bytes
 from privemo.machine import tuned
-from privemo.orders import PrivateRecipe, RoundOrder
+from privemo.orders import PrivateRecipe, RoundOrder, order_digest
 from privemo.secagg import Advert, Member, Reveal, Session
 from privemo.secagg.gradients import flat, lattice_of
 from privemo.store import Store, threads_of
@@ -96,6 +96,7 @@ class SecureStore:
         with self.store.alone():
             self.store.check_order(order)
             self._check_session(order, session)
+            self._check_new(session)
             member = Member(session, self.store.config.name)
             advert = member.advert(self._signing)
             self._keep(member)
@@ -132,19 +133,24 @@ class SecureStore:
         with self.store.alone():
             member = self._member(session)
             self._check_session(order, session)
+            if session.order != order_digest(order, model_in):
+                raise SecureSumError("The order is another than the session is for.")
+            try:
+                member.open(envelopes)  # first, so that nobody pays for what cannot be summed up
+            except SecureSumError as error:
+                return Masked(str(error), None, None, model_in, self.store.registry.log_root())
             found = self.store.release_of(
-                order, model_in, lambda: self._numbers(weights, order, model_in)
+                order, model_in, lambda: self._numbers(weights, order, model_in), again=False
             )
             root = self.store.registry.log_root()
             if found.data is None:
                 return Masked(found.reason, None, None, model_in, root)
-            numbers = np.frombuffer(found.data, "<u4").astype(np.int64)
-            masked = member.mask(envelopes, numbers)
-            self._keep(member, sent=self.store.outbox.name(order, model_in))
+            masked = member.mask(np.frombuffer(found.data, "<u4").astype(np.int64))
+            self._keep(member)
             return Masked(None, masked, sha256(found.data).hexdigest(), model_in, root)
 
     def confirm(self, session: Session, summed: Iterable[str]) -> bytes:
-        """Step 4: sign who is in the sum. From here on the sum may be known.
+        """Step 4: sign who is in the sum.
 
         Raises:
             SecureSumError: see `Member.confirm`.
@@ -153,9 +159,6 @@ class SecureStore:
         with self.store.alone():
             member = self._member(session)
             signature = member.confirm(summed, self._signing)
-            # Two sums over different stores would differ by single stores: never the same numbers twice.
-            if sent := self._sent():
-                self.store.outbox.forget(sent)
             self._keep(member)
             return signature
 
@@ -177,6 +180,7 @@ class SecureStore:
         config = self.store.config
         if (session.run_id, session.round) != (order.run_id, order.round):
             raise SecureSumError("The session is of another round than the order.")
+        # The threshold follows from the two (`Session`).
         if list(session.members) != sorted(self.roster) or session.enough != config.noise_stores:
             raise SecureSumError(
                 f"{config.name} agreed to sums over {len(self.roster)} stores, of whom {config.noise_stores} "
@@ -196,26 +200,28 @@ class SecureStore:
         numbers = lattice.encode(flat(sums)) + noise
         return (numbers & 0xFFFFFFFF).astype("<u4").tobytes()
 
+    def _check_new(self, session: Session) -> None:
+        """A session that began anew with other keys could be told two stories."""
+        try:
+            last = Member.from_json(self._path.read_text())
+        except (OSError, SecureSumError):
+            return
+        if last.session.attempt == session.attempt:
+            raise SecureSumError("This attempt began before: another one has another name.")
+
     def _member(self, session: Session) -> Member:
-        member = Member.from_json(self._state()["member"])
+        try:
+            member = Member.from_json(self._path.read_text())
+        except (OSError, SecureSumError) as error:
+            raise SecureSumError(
+                f"{self.store.config.name} knows of no secure sum in progress."
+            ) from error
         if member.session != session:
             raise SecureSumError("Another session of a secure sum has begun meanwhile.")
         return member
 
-    def _sent(self) -> str:
-        return self._state()["sent"]
-
-    def _state(self) -> dict[str, str]:
-        try:
-            state = json.loads(self._path.read_text())
-            return {"member": str(state["member"]), "sent": str(state["sent"])}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SecureSumError(
-                f"{self.store.config.name} knows of no secure sum in progress."
-            ) from error
-
-    def _keep(self, member: Member, *, sent: str = "") -> None:
-        write_bytes(self._path, json.dumps({"member": member.to_json(), "sent": sent}).encode())
+    def _keep(self, member: Member) -> None:
+        write_bytes(self._path, member.to_json().encode())
 
 
 def _signing_key(path: Path) -> Ed25519PrivateKey:

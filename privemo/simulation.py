@@ -26,9 +26,9 @@ from privemo.account import RunAccount, check_charge, give_back, settle
 from privemo.config import RunSettings
 from privemo.errors import PrivemoError, RunError, RunInterrupted
 from privemo.faces import FaceTable
-from privemo.facts import new_run_id, planned, privacy_facts, run_facts
+from privemo.facts import new_run_id, planned, privacy_facts, run_facts, table_facts
 from privemo.files import write_json
-from privemo.layout import lay_out_stores
+from privemo.layout import lay_out_stores, store_names
 from privemo.machine import tuned
 from privemo.runs import Orders, Run
 
@@ -80,8 +80,11 @@ def prepare(
     privacy = privacy_facts(settings, people, account.past())
     run_id = new_run_id(table, settings)
     facts = run_facts(
-        table,
         settings,
+        names=store_names(settings.stores),
+        data=table_facts(table),
+        channels=table.channels,
+        simulated=True,
         engine=engine,
         run_id=run_id,
         people=people,

@@ -137,6 +137,10 @@ class Store:
             LedgerError: the ledger is damaged or cannot be written; nothing was released.
         """
         model_in = w.sha256(weights)
+        if isinstance(order.recipe, PrivateRecipe) and order.recipe.noise == "distributed":
+            self._note(order, "SettingsError", "shared noise is asked for by secure sums alone")
+            root = self.registry.log_root()
+            return RoundResult("recipe_refused", None, None, model_in, root)
         with self.alone():
             released = self.release_of(
                 order, model_in, lambda: w.to_bytes(self._train(weights, order, model_in))
@@ -146,20 +150,24 @@ class Store:
                 return RoundResult(released.reason, None, None, model_in, root)
             return self._result(model_in, w.from_bytes(released.data))
 
-    def release_of(self, order: RoundOrder, model_in: str, make: Callable[[], bytes]) -> Released:
+    def release_of(
+        self, order: RoundOrder, model_in: str, make: Callable[[], bytes], *, again: bool = True
+    ) -> Released:
         """What leaves for an order: once made, written down and paid for, the same bytes again.
 
         Args:
             order: of the round.
             model_in: hash of the model it is for.
             make: makes the bytes, private as they are or by what happens to them next.
+            again: send the same bytes for the same order; otherwise they are made and paid for each time, and
+                nothing of them stays.
 
         Raises:
             LedgerError: the ledger is damaged or cannot be written; nothing was released.
         """
         try:
             self.check_order(order)
-            data = self.outbox.released(order, model_in)
+            data = self.outbox.released(order, model_in) if again else None
             if data is not None:
                 return Released(None, data)
             self.check_budget(order)
@@ -167,7 +175,10 @@ class Store:
         except tuple(REASONS) as refusal:
             self._note(order, type(refusal).__name__, str(refusal))
             return Released(REASONS[type(refusal)], None)
-        self.outbox.release(order, model_in, data)
+        if again:
+            self.outbox.release(order, model_in, data)
+        else:
+            self.outbox.account(order, sha256(data).hexdigest())
         return Released(None, data)
 
     def check_budget(self, order: RoundOrder) -> None:
@@ -214,7 +225,7 @@ class Store:
                 f"{mine.name}: a step was agreed to expect {mine.largest_step} people at most."
             )
         step = (recipe.noise_multiplier, recipe.sample_rate)
-        if mine.max_stores_per_person > 1 and step not in mine.agreed:
+        if (mine.max_stores_per_person > 1 or mine.roster) and step not in mine.agreed:
             raise SettingsError(f"{mine.name}: steps of this noise and rate were not agreed on.")
 
     def _train(self, weights: w.Weights, order: RoundOrder, model_in: str) -> w.Weights:

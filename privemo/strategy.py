@@ -8,7 +8,7 @@ out of the round and named; the federation goes on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -32,7 +32,7 @@ from privemo.flower import (
 from privemo.orders import PrivateRecipe, RoundOrder
 from privemo.serverstep import ServerStep
 
-__all__ = ["Round", "StoreAveraging", "check_update", "norm_bound"]
+__all__ = ["Round", "StoreAveraging", "check_update", "named_and_others", "norm_bound"]
 
 OrderFor = Callable[[int], RoundOrder]
 WholeRound = Callable[[int, dict[str, Any], w.Weights], None]
@@ -131,7 +131,9 @@ class StoreAveraging(Strategy):
             reasons = "; ".join(f"{name}: {s['reason']}" for name, s in stores.items()) or "silence"
             raise RunError(f"No store could train in round {now.number} ({reasons}).")
         share = np.float32(1.0 / weight_sum)
-        return self._step(now, {k: share * a for k, a in total.items()}, {"stores": stores})
+        return self._step(
+            now, {k: share * a for k, a in total.items()}, named_and_others(stores, self.sizes)
+        )
 
     def _step(
         self, now: Round, update: w.Weights, told: dict[str, Any]
@@ -242,6 +244,15 @@ def norm_bound(order: RoundOrder, parameters: int) -> float:
         recipe.noise_multiplier * recipe.max_grad_norm * math.sqrt(parameters) / recipe.normaliser
     )
     return 2 * recipe.lr * recipe.steps * (signal + noise) / (1 - recipe.momentum)
+
+
+def named_and_others(
+    told: Mapping[str, dict[str, Any]], names: Collection[str]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """What a manifest says of the stores of the run, and apart from them of whoever else answered."""
+    others = {name: told[name] for name in sorted(told) if name not in names}
+    stores = {name: told[name] for name in sorted(told) if name in names}
+    return {"stores": stores, **({"others": others} if others else {})}
 
 
 _KEPT = ("status", "reason", "update_sha256", "consent_log_root")

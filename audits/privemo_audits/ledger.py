@@ -80,7 +80,7 @@ def uncovered_updates(run: Run) -> list[Violation]:
 def thin_sums(run: Run) -> list[Violation]:
     """Name every entry whose noise was to come from several stores, and did not come from so many."""
     sums = {item.round: item.secure_sum for item in run.rounds}
-    found = []
+    found = _unlike(run)
     for store, lines in run.ledgers.items():
         for line in lines:
             entry = line.entry
@@ -102,6 +102,32 @@ def thin_sums(run: Run) -> list[Violation]:
                 )
             )
     return found
+
+
+def _unlike(run: Run) -> list[Violation]:
+    """Entries of one sum that state other noise or another rate than the sum's other entries.
+
+    The noise of a sum is that of all its stores: one that added less left all of them with less.
+    """
+    kinds: dict[int, dict[tuple[float, float, int], list[str]]] = {}
+    for store, lines in run.ledgers.items():
+        for line in lines:
+            e = line.entry
+            if e.mechanism == SHARED and arrived(run, store, line):
+                kind = (e.noise_multiplier, e.sample_rate, e.noise_stores)
+                kinds.setdefault(e.round, {}).setdefault(kind, []).append(store)
+    return [
+        _violation(
+            "noise_not_whole",
+            " + ".join(sorted(stores)),
+            number,
+            f"in one sum stores added noise of {len(found)} kinds; here multiplier {kind[0]:g} at rate "
+            f"{kind[1]:g}",
+        )
+        for number, found in sorted(kinds.items())
+        if len(found) > 1
+        for kind, stores in sorted(found.items())
+    ]
 
 
 def foreign_entries(run: Run) -> list[Violation]:

@@ -16,7 +16,7 @@ import typer
 from click import ClickException
 from click.exceptions import Abort, Exit
 
-from privemo.cli import bench, copies, inspect, keys, log, make, notice, plan, train
+from privemo.cli import bench, copies, federation, inspect, keys, log, make, notice, plan, train
 from privemo.cli.common import complain, no_passwords, out
 from privemo.cli.options import as_options
 from privemo.errors import PrivemoError, RunInterrupted, SettingsError
@@ -61,6 +61,7 @@ app.command()(plan.budget)
 app.command()(inspect.evaluate)
 app.command()(inspect.audit)
 app.command()(make.synth)
+app.add_typer(federation.app, name="federation")
 app.add_typer(bench.app, name="bench")
 app.add_typer(copies.consent_app, name="consent")
 app.add_typer(notice.app, name="notice")

@@ -100,6 +100,9 @@ DropOption = Annotated[
     float,
     typer.Option(help="With distributed noise: share of stores without whom a round still counts."),
 ]
+SpareOption = Annotated[
+    int, typer.Option(help="Rounds the budget holds beyond those of the run, for what breaks off.")
+]
 SeedOption = Annotated[
     int | None,
     typer.Option(
@@ -258,7 +261,7 @@ _NAMED = {
     **{field: name for name, field in _RECIPE.items()},
     **{name: name for name in ONLY_PLAIN},
     **{name: name for name in ("epsilon", "delta", "accountant", "stores", "declared_people")},
-    **{name: name for name in ("noise", "may_drop")},
+    **{name: name for name in ("noise", "may_drop", "spare_rounds")},
     **{name: name for name in ("seed", "split_seed", "challenge_age", "consents")},
 }
 _FIELD = re.compile(

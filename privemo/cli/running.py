@@ -162,7 +162,7 @@ class _Watch:
         self.bar.update(self.tasks[key], completed=event["done"], description=text)
 
     def _say_who_missed(self, manifest: dict[str, Any]) -> None:
-        for name, store in manifest["stores"].items():
+        for name, store in {**manifest["stores"], **manifest.get("others", {})}.items():
             if store["status"] != "trained":
                 self.bar.console.print(
                     f"  {name} did not take part in round {manifest['round']}: {store['reason']}",

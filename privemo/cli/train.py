@@ -45,6 +45,7 @@ def simulate(
     budget: o.BudgetOption = None,
     noise: o.NoiseOption = o.NoiseName.local,
     may_drop: o.DropOption = 0.0,
+    spare_rounds: o.SpareOption = 0,
     sample_rate: o.RateOption = None,
     rate_growth: o.GrowthOption = None,
     clip: o.ClipOption = None,
@@ -222,7 +223,7 @@ def _by_recipe(
     from privemo.config import RunSettings
 
     asked, chosen = _of_every_run(ctx), o.recipe_options(ctx)
-    names = ("epsilon", "delta", "accountant", "noise", "may_drop")
+    names = ("epsilon", "delta", "accountant", "noise", "may_drop", "spare_rounds")
     privacy = {name: ctx.params[name] for name in names if name in ctx.params}
 
     def settings_for(table: FaceTable) -> RunSettings:

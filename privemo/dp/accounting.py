@@ -115,7 +115,7 @@ def exposed(
         delta: see `composed`.
 
     Raises:
-        SettingsError: a group names a store without a ledger, or names none.
+        SettingsError: a group names a store without a ledger, or names none; or its stores share sums.
     """
     found = {}
     for group in groups:
@@ -125,7 +125,13 @@ def exposed(
         for name in names:
             if name not in ledgers:
                 raise SettingsError(f"There is no ledger of a store {name!r}; add it.")
-        found[names] = spent([r for name in names for r in ledgers[name]], delta=delta)
+        every = [release for name in names for release in ledgers[name]]
+        if len(names) > 1 and any(isinstance(r, Mechanism) and r.discrete for r in every):
+            raise SettingsError(
+                f"{', '.join(names)} share sums: whoever is in several of them moves one sum several times, "
+                "and no epsilon is known for that."
+            )
+        found[names] = spent(every, delta=delta)
     return found
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 import numpy as np
+from cryptography.exceptions import UnsupportedAlgorithm
 from numpy.typing import NDArray
 
 from privemo import flower
@@ -26,6 +27,7 @@ from privemo.secagg.member import (
     apply_masks,
     commitment,
     confirmation,
+    is_key,
     own_seed,
     verified,
 )
@@ -105,6 +107,8 @@ class Collector:
             self.roster, name, advert.signature, advert.statement(self.session, name)
         ):
             raise UpdateRejected("its keys are not signed by the store of that name")
+        if not (is_key(advert.mask_key) and is_key(advert.share_key)):
+            raise UpdateRejected("its keys are no keys")
         self.adverts[name] = advert
 
     def take_envelopes(self, name: str, envelopes: Mapping[str, bytes], seal: bytes) -> None:
@@ -154,7 +158,7 @@ class Collector:
         Raises:
             UpdateRejected: it does not hold.
         """
-        statement = confirmation(self.session, self.summed)
+        statement = confirmation(self.session, self.adverts, self.summed)
         if name not in self._summed or not verified(self.roster, name, signature, statement):
             raise UpdateRejected("its signature under the members of the sum does not hold")
         self.signatures[name] = signature
@@ -225,7 +229,7 @@ class Collector:
         try:
             public = flower.bytes_to_private_key(private).public_key()
             same = flower.public_key_to_bytes(public) == self.adverts[name].mask_key
-        except ValueError:
+        except (ValueError, TypeError, UnsupportedAlgorithm):
             same = False
         if not same:
             raise SecureSumError(f"The shares do not put the key of {name} together.")

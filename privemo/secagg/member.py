@@ -23,7 +23,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from numpy.typing import NDArray
 
@@ -32,7 +33,16 @@ from privemo.dp.stream import KeyStream
 from privemo.errors import SecureSumError
 from privemo.secagg.session import Session
 
-__all__ = ["Advert", "Member", "Reveal", "Roster", "apply_masks", "confirmation", "verified"]
+__all__ = [
+    "Advert",
+    "Member",
+    "Reveal",
+    "Roster",
+    "apply_masks",
+    "confirmation",
+    "is_key",
+    "verified",
+]
 
 Roster = Mapping[str, bytes]
 """The public Ed25519 key (32 bytes) of each store, agreed on before a run: it is what makes members real."""
@@ -132,18 +142,28 @@ class Member:
             envelopes[name] = flower.encrypt(self._envelope_key(name), letter)
         return envelopes, commitment(self.session, self.name, self.seed)
 
-    def mask(self, envelopes: Mapping[str, bytes], vector: NDArray[np.int64]) -> NDArray[np.uint32]:
-        """Step 3: the vector (n,) of whole numbers modulo 2^32, masked.
+    def open(self, envelopes: Mapping[str, bytes]) -> None:
+        """Before step 3: take the shares that others dealt.
 
         Raises:
             SecureSumError: out of order, an envelope from a stranger or not meant for this member, or too
-            few.
+                few.
         """
-        self._go("shared", "masked")
+        self._go("shared", "opened")
         for name, sealed in envelopes.items():
             self.seeds[name], self.keys[name] = self._opened(name, sealed)
         self.partners = tuple(sorted(self.seeds))
         self._enough(self.partners)
+
+    def mask(self, vector: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """Step 3: the vector (n,) of whole numbers modulo 2^32, masked.
+
+        The caller sees to it that no vector is ever masked in two sessions.
+
+        Raises:
+            SecureSumError: out of order.
+        """
+        self._go("opened", "masked")
         masked = (vector & 0xFFFFFFFF).astype(np.uint32)
         masked += KeyStream(own_seed(self.session, self.name, self.seed)).uint32(len(masked))
         others = {n: self.adverts[n].mask_key for n in self.partners if n != self.name}
@@ -158,13 +178,13 @@ class Member:
         """
         these = tuple(sorted(set(summed)))
         if self.step in ("confirmed", "revealed") and these == self.summed:
-            return signing.sign(confirmation(self.session, these))  # the answer was lost on its way
+            return signing.sign(self._statement(these))  # the answer was lost on its way
         self._go("masked", "confirmed")
         self.summed = these
         self._enough(self.summed)
         if self.name not in self.summed or not set(self.summed) <= set(self.partners):
             raise SecureSumError("The sum is of others than the secrets were shared with.")
-        return signing.sign(confirmation(self.session, self.summed))
+        return signing.sign(self._statement(self.summed))
 
     def reveal(self, signatures: Mapping[str, bytes], roster: Roster) -> Reveal:
         """Step 5: the shares that unmask the sum, if enough members signed the very same set.
@@ -174,13 +194,14 @@ class Member:
         """
         if self.step != "revealed":  # else the answer was lost on its way, and is the same again
             self._go("confirmed", "revealed")
-        statement = confirmation(self.session, self.summed)
+        statement = self._statement(self.summed)
         good = [n for n in self.summed if verified(roster, n, signatures.get(n, b""), statement)]
         self._enough(good)
-        return Reveal(
-            seeds={n: self.seeds[n] for n in self.summed},
-            keys={n: self.keys[n] for n in self.partners if n not in self.summed},
-        )
+        # Whatever a repeated answer does not need is gone from here on.
+        self.seeds = {n: self.seeds[n] for n in self.summed}
+        self.keys = {n: self.keys[n] for n in self.partners if n not in self.summed}
+        self.mask_private = self.share_private = self.seed = b""
+        return Reveal(dict(self.seeds), dict(self.keys))
 
     # -- keeping it between two messages -----------------------------------------------------
 
@@ -227,6 +248,9 @@ class Member:
             )
         self.step = after
 
+    def _statement(self, summed: Iterable[str]) -> bytes:
+        return confirmation(self.session, self.adverts, summed)
+
     def _enough(self, names: Collection[str]) -> None:
         if len(names) < self.session.enough:
             raise SecureSumError(
@@ -267,9 +291,21 @@ def checked(adverts: Mapping[str, Advert], session: Session, roster: Roster) -> 
         statement = advert.statement(session, name)
         if name not in session.members or not verified(roster, name, advert.signature, statement):
             raise SecureSumError(f"The keys of {name} are not signed by the store of that name.")
+        for key in (advert.mask_key, advert.share_key):
+            if not is_key(key):
+                raise SecureSumError(f"The keys of {name} are no keys.")
     every = [key for advert in adverts.values() for key in (advert.mask_key, advert.share_key)]
     if len(set(every)) != len(every):
         raise SecureSumError("Two keys of this sum are the same.")
+
+
+def is_key(public: bytes) -> bool:
+    """Whether bytes are a public key to agree with (ECDH over P-384)."""
+    try:
+        key = flower.bytes_to_public_key(public)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP384R1)
 
 
 def verified(roster: Roster, name: str, signature: bytes, statement: bytes) -> bool:
@@ -283,9 +319,10 @@ def verified(roster: Roster, name: str, signature: bytes, statement: bytes) -> b
     return True
 
 
-def confirmation(session: Session, summed: Iterable[str]) -> bytes:
-    """What members sign about who is in the sum."""
-    return session.bytes_of("confirmation", {"summed": sorted(summed)})
+def confirmation(session: Session, adverts: Mapping[str, Advert], summed: Iterable[str]) -> bytes:
+    """What members sign about who is in the sum, under the very keys that all of them were shown."""
+    keys = {name: [a.mask_key.hex(), a.share_key.hex()] for name, a in adverts.items()}
+    return session.bytes_of("confirmation", {"keys": keys, "summed": sorted(summed)})
 
 
 def commitment(session: Session, name: str, seed: bytes) -> bytes:

@@ -15,7 +15,7 @@ import rfc8785
 from privemo.config import FEWEST_TO_SHARE, MOST_TO_SHARE
 from privemo.errors import SecureSumError
 
-__all__ = ["Session", "needed"]
+__all__ = ["Session", "needed", "threshold_of"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Session:
     Attributes:
         run_id, round: of the run.
         attempt: 32 hex digits of the server's choice: another try of the same round is another session.
+        order: hash of the order and of the model it is for: all members do the very same.
         members: names of the stores, sorted.
         enough: fewest members whose vectors have to be in the sum: less is never unmasked.
         threshold: shares that put a secret together again.
@@ -37,6 +38,7 @@ class Session:
     run_id: str
     round: int
     attempt: str
+    order: str
     members: tuple[str, ...]
     enough: int
     threshold: int
@@ -50,11 +52,12 @@ class Session:
         if list(self.members) != sorted(set(self.members)):
             raise SecureSumError("Members of a secure sum are named once each, in order.")
         # Over half: a server that tells two groups two stories never gets enough shares from each.
-        if not n // 2 < self.threshold <= self.enough <= n:
+        if not n // 2 < self.enough <= n:
             raise SecureSumError(
-                f"Of {n} members {self.enough} are to be summed up, with {self.threshold} shares: it takes "
-                f"{n // 2 + 1} to {n}, and no more shares than members."
+                f"Of {n} members {self.enough} are to be enough: it takes {n // 2 + 1} to {n}."
             )
+        if self.threshold != threshold_of(n, self.enough):
+            raise SecureSumError(f"Of {n} members it takes {threshold_of(n, self.enough)} shares.")
         if len(self.attempt) != 32 or not set(self.attempt) <= set("0123456789abcdef"):
             raise SecureSumError("An attempt is named by 32 hex digits.")
 
@@ -65,6 +68,7 @@ class Session:
             "run_id": self.run_id,
             "round": self.round,
             "attempt": self.attempt,
+            "order": self.order,
             "members": list(self.members),
             "enough": self.enough,
             "threshold": self.threshold,
@@ -94,5 +98,9 @@ def needed(members: int, may_drop: float) -> tuple[int, int]:
     if not 0 <= may_drop < 0.5:
         raise SecureSumError(f"Below half of the stores may drop out, not {may_drop:g} of them.")
     enough = members - int(may_drop * members)
-    # Two thirds where that many are there: a third may then side with the server.
-    return enough, min(enough, 2 * members // 3 + 1)
+    return enough, threshold_of(members, enough)
+
+
+def threshold_of(members: int, enough: int) -> int:
+    """Shares that put a secret together, of so many members of whom `enough` are summed up."""
+    return min(enough, 2 * members // 3 + 1)

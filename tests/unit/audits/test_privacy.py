@@ -301,3 +301,19 @@ def test_shared_noise_claimed_as_if_it_were_real_is_underclaimed(run: RunMaker) 
     tight = epsilon_dp_accounting([Release(2.0, 0.2, 10)], 1e-5, "pld")
     run.edit_ledger(0, lambda rows: [r | {"epsilon_prv": tight} for r in rows], rechain=True)
     assert "privacy.recomputed_agrees" in build_report(run.directory).failed_checks
+
+
+def test_stores_of_one_sum_that_added_other_noise_are_named(run: RunMaker) -> None:
+    share_the_noise(run, needs=2, summed=run.stores)
+    run.edit_ledger(1, lambda rows: [r | {"noise_multiplier": 1.5} for r in rows], rechain=True)
+    report = build_report(run.directory)
+    assert "noise of 2 kinds" in check(report, "ledger.covers_updates")[1]
+
+
+def test_nothing_bounds_somebody_in_two_stores_of_one_sum(run: RunMaker) -> None:
+    share_the_noise(run, needs=2, summed=run.stores)
+    run.edit_json("run.json", lambda r: r.update(store_sets=[run.stores]))
+    run.edit_json("run.json", lambda r: r["privacy"].update(max_stores_per_person=2))
+    report = build_report(run.directory)
+    assert "privacy.within_budget" in report.failed_checks
+    assert report.privacy.epsilon_max_person is None

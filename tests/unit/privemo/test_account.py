@@ -50,7 +50,7 @@ def test_a_second_run_gets_what_the_first_left(tmp_path: Path, budget: Path) -> 
     together = composed(Budget(budget).history(), delta=1e-5, accountant="rdp")
     assert 7.9 < together <= 8.0
     assert second.facts["privacy"]["spent_before"] == [
-        {"noise_multiplier": noise[0], "sample_rate": 0.5, "steps": 2}
+        {"noise_multiplier": noise[0], "sample_rate": 0.5, "steps": 2, "discrete": False}
     ]
     assert build_report(second.folder).passed
     with pytest.raises(BudgetExhausted):

@@ -336,6 +336,13 @@ def test_a_little_more_discrete_noise_holds_the_same_promise() -> None:
     assert composed([Mechanism(discrete, 0.17, 150, True)], delta=DELTA, accountant="prv") <= 8.0
 
 
+def test_no_epsilon_is_told_of_somebody_in_two_stores_of_one_sum() -> None:
+    ledgers = {name: [Mechanism(2.0, 0.1, 5, discrete=True)] for name in ("a", "b")}
+    assert exposed(ledgers, [["a"]], delta=DELTA)
+    with pytest.raises(SettingsError, match="share sums"):
+        exposed(ledgers, [["a", "b"]], delta=DELTA)
+
+
 def test_kinds_of_noise_are_never_taken_for_each_other() -> None:
     both = [Mechanism(1.0, 0.1, 30), Mechanism(1.0, 0.1, 30, discrete=True)]
     mixed = composed(both, delta=DELTA, accountant="rdp")

@@ -17,7 +17,7 @@ from privemo import weights as w
 from privemo.client_app import app as client_app
 from privemo.config import KEY_FILE, PrivacySettings, RunSettings
 from privemo.errors import RunError, SecureSumError, SettingsError
-from privemo.flower import Context, Message
+from privemo.flower import ConfigRecord, Context, Message
 from privemo.grid import InProcessGrid
 from privemo.runs import Run
 from privemo.secagg import Session, needed
@@ -89,9 +89,7 @@ def test_a_run_of_shared_noise_from_end_to_end(tmp_path: Path) -> None:
         assert first.mechanism == "poisson_subsampled_discrete_gaussian_sum"
         assert first.noise_stores == 2
         assert first.epsilon_prv == first.epsilon_rdp < second.epsilon_rdp <= 8.0
-        assert not list((store.folder / "outbox").iterdir()), (
-            "what may be summed is never sent again"
-        )
+        assert not (store.folder / "outbox").exists(), "what is summed up is never sent again"
         store.close()
     assert not run.pending_path.exists()
     report = build_report(run.folder)
@@ -129,8 +127,9 @@ def test_a_round_succeeds_without_the_stores_that_may_drop(step: str, tmp_path: 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_too_few_stores_fail_the_run_and_it_resumes(step: str, tmp_path: Path) -> None:
-    """And whatever was paid for is used: nobody pays twice for one round."""
-    run = shared_run(tmp_path, may_drop=0.0, rounds=1, seed=None, split_seed=1)
+    """Once all numbers are there nobody pays twice; before, whoever trained does, in a spare round."""
+    privacy = PrivacySettings(epsilon=8.0, sample_rate=0.5, noise="distributed", spare_rounds=1)
+    run = shared_run(tmp_path, privacy=privacy, rounds=1, seed=None, split_seed=1)
     with pytest.raises((RunError, SecureSumError), match=r"Round 1: .* it takes 3"):
         drive(run, silent("store-02", step))
     assert run.manifests() == []
@@ -138,7 +137,8 @@ def test_too_few_stores_fail_the_run_and_it_resumes(step: str, tmp_path: Path) -
     drive(run)
     (manifest,) = run.manifests()
     assert manifest["secure_sum"]["summed"] == run.stores
-    assert {entries(run, name) for name in run.stores} == {1}
+    twice = step == "mask"
+    assert [entries(run, name) for name in run.stores] == ([2, 1, 2] if twice else [1, 1, 1])
     assert not run.pending_path.exists()
 
 
@@ -170,9 +170,8 @@ def test_a_server_that_died_goes_on_with_the_sum_it_had(tmp_path: Path) -> None:
     assert run.manifests()[0]["stores"]["store-01"]["update_sha256"] == paid
 
 
-def test_a_sum_that_fails_twice_begins_anew_with_new_noise_and_it_is_paid_for(
-    tmp_path: Path,
-) -> None:
+def test_every_try_is_new_noise_and_it_is_paid_for(tmp_path: Path) -> None:
+    """Numbers that were masked in two sessions could be unmasked in two sums, and so averaged."""
     run = shared_run(tmp_path, may_drop=0.0, rounds=2, seed=None, split_seed=1)
     for _ in range(2):
         with pytest.raises((RunError, SecureSumError)):
@@ -184,7 +183,7 @@ def test_a_sum_that_fails_twice_begins_anew_with_new_noise_and_it_is_paid_for(
     store = opened(run)
     digests = [e.update_sha256 for e in store.ledger.entries]
     store.close()
-    assert len(set(digests)) == 2, "numbers that may be known are never sent again"
+    assert len(set(digests)) == 2
     assert manifest["stores"]["store-01"]["update_sha256"] == digests[1]
 
 
@@ -196,36 +195,27 @@ def test_a_kept_sum_that_was_damaged_is_named(damage: bytes, tmp_path: Path) -> 
         drive(run)
 
 
-def test_numbers_that_nobody_confirmed_are_sent_again_at_no_cost(tmp_path: Path) -> None:
-    run = shared_run(tmp_path, may_drop=0.0, rounds=1, seed=None, split_seed=1)
-    with pytest.raises(RunError, match="sent what they trained"):
-        drive(run, silent("store-02", "mask"))
-    store = opened(run)
-    before = [e.update_sha256 for e in store.ledger.entries]
-    store.close()
-    assert len(before) == 1
-    drive(run)
-    store = opened(run)
-    assert [e.update_sha256 for e in store.ledger.entries] == before
-    store.close()
-    assert run.manifests()[0]["stores"]["store-01"]["update_sha256"] == before[0]
-
-
 # -- what a store lets out -----------------------------------------------------------------------------
 
 
-def test_no_byte_that_a_store_sends_tells_of_anybody(tmp_path: Path) -> None:
+def test_no_byte_that_a_store_sends_tells_of_anybody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of its numbers, its faces, its people and its counts; and what it masks looks like chance."""
     run = shared_run(tmp_path, rounds=1, seed=None, split_seed=1)
     sent: dict[str, list[bytes]] = {name: [] for name in run.stores}
     numbers: dict[str, bytes] = {}
+    make = SecureStore._numbers
+
+    def watched(self: SecureStore, *arguments: Any) -> bytes:
+        numbers[self.store.config.name] = make(self, *arguments)
+        return numbers[self.store.config.name]
+
+    monkeypatch.setattr(SecureStore, "_numbers", watched)
 
     def app(message: Message, context: Context) -> Message:
         reply = client_app(message, context)
-        folder = Path(str(context.node_config["store-dir"]))
-        sent[folder.name].append(_bytes_of(reply))
-        for path in (folder / "outbox").glob("*.uint32"):
-            numbers[folder.name] = path.read_bytes()
+        sent[Path(str(context.node_config["store-dir"])).name].append(_bytes_of(reply))
         return reply
 
     drive(run, app)
@@ -280,6 +270,7 @@ def session(run: Run, **changes: Any) -> Session:
         "run_id": run.run_id,
         "round": 1,
         "attempt": "a" * 32,
+        "order": "0" * 64,
         "members": tuple(run.stores),
         "enough": enough,
         "threshold": threshold,
@@ -307,14 +298,20 @@ def test_a_session_other_than_agreed_is_refused(
 
 @pytest.mark.parametrize(
     "other",
-    [{"noise_stores": 3}, {"noise": "local", "noise_stores": 1}, {"normaliser": 6.0}],
+    [
+        {"noise_stores": 3},
+        {"noise": "local", "noise_stores": 1},
+        {"normaliser": 6.0},
+        {"noise_multiplier": 0.5},
+        {"sample_rate": 0.25, "normaliser": 2.5},
+    ],
 )
 def test_another_order_than_agreed_is_refused(
     secure: tuple[Run, SecureStore], other: dict[str, Any]
 ) -> None:
     run, store = secure
     order = changed(run.order_for(1), **other)
-    with pytest.raises(SettingsError, match=r"not as agreed|normaliser"):
+    with pytest.raises(SettingsError, match=r"not as agreed|normaliser|not agreed on"):
         store.advertise(order, session(run))
 
 
@@ -337,6 +334,66 @@ def test_an_older_session_is_over_once_another_began(secure: tuple[Run, SecureSt
     store.advertise(run.order_for(1), new)
     with pytest.raises(SecureSumError, match="Another session"):
         store.share(old, {"store-01": advert})
+
+
+def test_an_attempt_that_began_does_not_begin_again(secure: tuple[Run, SecureStore]) -> None:
+    run, store = secure
+    store.advertise(run.order_for(1), session(run))
+    with pytest.raises(SecureSumError, match="began before"):
+        store.advertise(run.order_for(1), session(run))
+
+
+@pytest.mark.parametrize("what", ["order", "model"])
+def test_stores_of_one_sum_cannot_be_asked_for_different_things(what: str, tmp_path: Path) -> None:
+    """A server that asked some stores for less noise, or on another model, would be left with less of it."""
+    run = shared_run(tmp_path, may_drop=0.0, rounds=1)
+
+    def lying(message: Message, context: Context) -> Message:
+        name = Path(str(context.node_config["store-dir"])).name
+        if name == "store-02" and message.metadata.message_type == "train.mask":
+            if what == "order":
+                config = dict(
+                    message.content["config"]
+                )  # all stores have one and the same record here
+                message.content["config"] = ConfigRecord({**config, "lr": 2 * config["lr"]})
+            else:
+                arrays = w.from_record(message.content["arrays"])  # type: ignore[arg-type]
+                other = {key: array + np.float32(0.5) for key, array in arrays.items()}
+                message.content["arrays"] = w.to_record(other)
+        return client_app(message, context)
+
+    with pytest.raises(RunError, match="2 of 3 stores sent what they trained"):
+        drive(run, lying)
+    assert entries(run, "store-02") == 0
+    assert entries(run, "store-01") == 1
+
+
+def test_a_store_whose_envelopes_are_no_good_is_named_before_anybody_pays(tmp_path: Path) -> None:
+    run = shared_run(tmp_path, rounds=1)
+
+    def garbage(message: Message, context: Context) -> Message:
+        reply = client_app(message, context)
+        name = Path(str(context.node_config["store-dir"])).name
+        if name == "store-02" and message.metadata.message_type == "train.share":
+            for key in list(reply.content["keys"]):
+                reply.content["keys"][key] = b"garbage"  # type: ignore[index]
+        return reply
+
+    with pytest.raises(RunError, match="cannot open the envelope of store-02"):
+        drive(run, garbage)
+    assert entries(run, "store-01") == 0
+
+
+def test_a_node_that_nobody_knows_does_not_spoil_the_audit(tmp_path: Path) -> None:
+    run = shared_run(tmp_path)
+    simulation_of_a_failing_store = silent("store-03", "advertise")
+    drive(run, simulation_of_a_failing_store)
+    first = run.manifests()[0]
+    assert set(first["stores"]) == set(run.stores)
+    assert first["stores"]["store-03"]["reason"] == "silent"
+    assert first["others"]["node-4"]["reason"].startswith("error")
+    simulation.finish(run)
+    assert build_report(run.folder).privacy.epsilon_max_person
 
 
 def test_without_a_session_there_is_nothing_to_go_on_with(
@@ -392,6 +449,10 @@ def test_keys_are_for_their_owner_alone(tmp_path: Path) -> None:
         ({"stores": 2}, "3 to 200 stores"),
         ({"stores": 201}, "3 to 200 stores"),
         ({"steps_per_round": 2}, "one step to a round"),
+        (
+            {"privacy": PrivacySettings(noise="distributed", max_stores_per_person=2)},
+            "a person is in one store",
+        ),
     ],
 )
 def test_settings_that_sums_cannot_keep_are_refused(settings: dict[str, Any], why: str) -> None:

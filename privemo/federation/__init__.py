@@ -1,0 +1,8 @@
+"""A federation of real stores: who they are, what they agree to, and Flower's processes.
+
+* `privemo.federation.identity`: the keys of a store, made on its own machine;
+* `privemo.federation.authority`: the server's certificate;
+* `privemo.federation.invitation`: what a store is invited to, and joins;
+* `privemo.federation.server`: the server's folder;
+* `privemo.federation.processes`: SuperLink and SuperNode, started and followed.
+"""

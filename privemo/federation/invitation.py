@@ -1,0 +1,142 @@
+"""What a store is invited to, and what it agrees to by joining.
+
+An invitation holds nothing secret: where the server is and how to know it, who else takes part, and the
+promise made to people. Joining writes all of it into the store's own `store.json`; from then on the store
+holds every order against that file and not against what a server says later.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from privemo.config import StoreConfig
+from privemo.errors import RunError, SettingsError
+from privemo.federation.identity import CARD_FILE, StoreCard
+from privemo.files import read_json, write_bytes, write_json
+
+__all__ = ["AUTHORITY_FILE", "JOINED_FILE", "Agreement", "Invitation", "join"]
+
+AUTHORITY_FILE, JOINED_FILE, STORE_FILE = "authority.pem", "joined.json", "store.json"
+
+
+class Agreement(BaseModel):
+    """What a store's `store.json` holds of a run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    run_id: str
+    epsilon_budget: float = Field(gt=0)
+    delta: float = Field(gt=0, lt=1)
+    accountant: Literal["rdp", "prv"]
+    max_stores_per_person: int = Field(ge=1)
+    declared_people: int = Field(ge=1)
+    largest_step: int = Field(ge=1)
+    agreed: tuple[tuple[float, float], ...]
+    challenge_age: float = Field(ge=18)
+    jurisdiction: str
+    sensitive: tuple[str, ...]
+    roster: dict[str, str]
+    noise_stores: int = Field(ge=1)
+
+
+class Invitation(BaseModel):
+    """One store's invitation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_: Literal["privemo.invitation/1"] = Field("privemo.invitation/1", alias="schema")
+    store: str
+    signing_key: str
+    """Of the store that is invited, as on its card."""
+    address: str
+    """host:port of the server."""
+    authority: str
+    """PEM of the authority that the server's certificate is signed by."""
+    agreement: Agreement
+
+    @classmethod
+    def read(cls, path: Path) -> Invitation:
+        """Read an invitation.
+
+        Raises:
+            RunError: it is missing, or none.
+        """
+        content = read_json(path, schema="privemo.invitation/1")
+        try:
+            return cls(**content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise RunError(f"{path} is no invitation ({where}: {first['msg']}).") from error
+
+
+def join(folder: Path, invitation: Invitation) -> StoreConfig:
+    """Agree: write what was agreed on into the store's folder.
+
+    The folder has the keys of `enroll` and the store's consent registry. A store that joined another run
+    before keeps its ledger: what was spent on its people counts on.
+
+    Args:
+        folder: of the store.
+        invitation: for this store.
+
+    Raises:
+        RunError: the invitation is another store's, the folder has no registry, or it cannot be written.
+        SettingsError: a store of real people may not agree to this.
+        privemo_consent.ConsentError: the registry cannot be opened.
+    """
+    card = StoreCard.read(folder / CARD_FILE)
+    if (card.name, card.signing_key) != (invitation.store, invitation.signing_key):
+        raise RunError(f"This invitation is for {invitation.store}, and {folder} is {card.name}.")
+    agreed = invitation.agreement
+    if agreed.roster and agreed.roster.get(card.name) != card.signing_key:
+        raise RunError(f"The roster of this invitation has another key of {card.name}.")
+    config = _config(folder, card.name, agreed)
+    write_bytes(folder / AUTHORITY_FILE, invitation.authority.encode())
+    write_json(folder / STORE_FILE, config.model_dump(mode="json", by_alias=True))
+    joined = {"schema": "privemo.joined/1", "address": invitation.address, "store": card.name}
+    write_json(folder / JOINED_FILE, joined)
+    return config
+
+
+def _config(folder: Path, name: str, agreed: Agreement) -> StoreConfig:
+    """`store.json` of before, if there is one, with what was agreed on now."""
+    path = folder / STORE_FILE
+    before: dict[str, Any] = {}
+    if path.exists():
+        before = read_json(path, schema="privemo.store/3")
+        if before["name"] != name:
+            raise RunError(f"{path} is of {before['name']}, and the card beside it of {name}.")
+    else:
+        before = {"schema": "privemo.store/3", "name": name, "registry_mode": _mode(folder)}
+    return StoreConfig.of(**{**before, **agreed.model_dump()})
+
+
+def _mode(folder: Path) -> str:
+    from privemo_consent import ConsentRegistry, ModeMismatchError
+
+    path = folder / "consent.sqlite"
+    if not path.exists():
+        raise RunError(
+            f"{folder} has no consent registry: make one with `privemo registry new {path}`."
+        )
+    try:
+        ConsentRegistry.open(path, mode="production").close()
+    except ModeMismatchError:
+        return "simulation"
+    return "production"
+
+
+def largest_step(people: int, rates: list[float]) -> int:
+    """Most people that a step may expect.
+
+    Raises:
+        SettingsError: there is no step.
+    """
+    if not rates:
+        raise SettingsError("A federation of real stores trains with differential privacy.")
+    return math.ceil(people * max(rates))

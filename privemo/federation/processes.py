@@ -1,0 +1,281 @@
+"""Flower's own processes, started and followed: the SuperLink of a server, the SuperNode of a store.
+
+Each runs in the foreground of whoever started it, so that systemd or a container can keep it; nothing phones
+home, and nothing is installed at run time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from privemo.errors import RunError
+from privemo.federation.identity import CARD_FILE, NODE_KEY_FILE, StoreCard
+from privemo.federation.invitation import AUTHORITY_FILE, JOINED_FILE
+from privemo.federation.server import CONNECTION
+from privemo.files import read_json
+from privemo.machine import quiet_environment
+from privemo.runs import Run
+
+__all__ = ["online_nodes", "run_rounds", "serve", "serve_store", "stop"]
+
+_START_S, _END_S = 90.0, 20.0
+_PID_FILE = "server.pid"
+
+Say = Callable[[str], None]
+
+
+def serve(folder: Path, say: Say) -> None:
+    """Run the SuperLink of a federation until it is stopped; its stores are registered first.
+
+    Args:
+        folder: of the server.
+        say: told what happens, a sentence at a time.
+
+    Raises:
+        RunError: the folder is no server's, the port is taken, or Flower's process ended by itself.
+    """
+    port, names = _port(folder), Run(folder).stores
+    if _open("127.0.0.1", port):
+        raise RunError(f"Port {port} is taken: is {folder} being served already?")
+    tls, state = folder / "tls", folder / "flower"
+    command = [
+        *_tool("flower-superlink"),
+        *("--ssl-ca-certfile", str(tls / "authority.pem")),
+        *("--ssl-certfile", str(tls / "server.pem")),
+        *("--ssl-keyfile", str(tls / "server.key")),
+        *("--database", str(state / "state.db")),
+        *("--host", _listen_on(folder)),
+        *("--port", str(port)),
+        "--enable-supernode-auth",
+        "--disable-runtime-dependency-installation",
+    ]
+    with (state / "superlink.log").open("ab") as log:
+        child = _start(command, state, log)
+    try:
+        _wait_until_open(child, port, state / "superlink.log")
+        (folder / _PID_FILE).write_text(f"{os.getpid()}\n")
+        for name in names:
+            _register(folder, name)
+        say(f"Serving {len(names)} stores on port {port}: {', '.join(names)}.")
+        _follow(child, "The SuperLink", state / "superlink.log")
+    finally:
+        _end(child)
+        (folder / _PID_FILE).unlink(missing_ok=True)
+
+
+def serve_store(folder: Path, say: Say) -> None:
+    """Run the SuperNode of a store until it is stopped.
+
+    Args:
+        folder: of the store, which has joined.
+        say: told what happens.
+
+    Raises:
+        RunError: the store has joined nothing, or Flower's process ended by itself.
+    """
+    card = StoreCard.read(folder / CARD_FILE)
+    joined = read_json(folder / JOINED_FILE, schema="privemo.joined/1")
+    state = folder / "flower"
+    state.mkdir(exist_ok=True)
+    command = [
+        *_tool("flower-supernode"),
+        *("--root-certificates", str(folder / AUTHORITY_FILE)),
+        *("--superlink", joined["address"]),
+        *("--auth-supernode-private-key", str(folder / NODE_KEY_FILE)),
+        *("--node-config", f'store-dir="{folder.resolve()}"'),
+        *("--port", str(_free_port())),
+    ]
+    with (state / "supernode.log").open("ab") as log:
+        child = _start(command, state, log)
+    say(f"{card.name} takes part in the federation at {joined['address']}.")
+    try:
+        _follow(child, "The SuperNode", state / "supernode.log")
+    finally:
+        _end(child)
+
+
+def run_rounds(folder: Path) -> None:
+    """Ask the served federation to run the rounds that are missing, and wait for them.
+
+    Raises:
+        RunError: it is not being served, or it ended before the last round.
+    """
+    run = Run(folder)
+    if len(run.manifests()) == run.settings.rounds:
+        run.finish()
+        return
+    if not _open("127.0.0.1", _port(folder)):
+        raise RunError(f"{folder} is not being served: start it with `privemo federation start`.")
+    config = f'run-dir="{folder.resolve()}"'
+    done = _flwr(folder, "run", str(folder / "app"), CONNECTION, "--run-config", config, "--stream")
+    whole = len(run.manifests())
+    if whole < run.settings.rounds:
+        reason = _last_error(done.stdout + done.stderr)
+        raise RunError(
+            f"The federation ended after {whole} of {run.settings.rounds} rounds{reason}. Bring stores back "
+            "and run it again: it goes on from there."
+        )
+    run.finish()
+
+
+def online_nodes(folder: Path) -> list[dict[str, Any]]:
+    """What the SuperLink says of the nodes of a federation.
+
+    Raises:
+        RunError: it is not being served.
+    """
+    done = _flwr(folder, "supernode", "list", CONNECTION, "--format", "json")
+    try:
+        found: list[dict[str, Any]] = json.loads(done.stdout)["nodes"]
+    except (ValueError, KeyError) as error:
+        raise RunError(f"{folder} is not being served.") from error
+    return found
+
+
+def stop(folder: Path) -> None:
+    """Stop the server of a federation; what was whole is kept.
+
+    Raises:
+        RunError: it is not being served.
+    """
+    path = folder / _PID_FILE
+    try:
+        pid = int(path.read_text())
+        os.kill(pid, signal.SIGTERM)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{folder} is not being served.") from error
+    _until(lambda: not path.exists(), _END_S + 5)
+
+
+# -- underneath ----------------------------------------------------------------------------------
+
+
+def _environment(home: Path) -> dict[str, str]:
+    quiet_environment()
+    folder = str(Path(sys.executable).parent)
+    path = os.pathsep.join([folder, os.environ.get("PATH", "")])
+    return {**os.environ, "FLWR_HOME": str(home.resolve()), "PATH": path}
+
+
+def _tool(name: str) -> list[str]:
+    path = Path(sys.executable).with_name(name)
+    if not path.exists():
+        raise RunError(f"{name} is not installed beside {sys.executable}: install privemo[train].")
+    return [str(path)]
+
+
+def _start(command: Sequence[str], home: Path, log: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - our own arguments
+        list(command),
+        env=_environment(home),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # with all that it starts, so that all of it can be ended
+    )
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started."""
+    for how, patience in ((signal.SIGTERM, _END_S), (signal.SIGKILL, _END_S)):
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, how)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(patience)
+            break
+    with suppress(ProcessLookupError):  # what outlived its parent
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def _follow(child: subprocess.Popen[bytes], what: str, log: Path) -> None:
+    """Wait for a process; SIGTERM and Ctrl-C end the waiting."""
+
+    def stop_waiting(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop_waiting)
+    try:
+        child.wait()
+    except KeyboardInterrupt:
+        return
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    raise RunError(f"{what} ended by itself{_last_error(_tail(log))}; {log} has the rest.")
+
+
+def _wait_until_open(child: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    _until(lambda: _open("127.0.0.1", port) or child.poll() is not None, _START_S)
+    if child.poll() is not None or not _open("127.0.0.1", port):
+        raise RunError(f"The SuperLink did not start{_last_error(_tail(log))}; {log} has the rest.")
+
+
+def _until(met: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not met() and time.monotonic() < end:
+        time.sleep(0.2)
+
+
+def _register(folder: Path, name: str) -> None:
+    """Let a store's node in; one that was let in before stays."""
+    key = folder / "nodes" / f"{name}.pub"
+    done = _flwr(folder, "supernode", "register", str(key), CONNECTION, "--name", name)
+    said = done.stdout + done.stderr
+    if done.returncode and "already in use" not in said:
+        raise RunError(f"{name} could not be registered{_last_error(said)}.")
+
+
+def _flwr(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - our own arguments
+        [*_tool("flwr"), *arguments],
+        env=_environment(folder / "flower"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _port(folder: Path) -> int:
+    return int(read_json(folder / "server.json", schema="privemo.server/1")["port"])
+
+
+def _listen_on(folder: Path) -> str:
+    """Loopback where all stores are on this machine, else every interface."""
+    hosts = set(read_json(folder / "server.json", schema="privemo.server/1")["hosts"])
+    return "127.0.0.1" if hosts <= {"127.0.0.1", "localhost"} else "0.0.0.0"  # noqa: S104 - asked for
+
+
+def _open(host: str, port: int) -> bool:
+    with socket.socket() as one:
+        one.settimeout(0.5)
+        return one.connect_ex((host, port)) == 0
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def _tail(log: Path) -> str:
+    return log.read_bytes()[-20_000:].decode(errors="replace") if log.exists() else ""
+
+
+def _last_error(text: str) -> str:
+    """What Flower says went wrong, as the end of a sentence; its command line draws a box around it."""
+    lines = [line.strip(" │╭╮╰╯─\t") for line in text.splitlines()]
+    if "Error" in lines:
+        said = lines[len(lines) - lines[::-1].index("Error") :]
+    else:
+        said = [line for line in lines if "error" in line.lower()][-1:]
+    told = " ".join(line for line in said if line)[:300]
+    return f" ({told.rstrip('.')})" if told else ""

@@ -1,0 +1,209 @@
+"""The server's folder of a federation: the run as any other, and what Flower needs to serve it.
+
+::
+
+    CHAIN/
+    ├── run.json, checkpoints/, rounds/   the run, as a simulation has it; no store's folder is here
+    ├── tls/                              certificate and key of the server, and the authority
+    ├── nodes/NAME.pub                    who may connect
+    ├── invitations/NAME.json             to be carried to the stores
+    ├── app/                              the Flower app, which only names privemo's own
+    └── flower/                           Flower's configuration and state
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from privemo import weights as w
+from privemo.config import RunSettings
+from privemo.errors import RunError, SettingsError
+from privemo.facts import new_federation_id, planned, privacy_facts, run_facts
+from privemo.federation.authority import issue
+from privemo.federation.identity import StoreCard
+from privemo.federation.invitation import Agreement, Invitation, largest_step
+from privemo.files import write_bytes, write_json
+from privemo.runs import Orders, Run
+
+__all__ = ["APP", "CONNECTION", "DEFAULT_PORT", "init_federation"]
+
+DEFAULT_PORT = 9092
+CONNECTION = "here"
+"""What the server's folder calls the connection to its own SuperLink."""
+
+APP = {
+    "pyproject.toml": """\
+[project]
+name = "privemo-federation"
+version = "0.1.0"
+description = "Names the apps that privemo brings; nothing is installed at run time."
+license = "Apache-2.0"
+dependencies = ["flwr"]
+
+[tool.flwr.app]
+publisher = "privemo"
+
+[tool.flwr.app.components]
+serverapp = "privemo_federation.server:app"
+clientapp = "privemo_federation.client:app"
+
+[tool.flwr.app.config]
+run-dir = ""
+""",
+    "privemo_federation/__init__.py": '"""The apps of a federation."""\n',
+    "privemo_federation/server.py": "from privemo import server_app\n\napp = server_app.app\n",
+    "privemo_federation/client.py": "from privemo import client_app\n\napp = client_app.app\n",
+}
+"""The Flower app of every federation: the very apps that a simulation runs."""
+
+
+def init_federation(
+    out: Path,
+    cards: Sequence[StoreCard],
+    settings: RunSettings,
+    *,
+    hosts: Sequence[str],
+    port: int = DEFAULT_PORT,
+    channels: int = 1,
+    days: int = 365,
+) -> Run:
+    """Lay out the server's folder; it appears whole or not at all.
+
+    Args:
+        out: the folder to make; must not exist, or be empty.
+        cards: of the stores that take part.
+        settings: of the run: as many stores as cards, private, with a declared number of people and no seed
+            (only stores of people who do not exist may be given one).
+        hosts: names and addresses that stores reach the server by; the first is in the invitations.
+        port: of the server.
+        channels: of the pictures: 1 for gray, 3 for RGB.
+        days: how long the server's certificate holds.
+
+    Returns:
+        The run.
+
+    Raises:
+        RunError: the folder holds something already, or cannot be written.
+        SettingsError, BudgetUnreachable: the settings cannot be met.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} is not empty; choose another folder.")
+    _check(cards, settings, port)
+    names = sorted(card.name for card in cards)
+    weights, origin = w.initial_weights(
+        settings.init, model=settings.model, channels=channels, seed=settings.seed or 0
+    )
+    people = settings.declared_people
+    if people is None:
+        raise SettingsError("A federation declares the people of a store: set declared_people.")
+    run_id = new_federation_id(settings)
+    privacy = privacy_facts(settings, people)
+    facts = run_facts(
+        settings,
+        names=names,
+        data={"name": "with the stores", "faces": 0, "persons": 0, "origin": "the stores' vaults"},
+        channels=channels,
+        simulated=settings.seed is not None,
+        engine="federation",
+        run_id=run_id,
+        people=people,
+        privacy=privacy,
+        weights=weights,
+        origin=origin,
+    )
+    if settings.privacy is not None and settings.privacy.noise == "distributed":
+        facts["roster"] = {card.name: card.signing_key for card in cards}
+    Orders(settings, facts, run_id).check()
+    agreement = _agreement(settings, facts, people)
+    draft = out.parent / f".{out.name}.preparing-{os.getpid()}"
+    try:
+        draft.mkdir(parents=True)
+        write_json(draft / "run.json", facts)
+        Run(draft).keep_start(weights)
+        _write_server(draft, out, cards, agreement, list(hosts), port, days)
+        if out.exists():
+            out.rmdir()
+        draft.rename(out)
+    except OSError as error:
+        raise RunError(f"{out} could not be prepared ({error.strerror or error}).") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return Run(out)
+
+
+def _check(cards: Sequence[StoreCard], settings: RunSettings, port: int) -> None:
+    names = [card.name for card in cards]
+    keys = [key for card in cards for key in (card.node_key, card.signing_key)]
+    if settings.stores != len(cards):
+        raise SettingsError(f"There are {len(cards)} cards for {settings.stores} stores.")
+    if len(set(names)) != len(names) or len(set(keys)) != len(keys):
+        raise SettingsError("Two cards are of one store, or have one key: each store has its own.")
+    if settings.privacy is None:
+        raise SettingsError("A federation of real stores trains with differential privacy.")
+    if not 1 <= port <= 65_535:
+        raise SettingsError(f"A port is 1 to 65535, not {port}.")
+
+
+def _agreement(settings: RunSettings, facts: dict[str, Any], people: int) -> Agreement:
+    privacy = facts["privacy"]
+    plan = planned(settings, privacy)
+    p = settings.privacy
+    assert p is not None  # noqa: S101 - for the type checker: `_check` has looked
+    return Agreement(
+        run_id=str(facts["run_id"]),
+        epsilon_budget=p.epsilon,
+        delta=p.delta,
+        accountant=p.accountant,
+        max_stores_per_person=p.max_stores_per_person,
+        declared_people=people,
+        largest_step=largest_step(people, [m.sample_rate for m in plan]),
+        agreed=tuple(sorted({(m.noise_multiplier, m.sample_rate) for m in plan})),
+        challenge_age=settings.challenge_age,
+        jurisdiction=settings.jurisdiction,
+        sensitive=settings.sensitive,
+        roster=facts.get("roster", {}),
+        noise_stores=privacy.get("noise_stores", 1),
+    )
+
+
+def _write_server(
+    draft: Path,
+    out: Path,
+    cards: Sequence[StoreCard],
+    agreement: Agreement,
+    hosts: list[str],
+    port: int,
+    days: int,
+) -> None:
+    # Its own tools speak to the server on this machine.
+    certificates = issue([*hosts, *({"localhost", "127.0.0.1"} - set(hosts))], days=days)
+    write_bytes(draft / "tls" / "authority.pem", certificates.authority)
+    write_bytes(draft / "tls" / "server.pem", certificates.server)
+    write_bytes(draft / "tls" / "server.key", certificates.server_key)
+    for name, text in APP.items():
+        write_bytes(draft / "app" / name, text.encode())
+    authority = (out / "tls" / "authority.pem").resolve()
+    config = (
+        f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'
+        f'address = "127.0.0.1:{port}"\nroot-certificates = "{authority}"\n'
+    )
+    write_bytes(draft / "flower" / "config.toml", config.encode())
+    listen = {"schema": "privemo.server/1", "port": port, "hosts": hosts}
+    write_json(draft / "server.json", listen)
+    for card in cards:
+        write_bytes(draft / "nodes" / f"{card.name}.pub", f"{card.node_key}\n".encode())
+        invitation = Invitation(
+            store=card.name,
+            signing_key=card.signing_key,
+            address=f"{hosts[0]}:{port}",
+            authority=certificates.authority.decode(),
+            agreement=agreement,
+        )
+        write_json(
+            draft / "invitations" / f"{card.name}.json",
+            invitation.model_dump(mode="json", by_alias=True),
+        )

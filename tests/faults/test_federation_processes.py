@@ -1,0 +1,206 @@
+"""A federation of real processes on loopback: TLS, known stores only, kills on the way. Minutes; marked
+slow."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from privemo import weights as w
+from privemo.client_app import app as client_app
+from privemo.config import KEY_FILE, PrivacySettings
+from privemo.federation.authority import issue
+from privemo.federation.identity import enroll
+from privemo.grid import InProcessGrid
+from privemo.runs import Run
+from privemo.server_app import app as server_app
+from tests.support.small_runs import small_run
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "federation" / "federation.py"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def privemo(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "privemo", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=600, env=ENVIRONMENT
+    )
+
+
+def until(what: str, met: Callable[[], bool], seconds: float = 180) -> None:
+    end = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < end, what
+        time.sleep(0.5)
+
+
+class Federation:
+    """A server's folder and three stores of simulated people, and the processes that serve them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.chain = folder, folder / "chain"
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        privacy = PrivacySettings(epsilon=8.0, sample_rate=0.5, noise="distributed", may_drop=0.4)
+        self.settings: dict[str, Any] = {
+            "stores": 3,
+            "steps_per_round": 1,
+            "model": "gray-cnn",
+            "privacy": privacy,
+        }
+        machines = folder / "machines"
+        machines.mkdir()
+        self.names = (made := small_run(machines, people=90, **self.settings)).stores
+        self.stores = made.folder / "stores"
+        for name in self.names:  # each makes its own keys, as a real one does
+            (self.stores / name / KEY_FILE).unlink()
+            enroll(self.stores / name, name)
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            port = str(one.getsockname()[1])
+        cards = [a for name in self.names for a in ("--card", self.stores / name / "card.json")]
+        done = privemo(
+            *("federation", "init", self.chain, *cards, "--host", "127.0.0.1", "--port", port),
+            *("--declared-people", "10", "--rounds", "2", "--sample-rate", "0.5", "--may-drop"),
+            *("0.4", "--model", "gray-cnn", "--init", "scratch", "--seed", "5"),
+        )
+        assert done.returncode == 0, done.stderr
+        for name in self.names:
+            invitation = self.chain / "invitations" / f"{name}.json"
+            joined = ("federation", "join", self.stores / name, "--invitation", invitation)
+            done = privemo(*joined, "--no-start")
+            assert done.returncode == 0, done.stderr
+
+    def start(self, name: str, *arguments: str | Path) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "privemo", "federation", *map(str, arguments)]
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, env=ENVIRONMENT
+            )
+        self.processes[name] = process
+        return process
+
+    def serve(self) -> None:
+        self.start("server", "start", self.chain)
+        until("the server is up", (self.chain / "server.pid").exists)
+
+    def said(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()
+
+    def online(self) -> int:
+        done = privemo("federation", "status", self.chain, "--json")
+        return int(json.loads(done.stdout)["online"]) if done.returncode == 0 else 0
+
+    def end(self) -> None:
+        for process in self.processes.values():
+            process.terminate()
+        for process in self.processes.values():
+            process.wait(60)
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Iterator[Federation]:
+    made = Federation(tmp_path)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def child_of(process: subprocess.Popen[bytes]) -> int:
+    return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+
+
+def test_deployed_stores_end_in_the_model_of_one_process_and_strangers_stay_outside(
+    federation: Federation, tmp_path: Path
+) -> None:
+    twin = tmp_path / "twin"
+    shutil.copytree(federation.chain, twin / "chain")
+    shutil.copytree(federation.stores, twin / "stores")
+    federation.serve()
+    for name in federation.names:
+        federation.start(name, "join", federation.stores / name)
+    strangers(federation, tmp_path)
+    until("all stores are online", lambda: federation.online() == 3)
+    done = privemo("federation", "run", federation.chain)
+    assert done.returncode == 0, done.stderr
+    deployed = Run(federation.chain)
+    assert [m["secure_sum"]["summed"] for m in deployed.manifests()] == [federation.names] * 2
+    assert w.sha256(w.load_weights(deployed.model_path)) == deployed.manifests()[-1]["model_out"]
+    assert in_one_process(twin, federation.names) == deployed.manifests()[-1]["model_out"]
+    again = privemo("federation", "run", federation.chain)
+    assert again.returncode == 0, "nothing is missing"
+    assert privemo("federation", "stop", federation.chain).returncode == 0
+    assert federation.processes["server"].wait(60) == 0
+
+
+def in_one_process(twin: Path, names: list[str]) -> str:
+    """The model of the same run with the same stores, without a network."""
+    configs: list[dict[str, str | int]] = [
+        {"store-dir": str(twin / "stores" / name)} for name in names
+    ]
+    InProcessGrid(client_app, configs).serve(server_app, run_dir=str(twin / "chain"))
+    return str(Run(twin / "chain").manifests()[-1]["model_out"])
+
+
+def strangers(federation: Federation, tmp_path: Path) -> None:
+    """A store that nobody registered, and one that trusts another authority, are refused."""
+    joined = json.loads((federation.stores / federation.names[0] / "joined.json").read_text())
+    authority = (federation.chain / "tls" / "authority.pem").read_bytes()
+    for name, trusts in (("unknown", authority), ("deceived", issue(["127.0.0.1"]).authority)):
+        folder = tmp_path / name
+        enroll(folder, name)
+        (folder / "authority.pem").write_bytes(trusts)
+        (folder / "joined.json").write_text(json.dumps({**joined, "store": name}))
+        federation.start(name, "join", folder)
+    for name in ("unknown", "deceived"):
+        log = tmp_path / name / "flower" / "supernode.log"
+        until(f"{name} tries", lambda log=log: log.exists() and log.stat().st_size > 0)  # type: ignore[misc]
+    time.sleep(10)
+    for name in ("unknown", "deceived"):
+        assert "SuperNode ID" not in (tmp_path / name / "flower" / "supernode.log").read_text()
+        federation.processes.pop(name).terminate()
+
+
+def test_a_store_that_is_killed_is_left_out_and_the_round_counts(federation: Federation) -> None:
+    federation.serve()
+    for name in federation.names:
+        federation.start(name, "join", federation.stores / name)
+    until("all stores are online", lambda: federation.online() == 3)
+    running = federation.start("run", "run", federation.chain)
+    until("the first round", (federation.chain / "rounds" / "0001.json").exists, 400)
+    gone = federation.names[1]
+    os.kill(child_of(federation.processes[gone]), signal.SIGKILL)
+    assert running.wait(600) == 0, federation.said("run")
+    last = Run(federation.chain).manifests()[-1]
+    assert set(federation.names) - {gone} <= set(last["secure_sum"]["summed"])
+    assert federation.processes[gone].wait(60) == 2
+    assert "ended by itself" in federation.said(gone)
+
+
+def test_the_example_survives_the_death_of_its_server(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLE), str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=850,
+        env=ENVIRONMENT,
+    )
+    assert done.returncode in (0, 1), done.stdout[-2000:] + done.stderr[-2000:]
+    assert "The server is killed" in done.stdout
+    run = Run(tmp_path / "out" / "chain")
+    assert len(run.manifests()) == run.settings.rounds
+    assert "Breaches of consent found" in done.stdout

@@ -1,0 +1,319 @@
+"""Who a store is, what it agrees to, and what the server's folder holds; processes are a matter of their
+own."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.x509.verification import (
+    DNSName,
+    IPAddress,
+    PolicyBuilder,
+    Store,
+    VerificationError,
+)
+
+from privemo.config import PrivacySettings, RunSettings, StoreConfig
+from privemo.errors import RunError, SettingsError
+from privemo.federation.authority import issue
+from privemo.federation.identity import StoreCard, enroll
+from privemo.federation.invitation import Invitation, join
+from privemo.federation.processes import online_nodes, run_rounds, serve, serve_store, stop
+from privemo.federation.server import init_federation
+from privemo.runs import Run
+from privemo.store import Store as PrivemoStore
+from privemo_consent import ConsentRegistry
+from tests.support.consent import PARTY
+
+NAMES = ("amber", "birch", "cedar")
+
+
+def settings(**changes: Any) -> RunSettings:
+    privacy = PrivacySettings(epsilon=8.0, sample_rate=0.5, noise="distributed", may_drop=0.4)
+    made = {
+        "stores": 3,
+        "rounds": 2,
+        "steps_per_round": 1,
+        "privacy": privacy,
+        "declared_people": 10,
+        "model": "gray-cnn",
+        "init": "scratch",
+    }
+    return RunSettings.of(**{**made, **changes})
+
+
+def stores(folder: Path) -> list[StoreCard]:
+    return [enroll(folder / name, name) for name in NAMES]
+
+
+def registry(folder: Path, mode: str = "production") -> None:
+    ConsentRegistry.create(folder / "consent.sqlite", mode=mode, controller=PARTY).close()
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Run:
+    cards = stores(tmp_path)
+    return init_federation(
+        tmp_path / "chain", cards, settings(), hosts=["server.example", "10.0.0.5"], port=4711
+    )
+
+
+# -- keys ----------------------------------------------------------------------------------------------
+
+
+def test_a_stores_keys_are_its_own_and_stay(tmp_path: Path) -> None:
+    card = enroll(tmp_path / "a", "amber")
+    assert enroll(tmp_path / "a", "amber") == card == StoreCard.read(tmp_path / "a" / "card.json")
+    other = enroll(tmp_path / "b", "birch")
+    assert card.signing_key != other.signing_key
+    assert card.node_key != other.node_key
+    for name in ("node.key", "store.key"):
+        assert (tmp_path / "a" / name).stat().st_mode & 0o077 == 0
+    signing = Ed25519PrivateKey.from_private_bytes((tmp_path / "a" / "store.key").read_bytes())
+    assert signing.public_key().public_bytes_raw().hex() == card.signing_key
+    node = serialization.load_ssh_private_key((tmp_path / "a" / "node.key").read_bytes(), None)
+    public = node.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
+    assert public.decode() == card.node_key
+
+
+def test_a_card_holds_no_secret(tmp_path: Path) -> None:
+    enroll(tmp_path, "amber")
+    text = (tmp_path / "card.json").read_text()
+    assert set(json.loads(text)) == {"schema", "name", "node_key", "signing_key"}
+    assert (tmp_path / "store.key").read_bytes().hex() not in text
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", "-a", "a" * 65])
+def test_a_name_that_is_none_is_refused_and_nothing_is_written(name: str, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no name of a store"):
+        enroll(tmp_path / "s", name)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_folder_is_one_stores(tmp_path: Path) -> None:
+    enroll(tmp_path, "amber")
+    with pytest.raises(RunError, match="folder of amber"):
+        enroll(tmp_path, "birch")
+    (tmp_path / "card.json").write_text('{"schema": "privemo.store-card/1"}')
+    with pytest.raises(RunError, match="no store's card"):
+        enroll(tmp_path, "amber")
+
+
+# -- certificates --------------------------------------------------------------------------------------
+
+
+def verified(authority: bytes, server: bytes, name: DNSName | IPAddress, at: datetime) -> None:
+    store = Store([x509.load_pem_x509_certificate(authority)])
+    verifier = PolicyBuilder().store(store).time(at).build_server_verifier(name)
+    verifier.verify(x509.load_pem_x509_certificate(server), [])
+
+
+def test_a_certificate_holds_for_its_hosts_and_its_time_alone() -> None:
+    import ipaddress
+
+    made, now = issue(["server.example", "10.0.0.5"], days=30), datetime.now(UTC)
+    verified(made.authority, made.server, DNSName("server.example"), now)
+    verified(made.authority, made.server, IPAddress(ipaddress.ip_address("10.0.0.5")), now)
+    with pytest.raises(VerificationError):
+        verified(made.authority, made.server, DNSName("other.example"), now)
+    with pytest.raises(VerificationError):
+        verified(made.authority, made.server, DNSName("server.example"), now + timedelta(days=31))
+    other = issue(["server.example"]).authority  # of another federation
+    with pytest.raises(VerificationError):
+        verified(other, made.server, DNSName("server.example"), now)
+
+
+@pytest.mark.parametrize("hosts", [[], ["no such host"], ["-"], ["a..b"], ["ä.example"]])
+def test_a_host_that_is_none_is_refused(hosts: list[str]) -> None:
+    with pytest.raises(SettingsError, match="host"):
+        issue(hosts)
+
+
+# -- the server's folder -------------------------------------------------------------------------------
+
+
+def test_the_servers_folder_has_what_it_takes_and_no_stores_secret(
+    chain: Run, tmp_path: Path
+) -> None:
+    assert chain.stores == sorted(NAMES)
+    assert set(chain.roster) == set(NAMES)
+    assert chain.facts["simulated"] is False
+    assert chain.last_whole_round()[0] == 0
+    secrets = [(tmp_path / n / k).read_bytes() for n in NAMES for k in ("node.key", "store.key")]
+    for path in chain.folder.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert not any(s in data or s.hex().encode() in data for s in secrets)
+            if b"PRIVATE KEY" in data:
+                assert path.name == "server.key"
+                assert path.stat().st_mode & 0o077 == 0
+
+
+def test_an_invitation_says_all_that_a_store_agrees_to(chain: Run) -> None:
+    one = Invitation.read(chain.folder / "invitations" / "amber.json")
+    assert one.address == "server.example:4711"
+    assert one.agreement.epsilon_budget == 8.0
+    assert one.agreement.noise_stores == 2
+    assert set(one.agreement.roster) == set(NAMES)
+    assert "PRIVATE" not in (chain.folder / "invitations" / "amber.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"stores": 4}, "3 cards for 4 stores"),
+        ({"declared_people": None}, "declares the people"),
+        ({"privacy": None, "plain": {}}, "differential privacy"),
+    ],
+)
+def test_what_cannot_be_a_federation_is_refused(
+    changes: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    if changes.get("plain") == {}:
+        changes = {**changes, "plain": {"epochs": 1}}
+    with pytest.raises(SettingsError, match=why):
+        init_federation(tmp_path / "c", stores(tmp_path), settings(**changes), hosts=["a"])
+    assert not (tmp_path / "c").exists()
+
+
+def test_one_store_with_two_cards_is_refused(tmp_path: Path) -> None:
+    cards = stores(tmp_path)
+    twin = cards[0].model_copy(update={"name": "zelkova"})
+    for two in ([*cards[:2], cards[0]], [*cards[:2], twin]):
+        with pytest.raises(SettingsError, match="each store has its own"):
+            init_federation(tmp_path / "c", two, settings(), hosts=["a"])
+
+
+def test_nothing_is_overwritten(chain: Run, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="not empty"):
+        init_federation(chain.folder, stores(tmp_path), settings(), hosts=["a"])
+    with pytest.raises(SettingsError, match="port"):
+        init_federation(tmp_path / "d", stores(tmp_path), settings(), hosts=["a"], port=0)
+
+
+# -- joining -------------------------------------------------------------------------------------------
+
+
+def invited(chain: Run, name: str = "amber") -> Invitation:
+    return Invitation.read(chain.folder / "invitations" / f"{name}.json")
+
+
+def test_a_store_that_joined_takes_the_servers_orders_and_no_others(
+    chain: Run, tmp_path: Path
+) -> None:
+    registry(tmp_path / "amber")
+    config = join(tmp_path / "amber", invited(chain))
+    assert config.registry_mode == "production"
+    assert config.seed is None
+    store = PrivemoStore(tmp_path / "amber")
+    try:
+        for number in (1, 2):
+            store.check_order(chain.order_for(number))
+        other = init_federation(
+            tmp_path / "other", stores(tmp_path), settings(declared_people=20), hosts=["a"]
+        )
+        with pytest.raises(SettingsError):
+            store.check_order(other.order_for(1))
+    finally:
+        store.close()
+
+
+def test_a_simulated_store_keeps_what_is_simulated(chain: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "amber"
+    registry(folder, "simulation")
+    before = StoreConfig(
+        name="amber",
+        run_id="earlier",
+        registry_mode="simulation",
+        epsilon_budget=1.0,
+        declared_people=5,
+        largest_step=5,
+        seed=9,
+    )
+    (folder / "store.json").write_text(before.model_dump_json(by_alias=True))
+    config = join(folder, invited(chain))
+    assert (config.registry_mode, config.seed) == ("simulation", 9)
+    assert (config.run_id, config.epsilon_budget) == (chain.run_id, 8.0)
+
+
+def test_an_invitation_of_another_store_is_refused(chain: Run, tmp_path: Path) -> None:
+    registry(tmp_path / "amber")
+    with pytest.raises(RunError, match="is for birch"):
+        join(tmp_path / "amber", invited(chain, "birch"))
+    forged = invited(chain).model_copy(update={"signing_key": "0" * 64})
+    with pytest.raises(RunError, match="is for amber"):
+        join(tmp_path / "amber", forged)
+    agreed = invited(chain).agreement
+    roster = {**agreed.roster, "amber": "0" * 64}
+    tricked = invited(chain).model_copy(
+        update={"agreement": agreed.model_copy(update={"roster": roster})}
+    )
+    with pytest.raises(RunError, match="another key of amber"):
+        join(tmp_path / "amber", tricked)
+    assert not (tmp_path / "amber" / "store.json").exists()
+
+
+def test_a_store_without_a_registry_or_keys_joins_nothing(chain: Run, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="privemo registry new"):
+        join(tmp_path / "amber", invited(chain))
+    with pytest.raises(RunError, match=r"card.json does not exist"):
+        join(tmp_path / "nowhere", invited(chain))
+
+
+@pytest.mark.parametrize("field", ["address", "authority", "agreement", "store"])
+def test_an_invitation_that_lacks_something_is_named(field: str, chain: Run) -> None:
+    path = chain.folder / "invitations" / "amber.json"
+    content = json.loads(path.read_text())
+    del content[field]
+    path.write_text(json.dumps(content))
+    with pytest.raises(RunError, match=rf"no invitation \({field}"):
+        Invitation.read(path)
+
+
+# -- processes that are not there ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def taken(chain: Run) -> Iterator[int]:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        one.listen()
+        port = one.getsockname()[1]
+        path = chain.folder / "server.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "port": port}))
+        yield port
+
+
+def test_a_port_that_is_taken_is_named(chain: Run, taken: int) -> None:
+    with pytest.raises(RunError, match=f"Port {taken} is taken"):
+        serve(chain.folder, print)
+
+
+def test_what_is_not_served_says_so(chain: Run) -> None:
+    with pytest.raises(RunError, match="not being served"):
+        run_rounds(chain.folder)
+    with pytest.raises(RunError, match="not being served"):
+        stop(chain.folder)
+    with pytest.raises(RunError, match="not being served"):
+        online_nodes(chain.folder)
+    (chain.folder / "server.pid").write_text("none")
+    with pytest.raises(RunError, match="not being served"):
+        stop(chain.folder)
+
+
+def test_a_store_that_joined_nothing_cannot_start(chain: Run, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"joined.json does not exist"):
+        serve_store(tmp_path / "amber", print)
+    with pytest.raises(RunError, match=r"server.json does not exist"):
+        serve(tmp_path / "amber", print)

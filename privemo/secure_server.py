@@ -7,34 +7,25 @@ the round fails as a whole, and so does the run, which may be resumed.
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from privemo import protocol, secure_protocol
 from privemo import weights as w
-from privemo.errors import RunError, SecureSumError, UpdateRejected
-from privemo.files import write_bytes
+from privemo.errors import RunError, SecureSumError
 from privemo.flower import (
     ArrayRecord,
     ConfigRecord,
     Grid,
     Message,
-    MessageType,
     MetricRecord,
-    RecordDict,
 )
 from privemo.orders import PrivateRecipe, RoundOrder, order_digest
 from privemo.secagg import Collector, Lattice, Session, needed
 from privemo.secagg.gradients import lattice_of, step_against, trained_names
-from privemo.secure_store import Masked
+from privemo.secure_sum import KeptSum, SecureSum
 from privemo.serverstep import ServerStep
-from privemo.strategy import OrderFor, Round, StoreAveraging, WholeRound, named_and_others
+from privemo.strategy import OrderFor, Round, StoreAveraging, WholeRound
 
 __all__ = ["SecureAveraging"]
 
@@ -72,7 +63,7 @@ class SecureAveraging(StoreAveraging):
         self.may_drop = may_drop
         self.pending = pending
         self.timeout = timeout
-        self._sum: _Sum | None = None
+        self._sum: SecureSum | None = None
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -97,16 +88,16 @@ class SecureAveraging(StoreAveraging):
         )
         lattice = _lattice(now.order, now.weights, len(members))
         collector = Collector(session, self.roster, lattice.parameters)
-        self._sum = _Sum(grid, collector, lattice, self.timeout)
+        self._sum = SecureSum(grid, collector, lattice, self.timeout)
         self._sum.gather_keys(now.order)
         self._sum.gather_envelopes()
         return self._sum.training_messages(arrays, now.order)
 
-    def _resumed(self, now: Round, grid: Grid) -> _Sum | None:
+    def _resumed(self, now: Round, grid: Grid) -> SecureSum | None:
         """The sum that was under way when the server stopped, if it is of this round and model."""
         if not self.pending.exists():
             return None
-        kept = _Kept.read(self.pending, self.roster)
+        kept = KeptSum.read(self.pending, self.roster)
         if (kept.collector.session.run_id, kept.round, kept.model_in) != (
             now.order.run_id,
             now.number,
@@ -114,7 +105,7 @@ class SecureAveraging(StoreAveraging):
         ):
             return None
         lattice = _lattice(now.order, now.weights, len(self.roster))
-        return _Sum(grid, kept.collector, lattice, self.timeout, stores=kept.stores)
+        return SecureSum(grid, kept.collector, lattice, self.timeout, stores=kept.stores)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -130,7 +121,7 @@ class SecureAveraging(StoreAveraging):
             raise RunError("Replies arrived for a round that was never ordered.")
         if not one.resumed:
             one.take_vectors(replies, now.model_in)
-            _Kept(now.number, now.model_in, one.stores, one.collector).write(self.pending)
+            KeptSum(now.number, now.model_in, one.stores, one.collector).write(self.pending)
         try:
             one.confirm()
             total = one.lattice.decode(one.unmask())
@@ -143,232 +134,6 @@ class SecureAveraging(StoreAveraging):
         whole = self._step(now, update, one.manifest())
         self.pending.unlink(missing_ok=True)
         return whole
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """A sum whose numbers are all there."""
-
-    round: int
-    model_in: str
-    stores: dict[str, dict[str, Any]]
-    collector: Collector
-
-    def write(self, path: Path) -> None:
-        said = {"round": self.round, "model_in": self.model_in, "stores": self.stores}
-        head = json.dumps(said).encode()
-        write_bytes(path, len(head).to_bytes(8) + head + self.collector.to_bytes())
-
-    @classmethod
-    def read(cls, path: Path, roster: Mapping[str, bytes]) -> _Kept:
-        data = path.read_bytes()
-        size = 8 + int.from_bytes(data[:8])
-        try:
-            said = json.loads(data[8:size])
-            collector = Collector.from_bytes(data[size:], roster)
-            return cls(said["round"], said["model_in"], said["stores"], collector)
-        except (KeyError, TypeError, ValueError, SecureSumError) as error:
-            raise RunError(
-                f"{path} is damaged ({error}); delete it to take the round anew."
-            ) from error
-
-
-class _Sum:
-    """One secure sum over a grid.
-
-    `stores` is what a sum that goes on after a restart knew of the stores.
-    """
-
-    def __init__(
-        self,
-        grid: Grid,
-        collector: Collector,
-        lattice: Lattice,
-        timeout: float,
-        *,
-        stores: dict[str, dict[str, Any]] | None = None,
-    ) -> None:
-        self.session, self.lattice, self.collector = collector.session, lattice, collector
-        self.resumed = stores is not None
-        self.stores = stores or {}
-        self._grid, self._timeout = grid, timeout
-        self._nodes: dict[str, int] = {}
-
-    def gather_keys(self, order: RoundOrder) -> None:
-        """Step 1, of every node that is there."""
-        content = {protocol.CONFIG: protocol.order_record(order)}
-
-        def take(_: str, reply: Message) -> None:
-            name = secure_protocol.text_from(reply.content, "store")
-            try:
-                reason = secure_protocol.text_from(reply.content, "reason")
-            except RunError:
-                self.collector.take_advert(name, secure_protocol.advert_from(reply.content))
-                self._nodes[name] = reply.metadata.src_node_id
-            else:
-                if name not in self.collector.adverts:
-                    self._leave(name, "refused", reason)
-
-        self._ask("advertise", self._everyone(), lambda _: content, take)
-        self._require(list(self.collector.adverts), "sent keys")
-
-    def gather_envelopes(self) -> None:
-        """Step 2, of those who sent keys."""
-        content = {secure_protocol.CONTENT: secure_protocol.adverts_record(self.collector.adverts)}
-
-        def take(name: str, reply: Message) -> None:
-            self.collector.take_envelopes(name, *secure_protocol.envelopes_from(reply.content))
-
-        self._ask("share", self._nodes, lambda _: content, take)
-        self._require(self.collector.partners, "shared secrets")
-
-    def training_messages(self, arrays: ArrayRecord, order: RoundOrder) -> list[Message]:
-        """Step 3, to those who shared secrets."""
-        record = protocol.order_record(order)
-        return [
-            self._message(
-                "mask",
-                self._nodes[name],
-                {
-                    protocol.ARRAYS: arrays,
-                    protocol.CONFIG: record,
-                    secure_protocol.CONTENT: secure_protocol.bytes_record(
-                        self.collector.envelopes_for(name)
-                    ),
-                },
-            )
-            for name in self.collector.partners
-        ]
-
-    def take_vectors(self, replies: Iterable[Message], model_in: str) -> None:
-        """What came of step 3."""
-
-        def take(name: str, reply: Message) -> None:
-            masked = secure_protocol.masked_from(reply.content)
-            if masked.vector is None:
-                self._leave(name, "refused", masked.reason or "unstated")
-                return
-            if masked.model_in != model_in:
-                raise UpdateRejected("it starts from another model")
-            self.collector.take_masked(name, masked.vector)
-            self.stores[name] = _trained_entry(masked)
-
-        self._take(replies, {self._nodes[n]: n for n in self.collector.partners}, take)
-        self._require(self.collector.summed, "sent what they trained")
-
-    def confirm(self) -> None:
-        """Step 4, of those whose numbers came; after a restart every node is asked who it is."""
-        content = {secure_protocol.CONTENT: ConfigRecord({"summed": self.collector.summed})}
-
-        def take(_: str, reply: Message) -> None:
-            name = secure_protocol.text_from(reply.content, "store")
-            if name not in self.collector.signatures:
-                signature = secure_protocol.signature_from(reply.content)
-                self.collector.take_signature(name, signature)
-                self._nodes[name] = reply.metadata.src_node_id
-
-        nodes = self._everyone() if self.resumed else self._summed()
-        self._ask("confirm", nodes, lambda _: content, take)
-        self._require(list(self.collector.signatures), "confirmed the sum")
-
-    def unmask(self) -> np.ndarray[Any, np.dtype[np.uint32]]:
-        """Step 5, and the sum."""
-        signatures = secure_protocol.bytes_record(self.collector.signatures)
-
-        def take(name: str, reply: Message) -> None:
-            self.collector.take_reveal(name, secure_protocol.reveal_from(reply.content))
-
-        signed = {name: self._nodes[name] for name in self.collector.signatures}
-        self._ask("reveal", signed, lambda _: {secure_protocol.CONTENT: signatures}, take)
-        return self.collector.total()
-
-    def manifest(self) -> dict[str, Any]:
-        """What a round's manifest says of it."""
-        silent = set(self.session.members) - {n for n in self.stores if n in self.session.members}
-        for name in silent:
-            self._leave(name, "failed", "silent")
-        return {
-            "secure_sum": {
-                "attempt": self.session.attempt,
-                "enough": self.session.enough,
-                "summed": self.collector.summed,
-            },
-            **named_and_others(self.stores, self.session.members),
-        }
-
-    # -- messages ----------------------------------------------------------------------------
-
-    def _everyone(self) -> dict[str, int]:
-        return {f"node-{node}": node for node in sorted(self._grid.get_node_ids())}
-
-    def _summed(self) -> dict[str, int]:
-        return {name: self._nodes[name] for name in self.collector.summed}
-
-    def _message(self, step: str, node: int, content: Mapping[str, Any]) -> Message:
-        records = {secure_protocol.SESSION: secure_protocol.session_record(self.session), **content}
-        return Message(
-            RecordDict(records),
-            dst_node_id=node,
-            message_type=f"{MessageType.TRAIN}.{step}",
-            group_id=str(self.session.round),
-        )
-
-    def _ask(
-        self,
-        step: str,
-        nodes: Mapping[str, int],
-        content: Callable[[str], Mapping[str, Any]],
-        take: Callable[[str, Message], None],
-    ) -> None:
-        messages = [self._message(step, node, content(name)) for name, node in nodes.items()]
-        replies = self._grid.send_and_receive(messages, timeout=self._timeout)
-        self._take(replies, {node: name for name, node in nodes.items()}, take)
-
-    def _take(
-        self,
-        replies: Iterable[Message],
-        names: Mapping[int, str],
-        take: Callable[[str, Message], None],
-    ) -> None:
-        """Hand replies on in the order of the stores; what is wrong with one leaves its store out."""
-        for reply in sorted(replies, key=lambda r: names.get(r.metadata.src_node_id, "")):
-            name = names.get(reply.metadata.src_node_id)
-            if name is None:
-                continue
-            if reply.has_error():
-                self._leave(
-                    name, "failed", f"error: {reply.error.reason or reply.error.code}"[:256]
-                )
-                continue
-            try:
-                take(name, reply)
-            except (RunError, UpdateRejected, SecureSumError, ValueError) as wrong:
-                self._leave(name, "failed", f"rejected: {wrong}"[:256])
-
-    def _leave(self, name: str, status: str, reason: str) -> None:
-        entry = self.stores.get(name, {})
-        self.stores[name] = {
-            "status": status if entry.get("status") != "trained" else "trained",
-            "reason": reason,
-            "update_sha256": entry.get("update_sha256"),
-            "consent_log_root": entry.get("consent_log_root"),
-        }
-
-    def _require(self, names: list[str], what: str) -> None:
-        try:
-            self.collector.require(names, what)
-        except SecureSumError as error:
-            reasons = [f"{n}: {s['reason']}" for n, s in sorted(self.stores.items()) if s["reason"]]
-            raise RunError(" ".join([str(error), *reasons[:5]])) from error
-
-
-def _trained_entry(masked: Masked) -> dict[str, Any]:
-    return {
-        "status": "trained",
-        "reason": None,
-        "update_sha256": masked.update_sha256,
-        "consent_log_root": masked.consent_log_root,
-    }
 
 
 def _private(order: RoundOrder) -> PrivateRecipe:

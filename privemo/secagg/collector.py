@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from privemo import flower
 from privemo.dp.stream import KeyStream
 from privemo.errors import SecureSumError, UpdateRejected
-from privemo.secagg.member import (
+from privemo.secagg.session import Session
+from privemo.secagg.statements import (
     Advert,
     Reveal,
     Roster,
@@ -31,7 +32,6 @@ from privemo.secagg.member import (
     own_seed,
     verified,
 )
-from privemo.secagg.session import Session
 
 __all__ = ["Collector"]
 

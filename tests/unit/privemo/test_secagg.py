@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from privemo import flower
 from privemo.errors import SecureSumError, UpdateRejected
 from privemo.secagg import Advert, Collector, Member, Reveal, Session, needed
-from privemo.secagg.member import confirmation
+from privemo.secagg.statements import confirmation
 
 LENGTH = 50
 ORDER = "d" * 64

@@ -40,5 +40,11 @@ def finish(worker: Worker) -> list[str]:
 def kill(worker: Worker) -> list[str]:
     """kill -9; return the lines that were not read yet."""
     worker.kill()
-    out, _ = worker.communicate(timeout=60)
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    # Not `communicate`: it reads past what `readline` had taken from the pipe and not yet given out.
+    out = worker.stdout.read()
+    worker.stdout.close()
+    worker.stdin.close()
+    worker.wait(60)
     return out.split("\n")[:-1]

@@ -242,19 +242,25 @@ class StoreContract(ABC):
     def test_processes_writing_at_once_lose_and_double_nothing(
         self, store: Store, place: str, act: str
     ) -> None:
-        # What need not be flushed is over before another process has woken up.
+        # What need not be flushed is over before another process has woken up. On a busy machine one may be
+        # done before the next begins: then it was no race, and another one is run.
         each = 60 if act == "durable" else 600
-        kiosks = {name: start(act, place, name, each) for name in ("east", "west", "north")}
-        for kiosk in kiosks.values():
-            go(kiosk)
-        said = {name: finish(kiosk) for name, kiosk in kiosks.items()}
-        told = sorted((line for lines in said.values() for line in lines), key=_seq)
-        assert [f"{i + 3} {name}" for i, name in enumerate(names(store)[3:])] == told
-        assert len(told) == 3 * each
-        for lines in said.values():
-            assert [_seq(line) for line in lines] == sorted(_seq(line) for line in lines)
-        writers = [line.split()[1] for line in told]
-        assert sum(a != b for a, b in pairwise(writers)) > 2, "they did write at once"
+        for _ in range(8):
+            before = len(names(store))
+            kiosks = {name: start(act, place, name, each) for name in ("east", "west", "north")}
+            for kiosk in kiosks.values():
+                go(kiosk)
+            said = {name: finish(kiosk) for name, kiosk in kiosks.items()}
+            told = sorted((line for lines in said.values() for line in lines), key=_seq)
+            written = names(store)[before:]
+            assert [f"{i + before} {name}" for i, name in enumerate(written)] == told
+            assert len(told) == 3 * each
+            for lines in said.values():
+                assert [_seq(line) for line in lines] == sorted(_seq(line) for line in lines)
+            if sum(a != b for a, b in pairwise(written)) > 2:
+                break
+        else:
+            pytest.fail("they never wrote at once")
         with store.read() as connection:
             store.check(connection)
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from privemo.errors import LedgerError, RunError
 
-__all__ = ["append_line", "read_json", "write_bytes", "write_json"]
+__all__ = ["appearing", "append_line", "read_json", "write_bytes", "write_json"]
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -45,6 +47,28 @@ def write_bytes(path: Path, data: bytes) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+@contextmanager
+def appearing(out: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `out` at the end, or is gone if anything fails.
+
+    Raises:
+        RunError: `out` is a file or not empty, or the disk failed.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} is not empty; choose another folder.")
+    draft = out.parent / f".{out.name}.preparing-{os.getpid()}"
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        if out.exists():
+            out.rmdir()
+        draft.rename(out)
+    except OSError as error:
+        raise RunError(f"{out} could not be prepared ({error.strerror or error}).") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

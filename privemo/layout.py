@@ -27,7 +27,7 @@ from privemo_consent import (
     simulate_consents,
 )
 
-__all__ = ["CONTROLLER", "EVERYONE", "MIXES", "lay_out_stores", "store_names"]
+__all__ = ["CONTROLLER", "EVERYONE", "MIXES", "agreed_facts", "lay_out_stores", "store_names"]
 
 CONTROLLER = Party(
     id="urn:privemo:simulation",
@@ -131,31 +131,48 @@ def _config(
     spent_before: tuple[Release, ...],
     roster: dict[str, str],
 ) -> StoreConfig:
+    return StoreConfig(
+        name=name,
+        registry_mode="simulation",
+        spent_before=spent_before,
+        seed=settings.seed,
+        roster=roster,
+        **agreed_facts(settings, people, run_id, plan),
+    )
+
+
+def agreed_facts(
+    settings: RunSettings, people: int, run_id: str, plan: Sequence[Mechanism]
+) -> dict[str, Any]:
+    """What every store of a run agrees to, as fields of its `StoreConfig`; who else takes part comes apart.
+
+    Args:
+        settings: of the run.
+        people: public number of people that each store expects to admit.
+        run_id: of the run.
+        plan: all private steps of the run; none without privacy.
+    """
     p = settings.privacy
-    private: dict[str, Any] = {}
-    if roster and p is not None:
-        private = {"roster": roster, "noise_stores": needed(settings.stores, p.may_drop)[0]}
+    private: dict[str, Any] = {"epsilon_budget": None}
     if p is not None:
-        private |= {
+        private = {
+            "epsilon_budget": p.epsilon,
             "delta": p.delta,
             "accountant": p.accountant,
             "max_stores_per_person": p.max_stores_per_person,
         }
-    return StoreConfig(
-        name=name,
-        run_id=run_id,
-        registry_mode="simulation",
-        epsilon_budget=None if p is None else p.epsilon,
-        spent_before=spent_before,
-        declared_people=people,
-        largest_step=math.ceil(people * max((m.sample_rate for m in plan), default=1.0)),
-        agreed=tuple(sorted({(m.noise_multiplier, m.sample_rate) for m in plan})),
-        challenge_age=settings.challenge_age,
-        jurisdiction=settings.jurisdiction,
-        sensitive=settings.sensitive,
-        seed=settings.seed,
+        if p.noise == "distributed":
+            private["noise_stores"] = needed(settings.stores, p.may_drop)[0]
+    return {
+        "run_id": run_id,
+        "declared_people": people,
+        "largest_step": math.ceil(people * max((m.sample_rate for m in plan), default=1.0)),
+        "agreed": tuple(sorted({(m.noise_multiplier, m.sample_rate) for m in plan})),
+        "challenge_age": settings.challenge_age,
+        "jurisdiction": settings.jurisdiction,
+        "sensitive": settings.sensitive,
         **private,
-    )
+    }
 
 
 def _lay_out_store(

@@ -12,7 +12,6 @@ import fcntl
 import json
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -27,7 +26,7 @@ from privemo.config import RunSettings
 from privemo.errors import PrivemoError, RunError, RunInterrupted
 from privemo.faces import FaceTable
 from privemo.facts import new_run_id, planned, privacy_facts, run_facts, table_facts
-from privemo.files import write_json
+from privemo.files import appearing, write_json
 from privemo.layout import lay_out_stores, store_names
 from privemo.machine import tuned
 from privemo.runs import Orders, Run
@@ -93,34 +92,25 @@ def prepare(
         origin=origin,
     )
     Orders(settings, facts, run_id).check()
-    draft = out.parent / f".{out.name}.preparing-{os.getpid()}"
-    try:
-        draft.mkdir(parents=True)
-        plan = planned(settings, privacy)
-        with account.charged(run_id, table.digest, plan) as spent_before:
-            # In `facts` too, which hold the same table.
-            privacy["spent_before"] = [asdict(release) for release in spent_before]
-            roster = lay_out_stores(
-                table,
-                draft,
-                settings,
-                people=people,
-                run_id=run_id,
-                plan=plan,
-                spent_before=spent_before,
-                listener=listener,
-            )
-            if roster:
-                facts["roster"] = roster
-            write_json(draft / "run.json", {**facts, **account.facts()})
-            Run(draft).keep_start(weights)
-            if out.exists():
-                out.rmdir()
-            draft.rename(out)
-    except OSError as error:
-        raise RunError(f"{out} could not be prepared ({error.strerror or error}).") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    plan = planned(settings, privacy)
+    # The folder appears within the charge, so that a folder that did not is not paid for.
+    with account.charged(run_id, table.digest, plan) as spent_before, appearing(out) as draft:
+        # In `facts` too, which hold the same table.
+        privacy["spent_before"] = [asdict(release) for release in spent_before]
+        roster = lay_out_stores(
+            table,
+            draft,
+            settings,
+            people=people,
+            run_id=run_id,
+            plan=plan,
+            spent_before=spent_before,
+            listener=listener,
+        )
+        if roster:
+            facts["roster"] = roster
+        write_json(draft / "run.json", {**facts, **account.facts()})
+        Run(draft).keep_start(weights)
     return Run(out)
 
 

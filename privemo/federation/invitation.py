@@ -7,14 +7,13 @@ holds every order against that file and not against what a server says later.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from privemo.config import StoreConfig
-from privemo.errors import RunError, SettingsError
+from privemo.errors import RunError
 from privemo.federation.identity import CARD_FILE, StoreCard
 from privemo.files import read_json, write_bytes, write_json
 
@@ -40,7 +39,7 @@ class Agreement(BaseModel):
     jurisdiction: str
     sensitive: tuple[str, ...]
     roster: dict[str, str]
-    noise_stores: int = Field(ge=1)
+    noise_stores: int = Field(1, ge=1)
 
 
 class Invitation(BaseModel):
@@ -129,14 +128,3 @@ def _mode(folder: Path) -> str:
     except ModeMismatchError:
         return "simulation"
     return "production"
-
-
-def largest_step(people: int, rates: list[float]) -> int:
-    """Most people that a step may expect.
-
-    Raises:
-        SettingsError: there is no step.
-    """
-    if not rates:
-        raise SettingsError("A federation of real stores trains with differential privacy.")
-    return math.ceil(people * max(rates))

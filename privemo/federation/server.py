@@ -13,20 +13,19 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from privemo import weights as w
 from privemo.config import RunSettings
-from privemo.errors import RunError, SettingsError
+from privemo.errors import SettingsError
 from privemo.facts import new_federation_id, planned, privacy_facts, run_facts
 from privemo.federation.authority import issue
 from privemo.federation.identity import StoreCard
-from privemo.federation.invitation import Agreement, Invitation, largest_step
-from privemo.files import write_bytes, write_json
+from privemo.federation.invitation import Agreement, Invitation
+from privemo.files import appearing, write_bytes, write_json
+from privemo.layout import agreed_facts
 from privemo.runs import Orders, Run
 
 __all__ = ["APP", "CONNECTION", "DEFAULT_PORT", "init_federation"]
@@ -90,8 +89,6 @@ def init_federation(
         RunError: the folder holds something already, or cannot be written.
         SettingsError, BudgetUnreachable: the settings cannot be met.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out} is not empty; choose another folder.")
     _check(cards, settings, port)
     names = sorted(card.name for card in cards)
     weights, origin = w.initial_weights(
@@ -119,19 +116,10 @@ def init_federation(
         facts["roster"] = {card.name: card.signing_key for card in cards}
     Orders(settings, facts, run_id).check()
     agreement = _agreement(settings, facts, people)
-    draft = out.parent / f".{out.name}.preparing-{os.getpid()}"
-    try:
-        draft.mkdir(parents=True)
+    with appearing(out) as draft:
         write_json(draft / "run.json", facts)
         Run(draft).keep_start(weights)
         _write_server(draft, out, cards, agreement, list(hosts), port, days)
-        if out.exists():
-            out.rmdir()
-        draft.rename(out)
-    except OSError as error:
-        raise RunError(f"{out} could not be prepared ({error.strerror or error}).") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return Run(out)
 
 
@@ -149,25 +137,10 @@ def _check(cards: Sequence[StoreCard], settings: RunSettings, port: int) -> None
 
 
 def _agreement(settings: RunSettings, facts: dict[str, Any], people: int) -> Agreement:
-    privacy = facts["privacy"]
-    plan = planned(settings, privacy)
-    p = settings.privacy
-    assert p is not None  # noqa: S101 - for the type checker: `_check` has looked
-    return Agreement(
-        run_id=str(facts["run_id"]),
-        epsilon_budget=p.epsilon,
-        delta=p.delta,
-        accountant=p.accountant,
-        max_stores_per_person=p.max_stores_per_person,
-        declared_people=people,
-        largest_step=largest_step(people, [m.sample_rate for m in plan]),
-        agreed=tuple(sorted({(m.noise_multiplier, m.sample_rate) for m in plan})),
-        challenge_age=settings.challenge_age,
-        jurisdiction=settings.jurisdiction,
-        sensitive=settings.sensitive,
-        roster=facts.get("roster", {}),
-        noise_stores=privacy.get("noise_stores", 1),
+    agreed = agreed_facts(
+        settings, people, str(facts["run_id"]), planned(settings, facts["privacy"])
     )
+    return Agreement(**agreed, roster=facts.get("roster", {}))
 
 
 def _write_server(

@@ -1,8 +1,9 @@
 """The server of a secure sum: it passes on what members say, and learns the sum of their vectors alone.
 
 What it cannot do is a matter of `privemo.secagg.member`; here is what an honest server does, and how it
-notices that a member lies. Whatever one member sends wrongly leaves that member out (`UpdateRejected`); when
-too few are left the sum fails as a whole (`SecureSumError`), and nothing was unmasked.
+notices that a member lies. What it sees to be wrong leaves that member out (`UpdateRejected`); when too few
+are left the sum fails as a whole (`SecureSumError`), and nothing was unmasked. Envelopes it cannot see into:
+one that is no good stops those whom it was for, who name its sender.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ __all__ = ["Collector"]
 
 
 class Collector:
-    """Collects one sum, step by step; memory does not grow with the number of members.
+    """Collects one sum, step by step; of all vectors only their sum is kept.
 
     Args:
         session: what all agree on.

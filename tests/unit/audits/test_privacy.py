@@ -275,6 +275,7 @@ def test_shared_noise_is_recomputed_as_such(run: RunMaker) -> None:
     report = share_the_noise(run, needs=2, summed=run.stores)
     assert not report.failed_checks
     assert "2 rounds are secure sums of 2 stores" in check(report, "ledger.covers_updates")[1]
+    assert "RDP at whole orders" in check(report, "privacy.recomputed_agrees")[1]
     want = epsilon_rdp([Release(2.0, 0.2, 10, True)], 1e-5)
     assert report.privacy.epsilon_max_person == pytest.approx(want)
 

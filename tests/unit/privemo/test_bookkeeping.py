@@ -150,6 +150,33 @@ def test_sums_do_not_depend_on_how_much_fits_into_the_cache(
 
 
 @pytest.mark.parametrize(
+    ("channels", "width", "groups"), [(6, 2, 1), (8, 2, 1), (6, 8, 2), (8, 4, 4)]
+)
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("side", [8, 14, 20])
+def test_a_kernel_of_one_place_that_skips_places_is_exact(
+    channels: int, width: int, groups: int, padding: int, side: int
+) -> None:
+    """On two threads torch's own kernel errs here by 0.14 of the sum, or writes past its memory."""
+    layer = nn.Conv2d(channels, width, 1, stride=2, padding=padding, groups=groups)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for seed in range(5):
+            torch.manual_seed(seed)
+            a = torch.randn(9, channels, side, side).contiguous(memory_format=torch.channels_last)
+            g = torch.randn_like(layer(a)).contiguous(memory_format=torch.channels_last)
+            geometry, a = patches_module.Geometry.of(layer, a)
+            found = geometry.gradient(a, g, layer.weight.detach()).double().flatten()
+            seen = nn.functional.pad(a, [padding] * 4)[:, :, ::2, ::2]
+            parts = [x.double().unflatten(1, (groups, -1)) for x in (g, seen)]
+            exact = torch.einsum("ngohw,ngihw->goi", *parts).flatten()
+            assert float((found - exact).norm() / exact.norm()) < 1e-5
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
     ("build", "how"),
     [
         (lambda: nn.Sequential(nn.Conv2d(1, 4, 3), Scale()), "functorch"),

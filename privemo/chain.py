@@ -93,6 +93,9 @@ class Chain(Generic[Entry]):
         Raises:
             LedgerError: as on opening.
         """
+        if not self.path.exists():  # to look is not to begin one
+            self._check_head()
+            return
         with self._locked() as descriptor:
             self._catch_up(descriptor)
 

@@ -77,7 +77,7 @@ def _replied(
 
 def _train(content: RecordDict, store: Store) -> RecordDict:
     result = store.train_round(_model(content), _order(content))
-    return protocol.pack_result(result, store=store.config.name)
+    return protocol.pack_result(result)
 
 
 def _advertise(content: RecordDict, store: Store) -> RecordDict:
@@ -102,7 +102,7 @@ def _mask(content: RecordDict, store: Store) -> RecordDict:
         _order(content),
         secure_protocol.bytes_from(content),
     )
-    return secure_protocol.pack_masked(store.config.name, masked)
+    return secure_protocol.pack_masked(masked)
 
 
 def _confirm(content: RecordDict, store: Store) -> RecordDict:

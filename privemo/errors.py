@@ -11,6 +11,7 @@
     │   ├── BudgetUnreachable no noise level reaches the asked epsilon: ask for less training
     │   └── TooFewPeople      fewer people than a batch needs: join stores or lower the batch
     ├── LedgerError           the ledger cannot be trusted or written: restore it, never delete it
+    │   └── LedgerLost        entries are gone that the server knows of: restore it from a backup
     ├── RunError              a run folder cannot be used as asked
     │   └── RunInterrupted    stopped by a person; resume it
     ├── SecureSumError        too few stores for a secure sum, or somebody does not keep to it: try again
@@ -28,6 +29,7 @@ __all__ = [
     "BudgetUnreachable",
     "DataError",
     "LedgerError",
+    "LedgerLost",
     "MissingExtra",
     "NoFacesAdmitted",
     "PrivacyError",
@@ -75,6 +77,10 @@ class TooFewPeople(PrivacyError):
 
 class LedgerError(PrivemoError):
     """The ledger of privacy spending is broken or cannot be written."""
+
+
+class LedgerLost(LedgerError):
+    """A ledger does not go as far as it once did: its people would be given a fresh budget."""
 
 
 class RunError(PrivemoError):

@@ -27,7 +27,15 @@ from privemo_consent import (
     simulate_consents,
 )
 
-__all__ = ["CONTROLLER", "EVERYONE", "MIXES", "agreed_facts", "lay_out_stores", "store_names"]
+__all__ = [
+    "CONTROLLER",
+    "EVERYONE",
+    "MIXES",
+    "agreed_facts",
+    "lay_out_stores",
+    "shares_noise",
+    "store_names",
+]
 
 CONTROLLER = Party(
     id="urn:privemo:simulation",
@@ -85,7 +93,7 @@ def lay_out_stores(
         listener: called as stores are prepared.
 
     Returns:
-        The public key (hex) of each store where stores share the noise, else nothing.
+        The public key (hex) of each store.
 
     Raises:
         OSError, privemo_consent.ConsentError: a folder or registry cannot be written.
@@ -96,7 +104,7 @@ def lay_out_stores(
     train_parts = table.partition(train, settings.stores, seed=seed)
     test_parts = table.partition(test, settings.stores, seed=seed)
     names = store_names(settings.stores)
-    keys = _keys(names, settings)
+    keys = {name: Ed25519PrivateKey.generate() for name in names}
     roster = {name: key.public_key().public_bytes_raw().hex() for name, key in keys.items()}
     for index, name in enumerate(names):
         _lay_out_store(
@@ -108,18 +116,10 @@ def lay_out_stores(
             settings,
             consent_seed=seed * 10_007 + index,
         )
-        if name in keys:
-            write_bytes(folder / "stores" / name / KEY_FILE, keys[name].private_bytes_raw())
+        write_bytes(folder / "stores" / name / KEY_FILE, keys[name].private_bytes_raw())
         if listener:
             listener({"event": "prepared", "done": index + 1, "of": len(names)})
     return roster
-
-
-def _keys(names: list[str], settings: RunSettings) -> dict[str, Ed25519PrivateKey]:
-    """A key for each store that shares its noise: by it the others know it."""
-    if settings.privacy is None or settings.privacy.noise == "local":
-        return {}
-    return {name: Ed25519PrivateKey.generate() for name in names}
 
 
 def _config(
@@ -136,9 +136,14 @@ def _config(
         registry_mode="simulation",
         spent_before=spent_before,
         seed=settings.seed,
-        roster=roster,
+        roster=roster if shares_noise(settings) else {},
         **agreed_facts(settings, people, run_id, plan),
     )
+
+
+def shares_noise(settings: RunSettings) -> bool:
+    """Whether stores add up under secure aggregation: then each holds its partners' keys."""
+    return settings.privacy is not None and settings.privacy.noise == "distributed"
 
 
 def agreed_facts(

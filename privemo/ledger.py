@@ -12,6 +12,7 @@ from pydantic import Field
 
 from privemo.chain import GENESIS, Chain, ChainEntry
 from privemo.releases import Mechanism
+from privemo.statements import LedgerHead
 
 __all__ = ["GENESIS", "MECHANISMS", "Ledger", "LedgerEntry"]
 
@@ -78,6 +79,21 @@ class Ledger(Chain[LedgerEntry]):
             if (entry.run_id, entry.round, entry.update_sha256) == (run_id, round_, update_sha256):
                 return entry
         return None
+
+    def standing(self) -> LedgerHead:
+        """How far it goes."""
+        return LedgerHead(entries=len(self._entries), hash=self.head)
+
+    def goes_through(self, entries: int, digest: str) -> bool:
+        """Whether its first so many entries end in that hash."""
+        if entries == 0:
+            return digest == GENESIS
+        return len(self._entries) >= entries and self._entries[entries - 1].hash == digest
+
+    @property
+    def epsilon(self) -> float | None:
+        """What its last entry says was spent by then (RDP); None where there is none."""
+        return self._entries[-1].epsilon_rdp if self._entries else None
 
     def releases(self) -> list[Mechanism]:
         """What was spent, as `privemo.spent` takes it."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 import rfc8785
@@ -117,13 +118,23 @@ class PlainRecipe:
 
 @dataclass(frozen=True)
 class RoundOrder:
-    """What the server asks of a store in a round."""
+    """What the server asks of a store in a round.
+
+    Attributes:
+        run_id, round, model: which round of which run, and the name of its model.
+        recipe: how to train.
+        threads: most threads to train with.
+        history: hash of the manifest of the round before; the store signs it.
+        ledgers: by store, entries and last hash of its ledger when it last took part.
+    """
 
     run_id: str
     round: int
     model: str
     recipe: PrivateRecipe | PlainRecipe
     threads: int | None = None
+    history: str = "0" * 64
+    ledgers: Mapping[str, tuple[int, str]] = field(default_factory=dict, hash=False)
 
 
 _RANGES: dict[str, tuple[float, float]] = {
@@ -157,6 +168,7 @@ _CHOICES: dict[tuple[type, str], tuple[str, ...]] = {
 MOST_AT_ONCE = 512
 """Most rows (images times views) of one person in a step: a person is never split, so this bounds memory."""
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def check_order(order: RoundOrder) -> None:
@@ -172,6 +184,9 @@ def check_order(order: RoundOrder) -> None:
         _check_number("threads", order.threads, 1, 4096, whole=True)
     if not isinstance(order.model, str):
         raise SettingsError("The name of a model is text.")
+    for digest in (order.history, *(digest for _, digest in order.ledgers.values())):
+        if not (isinstance(digest, str) and _HASH.fullmatch(digest)):
+            raise SettingsError("What came before an order is named by hashes of 64 hex digits.")
     if not isinstance(order.recipe, PrivateRecipe | PlainRecipe):
         raise SettingsError("An order carries a private or a plain recipe.")
     check_recipe(order.recipe)
@@ -183,14 +198,14 @@ def check_recipe(recipe: PrivateRecipe | PlainRecipe) -> None:
     Raises:
         SettingsError: a value of another kind, or out of range.
     """
-    for field in fields(recipe):
-        value = getattr(recipe, field.name)
-        choices = _CHOICES.get((type(recipe), field.name))
+    for part in fields(recipe):
+        value = getattr(recipe, part.name)
+        choices = _CHOICES.get((type(recipe), part.name))
         if choices is None:
-            low, high = _RANGES[field.name]
-            _check_number(field.name, value, low, high, whole=field.name in _WHOLE)
+            low, high = _RANGES[part.name]
+            _check_number(part.name, value, low, high, whole=part.name in _WHOLE)
         elif value not in choices:
-            raise SettingsError(f"{field.name} is {value!r}; choose one of {', '.join(choices)}.")
+            raise SettingsError(f"{part.name} is {value!r}; choose one of {', '.join(choices)}.")
     if isinstance(recipe, PrivateRecipe):
         rows = recipe.views * recipe.images_per_person
         if rows > MOST_AT_ONCE:
@@ -215,7 +230,7 @@ def _check_number(name: str, value: object, low: float, high: float, *, whole: b
 def order_digest(order: RoundOrder, model_in: str) -> str:
     """Name of an order on a model, hex: what a resend must equal, and what seeded noise hangs on.
 
-    The number of threads is left out: it does not change what is released.
+    The number of threads and what came before are left out: they do not change what is released.
     """
     recipe = asdict(order.recipe)
     if recipe.get("noise") == "local":  # nothing to tell apart

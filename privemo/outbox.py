@@ -18,7 +18,7 @@ from pathlib import Path
 
 from privemo.config import StoreConfig
 from privemo.dp import composed, spent
-from privemo.errors import BudgetExhausted
+from privemo.errors import BudgetExhausted, LedgerLost
 from privemo.files import write_bytes
 from privemo.ledger import MECHANISMS, Ledger
 from privemo.orders import PrivateRecipe, RoundOrder, order_digest
@@ -66,6 +66,19 @@ class Outbox:
             raise BudgetExhausted(
                 f"{self.config.name}: the next round would bring epsilon to {after:.3f}, over the "
                 f"budget of {budget:g}. The people of this store give no more."
+            )
+
+    def check_ledger(self, order: RoundOrder) -> None:
+        """Let an order pass whose server knows of nothing that this ledger lacks.
+
+        Raises:
+            LedgerLost: entries are gone.
+        """
+        known = order.ledgers.get(self.config.name)
+        if known is not None and not self.ledger.goes_through(*known):
+            raise LedgerLost(
+                f"{self.config.name} had {known[0]} ledger entries when it last took part, and they are "
+                "gone. Restore ledger.jsonl from a backup: what was spent stays spent."
             )
 
     def released(self, order: RoundOrder, model_in: str) -> bytes | None:

@@ -16,9 +16,11 @@ from privemo import weights as w
 from privemo.config import RunSettings
 from privemo.errors import RunError
 from privemo.files import read_json, write_json
+from privemo.history import History
 from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder, check_order
 from privemo.schedules import lr_factor, sample_rate_of
 from privemo.serverstep import ServerStep
+from privemo.statements import canonical_hash
 from privemo.store import Store
 
 __all__ = ["Orders", "Run"]
@@ -106,9 +108,7 @@ class Run:
             self.run_id: str = self.facts["run_id"]
             self.orders = Orders(self.settings, self.facts, self.run_id)
             self.stores: list[str] = list(self.facts["stores"])
-            self.roster = {
-                name: bytes.fromhex(key) for name, key in self.facts.get("roster", {}).items()
-            }
+            self.roster = {name: bytes.fromhex(key) for name, key in self.facts["roster"].items()}
             self.sizes: dict[str, float] = dict.fromkeys(
                 self.stores, float(self.facts["declared_people"])
             )
@@ -144,7 +144,23 @@ class Run:
     def manifests(self) -> list[dict[str, Any]]:
         """Manifests of the whole rounds, in order."""
         paths = sorted((self.folder / "rounds").glob("[0-9]*.json"))
-        return [read_json(path, schema="privemo.round/1") for path in paths]
+        return [read_json(path, schema="privemo.round/2") for path in paths]
+
+    def history(self) -> History:
+        """What the server remembers of the whole rounds.
+
+        Raises:
+            RunError: one of them does not follow the one before.
+        """
+        history = History(canonical_hash(self.facts))
+        for manifest in self.manifests():
+            if manifest["prev"] != history.head:
+                raise RunError(
+                    f"Round {manifest['round']} in {self.folder} does not follow the round before it: one of "
+                    "them was changed. Restore it, or start again."
+                )
+            history.take(manifest)
+        return history
 
     def last_whole_round(self) -> tuple[int, w.Weights]:
         """Number of the last whole round (0 before the first) and the model after it.

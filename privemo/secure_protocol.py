@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from privemo import protocol
 from privemo.errors import RunError
 from privemo.flower import Array, ArrayRecord, ConfigRecord, RecordDict
 from privemo.secagg import Advert, Reveal, Session
@@ -193,21 +194,9 @@ def text_from(content: RecordDict, key: str) -> str:
     return value[:256]
 
 
-def pack_masked(name: str, masked: Masked) -> RecordDict:
+def pack_masked(masked: Masked) -> RecordDict:
     """A store's masked vector, or why there is none."""
-    content = RecordDict(
-        {
-            CONTENT: ConfigRecord(
-                {
-                    "store": name,
-                    "reason": masked.reason or "",
-                    "update-sha256": masked.update_sha256 or "",
-                    "model-in": masked.model_in,
-                    "consent-log-root": masked.consent_log_root,
-                }
-            )
-        }
-    )
+    content = RecordDict({protocol.MANIFEST: protocol.signed_record(masked.signed)})
     if masked.vector is not None:
         content[VECTOR] = ArrayRecord({VECTOR: Array(masked.vector)})
     return content
@@ -219,21 +208,11 @@ def masked_from(content: RecordDict) -> Masked:
     Raises:
         RunError: the reply is malformed.
     """
-    texts = {
-        key: text_from(content, key)
-        for key in ("reason", "update-sha256", "model-in", "consent-log-root")
-    }
     record = content.get(VECTOR)
     vector: NDArray[np.uint32] | None = None
     if isinstance(record, ArrayRecord) and VECTOR in record:
         vector = record[VECTOR].numpy()
-    return Masked(
-        reason=texts["reason"] or (None if vector is not None else "unstated"),
-        vector=vector,
-        update_sha256=texts["update-sha256"] or None,
-        model_in=texts["model-in"],
-        consent_log_root=texts["consent-log-root"],
-    )
+    return Masked(vector, protocol.signed_from(content))
 
 
 def reveal_record(name: str, reveal: Reveal) -> RecordDict:

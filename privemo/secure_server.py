@@ -20,6 +20,7 @@ from privemo.flower import (
     Message,
     MetricRecord,
 )
+from privemo.history import History
 from privemo.orders import PrivateRecipe, RoundOrder, order_digest
 from privemo.secagg import Collector, Lattice, Session, needed
 from privemo.secagg.gradients import lattice_of, step_against, trained_names
@@ -37,10 +38,9 @@ class SecureAveraging(StoreAveraging):
     all.
 
     Args:
-        order_for, on_whole_round, sizes, first_round, step: as of `StoreAveraging`.
+        order_for, on_whole_round, sizes, roster, history, first_round, step: as of `StoreAveraging`.
         pending: where a sum is kept from when all numbers are there until the round is whole: a server that
             was restarted in between goes on with it, and no store pays twice.
-        roster: the public key (32 bytes) of each store.
         may_drop: share of the stores without whom a round counts.
         timeout: seconds that a store has for a step that is not training.
     """
@@ -52,14 +52,22 @@ class SecureAveraging(StoreAveraging):
         sizes: Mapping[str, float],
         *,
         roster: Mapping[str, bytes],
+        history: History | None = None,
         may_drop: float,
         pending: Path,
         first_round: int = 1,
         step: ServerStep | None = None,
         timeout: float = 600.0,
     ) -> None:
-        super().__init__(order_for, on_whole_round, sizes, first_round=first_round, step=step)
-        self.roster = dict(roster)
+        super().__init__(
+            order_for,
+            on_whole_round,
+            sizes,
+            roster=roster,
+            history=history,
+            first_round=first_round,
+            step=step,
+        )
         self.may_drop = may_drop
         self.pending = pending
         self.timeout = timeout
@@ -120,7 +128,7 @@ class SecureAveraging(StoreAveraging):
         if now is None or one is None:
             raise RunError("Replies arrived for a round that was never ordered.")
         if not one.resumed:
-            one.take_vectors(replies, now.model_in)
+            one.take_vectors(replies, lambda signed: self.check_statement(signed, now))
             KeptSum(now.number, now.model_in, one.stores, one.collector).write(self.pending)
         try:
             one.confirm()

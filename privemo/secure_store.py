@@ -18,10 +18,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from privemo import weights as w
@@ -33,6 +31,7 @@ from privemo.machine import tuned
 from privemo.orders import PrivateRecipe, RoundOrder, order_digest
 from privemo.secagg import Advert, Member, Reveal, Session
 from privemo.secagg.gradients import flat, lattice_of
+from privemo.statements import Signed, read_signing_key
 from privemo.store import Store, threads_of
 from privemo.training import clipped_sum
 
@@ -43,21 +42,16 @@ _STATE_FILE = "secure-sum.json"
 
 @dataclass(frozen=True)
 class Masked:
-    """What a store sends in the third step: a masked vector, or the reason why there is none.
+    """What a store sends in the third step: a masked vector or none, and what it states.
 
     Attributes:
-        reason: why it does not take part.
         vector: uint32 (n,), masked; chance to whoever sees it alone.
-        update_sha256: of the noised numbers beneath, as the ledger names them.
-        model_in: the model it started from.
-        consent_log_root: of the store's registry, after the round's uses.
+        signed: the statement, which names the noised numbers beneath as the ledger does, or the reason why
+            there are none.
     """
 
-    reason: str | None
     vector: NDArray[np.uint32] | None
-    update_sha256: str | None
-    model_in: str
-    consent_log_root: str
+    signed: Signed
 
 
 class SecureStore:
@@ -67,7 +61,8 @@ class SecureStore:
         store: the store.
 
     Raises:
-        SecureSumError: the store has no key, or is in no roster.
+        SecureSumError: the store is in no roster, or its key is not the one there.
+        RunError: it has no key.
     """
 
     def __init__(self, store: Store) -> None:
@@ -79,7 +74,7 @@ class SecureStore:
                 f"{config.name} shares its noise with nobody: its roster is empty."
             )
         self.roster = {name: bytes.fromhex(key) for name, key in config.roster.items()}
-        self._signing = _signing_key(store.folder / KEY_FILE)
+        self._signing = read_signing_key(store.folder)
         if self._signing.public_key().public_bytes_raw() != self.roster[config.name]:
             raise SecureSumError(f"{config.name}: {KEY_FILE} is not the key that the roster names.")
 
@@ -89,12 +84,13 @@ class SecureStore:
         """Step 1: agree to an order and a session; fresh keys.
 
         Raises:
-            SettingsError: the order is refused. Whether the budget holds is asked when numbers are made:
-                those that are sent again cost nothing.
+            SettingsError, LedgerLost: the order is refused. Whether the budget holds is asked when numbers
+                are made.
             SecureSumError: the session is not the one agreed on.
         """
         with self.store.alone():
             self.store.check_order(order)
+            self.store.outbox.check_ledger(order)
             self._check_session(order, session)
             self._check_new(session)
             member = Member(session, self.store.config.name)
@@ -138,16 +134,17 @@ class SecureStore:
             try:
                 member.open(envelopes)  # first, so that nobody pays for what cannot be summed up
             except SecureSumError as error:
-                return Masked(str(error), None, None, model_in, self.store.registry.log_root())
+                reason = str(error)[:256]
+                return Masked(None, self.store.stated(order, model_in, reason=reason))
             found = self.store.release_of(
                 order, model_in, lambda: self._numbers(weights, order, model_in), again=False
             )
-            root = self.store.registry.log_root()
             if found.data is None:
-                return Masked(found.reason, None, None, model_in, root)
+                return Masked(None, self.store.stated(order, model_in, reason=found.reason))
             masked = member.mask(np.frombuffer(found.data, "<u4").astype(np.int64))
             self._keep(member)
-            return Masked(None, masked, sha256(found.data).hexdigest(), model_in, root)
+            digest = sha256(found.data).hexdigest()
+            return Masked(masked, self.store.stated(order, model_in, update_sha256=digest))
 
     def confirm(self, session: Session, summed: Iterable[str]) -> bytes:
         """Step 4: sign who is in the sum.
@@ -222,10 +219,3 @@ class SecureStore:
 
     def _keep(self, member: Member) -> None:
         write_bytes(self._path, member.to_json().encode())
-
-
-def _signing_key(path: Path) -> Ed25519PrivateKey:
-    try:
-        return Ed25519PrivateKey.from_private_bytes(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise SecureSumError(f"{path} is no store's key ({error}).") from error

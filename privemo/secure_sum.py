@@ -19,9 +19,9 @@ from privemo.errors import RunError, SecureSumError, UpdateRejected
 from privemo.files import write_bytes
 from privemo.flower import ArrayRecord, ConfigRecord, Grid, Message, MessageType, RecordDict
 from privemo.orders import RoundOrder
+from privemo.replies import failed_entry, named_and_others, told_entry
 from privemo.secagg import Collector, Lattice
-from privemo.secure_store import Masked
-from privemo.strategy import named_and_others
+from privemo.statements import Signed, Statement
 
 __all__ = ["KeptSum", "SecureSum"]
 
@@ -127,18 +127,21 @@ class SecureSum:
             for name in self.collector.partners
         ]
 
-    def take_vectors(self, replies: Iterable[Message], model_in: str) -> None:
-        """What came of step 3."""
+    def take_vectors(
+        self, replies: Iterable[Message], check: Callable[[Signed], Statement]
+    ) -> None:
+        """What came of step 3; `check` raises `UpdateRejected` at statements that do not count."""
 
         def take(name: str, reply: Message) -> None:
             masked = secure_protocol.masked_from(reply.content)
-            if masked.vector is None:
-                self._leave(name, "refused", masked.reason or "unstated")
-                return
-            if masked.model_in != model_in:
-                raise UpdateRejected("it starts from another model")
-            self.collector.take_masked(name, masked.vector)
-            self.stores[name] = _trained_entry(masked)
+            statement = check(masked.signed)
+            if statement.store != name:
+                raise UpdateRejected("its statement is another store's")
+            if (masked.vector is None) != (statement.update_sha256 is None):
+                raise UpdateRejected("it names what did not come with it, or not what did")
+            if masked.vector is not None:
+                self.collector.take_masked(name, masked.vector)
+            self.stores[name] = told_entry(statement, masked.signed)
 
         self._take(replies, {self._nodes[n]: n for n in self.collector.partners}, take)
         self._require(self.collector.summed, "sent what they trained")
@@ -233,13 +236,11 @@ class SecureSum:
                 self._leave(name, "failed", f"rejected: {wrong}"[:256])
 
     def _leave(self, name: str, status: str, reason: str) -> None:
-        entry = self.stores.get(name, {})
-        self.stores[name] = {
-            "status": status if entry.get("status") != "trained" else "trained",
-            "reason": reason,
-            "update_sha256": entry.get("update_sha256"),
-            "consent_log_root": entry.get("consent_log_root"),
-        }
+        entry = self.stores.get(name)
+        if entry is not None and entry["status"] == "trained":  # its numbers count all the same
+            self.stores[name] = {**entry, "reason": reason}
+        else:
+            self.stores[name] = failed_entry(reason, status)
 
     def _require(self, names: list[str], what: str) -> None:
         try:
@@ -247,12 +248,3 @@ class SecureSum:
         except SecureSumError as error:
             reasons = [f"{n}: {s['reason']}" for n, s in sorted(self.stores.items()) if s["reason"]]
             raise RunError(" ".join([str(error), *reasons[:5]])) from error
-
-
-def _trained_entry(masked: Masked) -> dict[str, Any]:
-    return {
-        "status": "trained",
-        "reason": None,
-        "update_sha256": masked.update_sha256,
-        "consent_log_root": masked.consent_log_root,
-    }

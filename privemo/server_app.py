@@ -59,13 +59,20 @@ def _strategy(
     private = run.settings.privacy
     if private is None or private.noise == "local":
         return StoreAveraging(
-            run.order_for, on_whole_round, run.sizes, first_round=first_round, step=step
+            run.order_for,
+            on_whole_round,
+            run.sizes,
+            roster=run.roster,
+            history=run.history(),
+            first_round=first_round,
+            step=step,
         )
     return SecureAveraging(
         run.order_for,
         on_whole_round,
         run.sizes,
         roster=run.roster,
+        history=run.history(),
         may_drop=private.may_drop,
         pending=run.pending_path,
         first_round=first_round,

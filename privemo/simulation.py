@@ -97,7 +97,7 @@ def prepare(
     with account.charged(run_id, table.digest, plan) as spent_before, appearing(out) as draft:
         # In `facts` too, which hold the same table.
         privacy["spent_before"] = [asdict(release) for release in spent_before]
-        roster = lay_out_stores(
+        facts["roster"] = lay_out_stores(
             table,
             draft,
             settings,
@@ -107,8 +107,6 @@ def prepare(
             spent_before=spent_before,
             listener=listener,
         )
-        if roster:
-            facts["roster"] = roster
         write_json(draft / "run.json", {**facts, **account.facts()})
         Run(draft).keep_start(weights)
     return Run(out)

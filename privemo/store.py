@@ -14,7 +14,6 @@ the budget hold? -> gate -> enough people? -> train, asking the gate before ever
 from __future__ import annotations
 
 import fcntl
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,11 +28,13 @@ from torch import nn
 
 from privemo import heldout
 from privemo import weights as w
+from privemo.agreement import check_agreed
 from privemo.capture import PURPOSE_OF, Admission, Part, asked, demographics, faces_of
 from privemo.config import StoreConfig
 from privemo.dp import GaussianNoise
 from privemo.errors import (
     BudgetExhausted,
+    LedgerLost,
     NoFacesAdmitted,
     RunError,
     SettingsError,
@@ -45,6 +46,8 @@ from privemo.ledger import Ledger
 from privemo.machine import tuned
 from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder, check_order, order_digest
 from privemo.outbox import Outbox
+from privemo.records import state
+from privemo.statements import Signed
 from privemo.training import PermittedNow, Randomness, predict, train_plain, train_private
 from privemo_consent import (
     ConsentGate,
@@ -69,6 +72,7 @@ FLOOR_OF_PEOPLE = 2
 
 REASONS: dict[type[Exception], str] = {
     BudgetExhausted: "budget_exhausted",
+    LedgerLost: "ledger_lost",
     NoFacesAdmitted: "no_faces",
     TooFewPeople: "too_few_people",
     SettingsError: "recipe_refused",
@@ -86,13 +90,20 @@ class Released:
 
 @dataclass(frozen=True)
 class RoundResult:
-    """What a store answers: an update, or the reason why there is none."""
+    """What a store answers: an update or none, and what it states, with the reason if there is none."""
 
-    reason: str | None
     update: w.Weights | None
-    update_sha256: str | None
-    model_in: str
-    consent_log_root: str | None
+    signed: Signed
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no update."""
+        return self.signed.unverified().reason
+
+    @property
+    def update_sha256(self) -> str | None:
+        """Hash of the update, as the ledger has it."""
+        return self.signed.unverified().update_sha256
 
 
 class Store:
@@ -131,24 +142,69 @@ class Store:
     # -- one round ---------------------------------------------------------------------------
 
     def train_round(self, weights: w.Weights, order: RoundOrder) -> RoundResult:
-        """Take part in a round, or say why not. Refusals are answers, not errors.
+        """Take part in a round, or say why not. Refusals are answers, not errors, and signed.
 
         Raises:
+            SettingsError: the order makes no sense; nobody signs an answer to that.
             LedgerError: the ledger is damaged or cannot be written; nothing was released.
+            RunError: the store has no key, or another process trains it.
         """
+        self.check_sense(order)
         model_in = w.sha256(weights)
-        if isinstance(order.recipe, PrivateRecipe) and order.recipe.noise == "distributed":
-            self._note(order, "SettingsError", "shared noise is asked for by secure sums alone")
-            root = self.registry.log_root()
-            return RoundResult("recipe_refused", None, None, model_in, root)
         with self.alone():
+            if isinstance(order.recipe, PrivateRecipe) and order.recipe.noise == "distributed":
+                self._note(order, "SettingsError", "shared noise is asked for by secure sums alone")
+                return RoundResult(None, self.stated(order, model_in, reason="recipe_refused"))
             released = self.release_of(
                 order, model_in, lambda: w.to_bytes(self._train(weights, order, model_in))
             )
             if released.data is None:
-                root = self.registry.log_root()
-                return RoundResult(released.reason, None, None, model_in, root)
-            return self._result(model_in, w.from_bytes(released.data))
+                return RoundResult(None, self.stated(order, model_in, reason=released.reason))
+            update = w.from_bytes(released.data)
+            return RoundResult(update, self.stated(order, model_in, update_sha256=w.sha256(update)))
+
+    def check_sense(self, order: RoundOrder) -> None:
+        """Let an order pass whose values are of the right kind and within limits.
+
+        Raises:
+            SettingsError: they are not; noted.
+        """
+        try:
+            check_order(order)
+        except SettingsError as error:
+            self._note(order, "SettingsError", str(error))
+            raise
+
+    def stated(
+        self,
+        order: RoundOrder,
+        model_in: str,
+        *,
+        reason: str | None = None,
+        update_sha256: str | None = None,
+    ) -> Signed:
+        """Write down what this store did in a round, and sign it.
+
+        Args:
+            order: of the round.
+            model_in: hash of the model it was for.
+            reason: why nothing was released.
+            update_sha256: of what was.
+
+        Raises:
+            LedgerError: it cannot be written down.
+            RunError: the store has no key.
+        """
+        return state(
+            self.folder,
+            self.config.name,
+            order,
+            model_in,
+            consent_log_root=self.registry.log_root(),
+            ledger=self.ledger,
+            reason=reason,
+            update_sha256=update_sha256,
+        )
 
     def release_of(
         self, order: RoundOrder, model_in: str, make: Callable[[], bytes], *, again: bool = True
@@ -167,6 +223,7 @@ class Store:
         """
         try:
             self.check_order(order)
+            self.outbox.check_ledger(order)
             data = self.outbox.released(order, model_in) if again else None
             if data is not None:
                 return Released(None, data)
@@ -196,37 +253,7 @@ class Store:
         Raises:
             SettingsError: it is another than agreed.
         """
-        check_order(order)
-        if self.config.run_id != order.run_id:
-            raise SettingsError(
-                f"{self.config.name} takes part in another run than {order.run_id}."
-            )
-        if isinstance(order.recipe, PlainRecipe):
-            if self.config.epsilon_budget is not None:
-                raise SettingsError(
-                    f"{self.config.name} only trains with differential privacy; the order was without."
-                )
-        else:
-            self._check_private_order(order.recipe)
-
-    def _check_private_order(self, recipe: PrivateRecipe) -> None:
-        """A free choice of the server would let it search for the private number of people."""
-        mine = self.config
-        if (recipe.noise == "distributed") != bool(mine.roster) or (
-            recipe.noise_stores != mine.noise_stores
-        ):
-            raise SettingsError(f"{mine.name}: who adds the noise, and how many, is not as agreed.")
-        if not math.isclose(recipe.normaliser, recipe.sample_rate * mine.declared_people):
-            raise SettingsError(
-                f"{mine.name}: the normaliser is not sample rate x declared people."
-            )
-        if math.ceil(recipe.sample_rate * mine.declared_people) > mine.largest_step:
-            raise SettingsError(
-                f"{mine.name}: a step was agreed to expect {mine.largest_step} people at most."
-            )
-        step = (recipe.noise_multiplier, recipe.sample_rate)
-        if (mine.max_stores_per_person > 1 or mine.roster) and step not in mine.agreed:
-            raise SettingsError(f"{mine.name}: steps of this noise and rate were not agreed on.")
+        check_agreed(self.config, order)
 
     def _train(self, weights: w.Weights, order: RoundOrder, model_in: str) -> w.Weights:
         faces, model, chance, permitted_now = self.ready(weights, order, model_in)
@@ -315,9 +342,6 @@ class Store:
         """A simulated shopper changes their mind; once, also when a round is trained again."""
         if self.registry.preview(person, Purpose.TRAINING, self.context).permit:
             self.registry.withdraw(person)
-
-    def _result(self, model_in: str, update: w.Weights) -> RoundResult:
-        return RoundResult(None, update, w.sha256(update), model_in, self.registry.log_root())
 
     # -- held-out faces ----------------------------------------------------------------------
 

@@ -7,9 +7,8 @@ out of the round and named; the federation goes on.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,10 +28,14 @@ from privemo.flower import (
     RecordDict,
     Strategy,
 )
-from privemo.orders import PrivateRecipe, RoundOrder
+from privemo.history import History
+from privemo.orders import RoundOrder, order_digest
+from privemo.replies import Reply, failed_entry, named_and_others, read_reply, told_entry
 from privemo.serverstep import ServerStep
+from privemo.statements import Signed, Statement
+from privemo.updates import check_update, norm_bound
 
-__all__ = ["Round", "StoreAveraging", "check_update", "named_and_others", "norm_bound"]
+__all__ = ["Round", "StoreAveraging"]
 
 OrderFor = Callable[[int], RoundOrder]
 WholeRound = Callable[[int, dict[str, Any], w.Weights], None]
@@ -59,6 +62,8 @@ class StoreAveraging(Strategy):
     Args:
         order_for: the order of a round; rounds count from 1 over the whole run, resumed or not.
         sizes: for each store of the run its public size.
+        roster: for each store of the run its public key (Ed25519, 32 bytes).
+        history: of the run so far; it goes on with every round.
         on_whole_round: called with the round's manifest and the new weights once a round is whole.
         first_round: where to go on after an interruption.
         step: from the model and the average update to the next model; adds the update by default.
@@ -70,12 +75,16 @@ class StoreAveraging(Strategy):
         on_whole_round: WholeRound,
         sizes: Mapping[str, float],
         *,
+        roster: Mapping[str, bytes],
+        history: History | None = None,
         first_round: int = 1,
         step: ServerStep | None = None,
     ) -> None:
         self.order_for = order_for
         self.on_whole_round = on_whole_round
         self.sizes = dict(sizes)
+        self.roster = dict(roster)
+        self.history = history or History()
         self.first_round = first_round
         self.step = step or ServerStep(RunSettings())
         self._round: Round | None = None
@@ -101,7 +110,12 @@ class StoreAveraging(Strategy):
 
     def _begin(self, server_round: int, arrays: ArrayRecord) -> Round:
         number = self.first_round + server_round - 1
-        order, weights = self.order_for(number), w.from_record(arrays)
+        weights = w.from_record(arrays)
+        order = replace(
+            self.order_for(number),
+            history=self.history.head,
+            ledgers={n: (k.entries, k.hash) for n, k in self.history.ledgers.items()},
+        )
         self._round = Round(number, datetime.now(UTC), order, weights, w.sha256(weights))
         return self._round
 
@@ -121,7 +135,7 @@ class StoreAveraging(Strategy):
         weight_sum = 0.0
         stores: dict[str, dict[str, Any]] = {}
         # Sorted by store, so that the floating-point sum does not depend on who answered first.
-        for reply in sorted(map(_read, replies), key=lambda reply: reply.name):
+        for reply in sorted(map(read_reply, replies), key=lambda reply: reply.name):
             update = self._judge(reply, stores, now, bound)
             if update is not None:
                 weight_sum += self.sizes[reply.name]
@@ -145,9 +159,10 @@ class StoreAveraging(Strategy):
                 f"Round {now.number} drove the model to infinity; lower the learning rate."
             )
         manifest = {
-            "schema": "privemo.round/1",
+            "schema": "privemo.round/2",
             "run_id": now.order.run_id,
             "round": now.number,
+            "prev": self.history.head,
             "started": _utc(now.started),
             "finished": _utc(datetime.now(UTC)),
             "model_in": now.model_in,
@@ -156,6 +171,7 @@ class StoreAveraging(Strategy):
             **told,
         }
         self.on_whole_round(now.number, manifest, after)
+        self.history.take(manifest)
         return w.to_record(after), None
 
     def _memory(self) -> dict[str, str]:
@@ -167,28 +183,49 @@ class StoreAveraging(Strategy):
         }
 
     def _judge(
-        self, reply: _Reply, stores: dict[str, dict[str, Any]], now: Round, bound: float
+        self, reply: Reply, stores: dict[str, dict[str, Any]], now: Round, bound: float
     ) -> w.Weights | None:
         """Enter a reply into the manifest's `stores`; its update, if it counts."""
-        name, facts = reply.name, reply.facts
-        if reply.update is not None:
+        name, update = reply.name, reply.update
+        entry = failed_entry(reply.failure) if reply.failure else None
+        if reply.signed is not None:
             try:
-                if name not in self.sizes:
-                    raise UpdateRejected("no such store takes part in this run")
                 if name in stores:
                     raise UpdateRejected("this store answered before")
-                if facts["model_in"] != now.model_in:
-                    raise UpdateRejected("it starts from another model")
-                check_update(reply.update, now.weights, bound=bound)
-                if w.sha256(reply.update) != facts["update_sha256"]:
-                    raise UpdateRejected("it is not the update that its manifest names")
+                statement = self.check_statement(reply.signed, now)
+                if update is not None:
+                    check_update(update, now.weights, bound=bound)
+                    if w.sha256(update) != statement.update_sha256:
+                        raise UpdateRejected("it is not the update that its manifest names")
+                elif statement.status == "trained":
+                    raise UpdateRejected("it names an update that did not come with it")
+                entry = told_entry(statement, reply.signed)
             except UpdateRejected as rejected:
-                facts = {**facts, "status": "failed", "reason": f"update rejected: {rejected}"}
-                reply = _Reply(name, facts, None)
+                entry, update = failed_entry(f"update rejected: {rejected}"), None
         # Someone who takes another store's name does not overwrite what that store said.
-        entry = name if name in self.sizes and name not in stores else f"{name} ({facts['node']})"
-        stores[entry] = {key: facts[key] for key in _KEPT}
-        return reply.update
+        mine = name in self.sizes and name not in stores
+        stores[name if mine else f"{name} ({reply.node})"] = entry or failed_entry("unstated")
+        return update
+
+    def check_statement(self, signed: Signed, now: Round) -> Statement:
+        """Let a statement pass that its store signed, of this very round.
+
+        Raises:
+            UpdateRejected: it does not.
+        """
+        statement = signed.verified(self.roster)
+        if statement.model_in != now.model_in:
+            raise UpdateRejected("it starts from another model")
+        if (statement.run_id, statement.round, statement.order, statement.history) != (
+            now.order.run_id,
+            now.number,
+            order_digest(now.order, now.model_in),
+            now.order.history,
+        ):
+            raise UpdateRejected("it is of another round")
+        if statement.status == "trained":
+            self.history.check(statement)
+        return statement
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -201,102 +238,6 @@ class StoreAveraging(Strategy):
     ) -> MetricRecord | None:
         """Nothing was asked, so nothing comes."""
         return None
-
-
-def check_update(update: w.Weights, model: w.Weights, *, bound: float) -> None:
-    """Let an update pass, or say what is wrong with it.
-
-    Raises:
-        UpdateRejected: other names, shapes or type than the model, not finite, or longer than `bound`.
-    """
-    if set(update) != set(model):
-        odd = sorted(set(update) ^ set(model))[:3]
-        raise UpdateRejected(f"parameters differ: {', '.join(odd)}")
-    for name, array in update.items():
-        if array.shape != model[name].shape or array.dtype != np.float32:
-            raise UpdateRejected(
-                f"{name} is {array.dtype}{list(array.shape)}, "
-                f"expected float32{list(model[name].shape)}"
-            )
-        if not np.isfinite(array).all():
-            raise UpdateRejected(f"{name} holds NaN or infinity")
-    norm = math.sqrt(sum(float(np.vdot(a, a)) for a in update.values()))
-    if norm > bound:
-        raise UpdateRejected(f"its norm {norm:.3g} is over the bound {bound:.3g}")
-
-
-def norm_bound(order: RoundOrder, parameters: int) -> float:
-    """Twice the norm that an honest update can be expected to stay under, from public numbers.
-
-    A private step moves the model by lr * (clipped sum + noise) / normaliser. The clipped sum has at most
-    the norm of 3 normal batches of people, all agreeing; the noise has norm
-    noise_multiplier * max_grad_norm * sqrt(parameters). Momentum adds at most 1 / (1 - momentum). Adam
-    divides by what it has seen: none of its steps moves a parameter by more than about 3.2 learning rates
-    (Kingma & Ba 2015, section 2.1).
-    """
-    recipe = order.recipe
-    if not isinstance(recipe, PrivateRecipe):
-        return 1e3
-    if recipe.optimizer == "adam":
-        return 2 * 3.2 * recipe.lr * recipe.steps * math.sqrt(parameters)
-    signal = 3 * recipe.max_grad_norm
-    noise = (
-        recipe.noise_multiplier * recipe.max_grad_norm * math.sqrt(parameters) / recipe.normaliser
-    )
-    return 2 * recipe.lr * recipe.steps * (signal + noise) / (1 - recipe.momentum)
-
-
-def named_and_others(
-    told: Mapping[str, dict[str, Any]], names: Collection[str]
-) -> dict[str, dict[str, dict[str, Any]]]:
-    """What a manifest says of the stores of the run, and apart from them of whoever else answered."""
-    others = {name: told[name] for name in sorted(told) if name not in names}
-    stores = {name: told[name] for name in sorted(told) if name in names}
-    return {"stores": stores, **({"others": others} if others else {})}
-
-
-_KEPT = ("status", "reason", "update_sha256", "consent_log_root")
-
-
-@dataclass(frozen=True)
-class _Reply:
-    """A reply, read: the store it names, the facts it states, and its update if there is one."""
-
-    name: str
-    facts: dict[str, Any]
-    update: w.Weights | None
-
-
-def _read(message: Message) -> _Reply:
-    """Read a reply. Whatever is malformed becomes a failure of that node, never of the round."""
-    node = f"node-{message.metadata.src_node_id}"
-    facts: dict[str, Any] = {
-        "node": node,
-        "status": "failed",
-        "reason": None,
-        "update_sha256": None,
-        "consent_log_root": None,
-        "model_in": None,
-    }
-    if message.has_error():
-        reason = f"error: {message.error.reason or message.error.code}"[:256]
-        return _Reply(node, {**facts, "reason": reason}, None)
-    try:
-        declared = protocol.unpack_manifest(message.content)
-        update = protocol.update_of(message.content)
-    except Exception as error:
-        reason = f"malformed reply: {error}"[:256]
-        return _Reply(node, {**facts, "reason": reason}, None)
-    facts |= {
-        "update_sha256": declared["update-sha256"] or None,
-        "consent_log_root": declared["consent-log-root"] or None,
-        "model_in": declared["model-in"],
-    }
-    if update is None:
-        facts |= {"status": "refused", "reason": declared["reason"] or "unstated"}
-    else:
-        facts |= {"status": "trained"}
-    return _Reply(declared["store"], facts, update)
 
 
 def _utc(at: datetime) -> str:

@@ -16,6 +16,7 @@ from .fairness import measure_groups, measure_performance
 from .groups import MIN_PERSONS, SUPPRESS_BELOW
 from .intervals import DRAWS, SEED
 from .lineage import measure_lineage
+from .manifests import manifest_faults
 from .predictions import load_predictions
 from .privacy import measure_privacy
 from .report import DataFacts, Evidence, Report, RunFacts
@@ -50,7 +51,8 @@ def build_report(run_dir: Path | str) -> Report:
     exclusions = measure_exclusions(run, [log.turned_away for log in logs.values()])
     lineage, breaches, shared = measure_lineage(run, logs, predictions)
     privacy, faults = measure_privacy(run, shared)
-    checks = make_checks(run, exclusions, performance, privacy, lineage, [*breaches, *faults])
+    found = [*breaches, *faults, *manifest_faults(run)]
+    checks = make_checks(run, exclusions, performance, privacy, lineage, found)
     failed = tuple(c.id for c in checks if c.required and not c.passed)
     return Report(
         passed=not failed,

@@ -189,6 +189,10 @@ def _trained(run: Run) -> int:
     return sum(did.status == "trained" for r in run.rounds for did in r.stores.values())
 
 
+def _signed(run: Run) -> int:
+    return sum(did.statement is not None for r in run.rounds for did in r.stores.values())
+
+
 def _agreement(privacy: Privacy) -> str:
     claimed, recomputed = privacy.accountants, privacy.recomputed
     return (
@@ -257,6 +261,14 @@ def _model_checks(
             required=True,
             evidence=chain_fault or f"{len(run.rounds)} rounds, each starting from the one before",
             clause="EU AI Act 12, 15(5)",
+        ),
+        _judge(
+            "manifests.verify",
+            "Each store signed what it did, and the rounds are chained",
+            "EU AI Act 12, 19",
+            _named(violations, ("manifest_chain", "statement")),
+            f"{len(run.rounds)} manifests, each naming the one before; {_signed(run)} statements, each "
+            "signed with its store's key and borne out by the store's ledger and admissions",
         ),
         Check(
             id="run.complete",

@@ -5,6 +5,7 @@
     RUN/model.safetensors            the last model
     RUN/stores/STORE/consent.sqlite  that store's consent registry (see `consent_log`)
     RUN/stores/STORE/ledger.jsonl    one line per private release, hash-chained (see `privacy`)
+    RUN/stores/STORE/statements.jsonl  what the store stated of each round, and what it kept to itself
     RUN/stores/STORE/admissions.jsonl  one line per time the consent gate was asked
     RUN/stores/STORE/predictions.csv   held-out faces (see `predictions`)
 
@@ -20,9 +21,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import RunFilesError
+
+_AS_WRITTEN = "Restore the file as privemo wrote it, or audit with the version that wrote it."
 
 Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # A store's name becomes a folder: it may not climb out of the run.
@@ -104,6 +108,7 @@ class RunInfo(_Part):
     sensitive: tuple[str, ...] = ()
     label_names: tuple[str, ...] = Field(min_length=2)
     privacy: PrivacyInfo
+    roster: dict[StoreName, Hex]
     store_sets: tuple[tuple[StoreName, ...], ...] = ()
     challenge_age: float = 25.0
     context: ContextInfo = ContextInfo()
@@ -111,9 +116,37 @@ class RunInfo(_Part):
     versions: dict[str, str] = Field(default_factory=dict)
 
 
+class LedgerHead(_Part):
+    """How far a store's ledger went."""
+
+    entries: int = Field(ge=0)
+    hash: Hex
+
+
+class Statement(_Part):
+    """`rounds/NNNN.json: stores.NAME.statement`: what the store signed."""
+
+    schema_: Literal["privemo.statement/1"] = Field(alias="schema")
+    run_id: str
+    round: int
+    store: str
+    model_in: Hex
+    history: Hex
+    status: str
+    reason: str | None = None
+    update_sha256: Hex | None = None
+    consent_log_root: Hex
+    ledger: LedgerHead
+    epsilon: float | None = Field(default=None, ge=0)
+    details: Hex
+    versions: dict[str, str]
+
+
 class StoreRound(_Part):
     """What one store did in one round."""
 
+    statement: Statement | None = None
+    signature: str | None = Field(default=None, pattern=r"^[0-9a-f]{128}$")
     status: str
     reason: str | None = None
     update_sha256: str | None = None
@@ -131,8 +164,9 @@ class SecureSum(_Part):
 class RoundInfo(_Part):
     """`rounds/NNNN.json`."""
 
-    schema_: Literal["privemo.round/1"] = Field(alias="schema")
+    schema_: Literal["privemo.round/2"] = Field(alias="schema")
     run_id: str
+    prev: Hex
     round: int = Field(ge=1)
     started: datetime | None = None
     finished: datetime | None = None
@@ -200,6 +234,14 @@ class Admission(_Part):
         return self
 
 
+class Details(_Part):
+    """What a store kept to itself of a round; its statement holds the hash."""
+
+    schema_: Literal["privemo.details/1"] = Field(alias="schema")
+    nonce: Hex
+    admission: Admission | None
+
+
 @dataclass(frozen=True)
 class Line:
     """One ledger line: as read (its hash covers every key of it) and as understood."""
@@ -215,6 +257,8 @@ class Run:
     Attributes:
         ledgers: store -> lines in file order; empty for a store that released nothing.
         admissions: store -> lines in file order.
+        details: store -> hash of what it kept of a round -> that.
+        said: file name -> run.json and each round as read; signatures and hashes cover every key of them.
         files: path relative to the run -> SHA-256 hex of what was read.
     """
 
@@ -223,6 +267,8 @@ class Run:
     rounds: tuple[RoundInfo, ...]
     ledgers: dict[str, tuple[Line, ...]]
     admissions: dict[str, tuple[Admission, ...]]
+    details: dict[str, dict[str, Details]] = field(default_factory=dict)
+    said: dict[str, dict[str, Any]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
 
     def store_file(self, store: str, name: str) -> Path:
@@ -240,17 +286,20 @@ def load_run(run_dir: Path) -> Run:
     if not directory.is_dir():
         raise RunFilesError(f"{directory} is no directory", "Name the directory of a run.")
     files: dict[str, str] = {}
-    info = _model(RunInfo, _read(directory, "run.json", files), "run.json")
     names = sorted(p.name for p in (directory / "rounds").glob("*.json"))
-    rounds = tuple(
-        _model(RoundInfo, _read(directory, f"rounds/{n}", files), f"rounds/{n}") for n in names
-    )
+    said = {
+        name: _json(_read(directory, name, files), name, _AS_WRITTEN)
+        for name in ("run.json", *(f"rounds/{n}" for n in names))
+    }
+    info = _model(RunInfo, said["run.json"], "run.json")
+    rounds = tuple(_model(RoundInfo, said[f"rounds/{n}"], f"rounds/{n}") for n in names)
     _same_run(info, rounds)
     if (directory / "model.safetensors").is_file():
         _read(directory, "model.safetensors", files)
     ledgers = {s: _ledger(directory, s, files, info.privacy.private) for s in info.stores}
     admissions = {s: _admissions(directory, s, files) for s in info.stores}
-    return Run(directory, info, rounds, ledgers, admissions, files)
+    details = {s: _details(directory, s, files) for s in info.stores}
+    return Run(directory, info, rounds, ledgers, admissions, details, said, files)
 
 
 def _same_run(info: RunInfo, rounds: tuple[RoundInfo, ...]) -> None:
@@ -298,6 +347,29 @@ def _admissions(directory: Path, store: str, files: dict[str, str]) -> tuple[Adm
     return tuple(_model(Admission, row, f"{name} line {i}") for i, row in enumerate(rows, 1))
 
 
+def _details(directory: Path, store: str, files: dict[str, str]) -> dict[str, Details]:
+    name = f"stores/{store}/statements.jsonl"
+    if not (directory / name).is_file():
+        return {}  # whether one was due is decided against the rounds, in `manifests`
+    found = {}
+    for number, row in enumerate(_json_lines(directory, name, files, "Restore the file."), 1):
+        kept = row.get("details")
+        if not isinstance(kept, dict):
+            raise RunFilesError(f"{name} line {number}: it holds no details", _AS_WRITTEN)
+        found[canonical_hash(kept)] = _model(Details, kept, f"{name} line {number}")
+    return found
+
+
+def canonical_hash(content: dict[str, Any]) -> str:
+    """SHA-256 hex over the RFC 8785 bytes of some JSON."""
+    try:
+        return hashlib.sha256(rfc8785.dumps(content)).hexdigest()
+    except (
+        rfc8785.CanonicalizationError
+    ):  # such numbers have no one encoding, so nothing was signed
+        return ""
+
+
 def _json_lines(
     directory: Path, name: str, files: dict[str, str], remedy: str
 ) -> list[dict[str, Any]]:
@@ -341,11 +413,10 @@ M = TypeVar("M", bound=_Part)
 
 
 def _model(kind: type[M], value: bytes | dict[str, Any], where: str) -> M:
-    remedy = "Restore the file as privemo wrote it, or audit with the version that wrote it."
-    row = value if isinstance(value, dict) else _json(value, where, remedy)
+    row = value if isinstance(value, dict) else _json(value, where, _AS_WRITTEN)
     try:
         return kind.model_validate(row)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(p) for p in first["loc"]) or "the whole"
-        raise RunFilesError(f"{where}: {place}: {first['msg']}", remedy) from None
+        raise RunFilesError(f"{where}: {place}: {first['msg']}", _AS_WRITTEN) from None

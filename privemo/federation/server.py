@@ -25,7 +25,7 @@ from privemo.federation.authority import issue
 from privemo.federation.identity import StoreCard
 from privemo.federation.invitation import Agreement, Invitation
 from privemo.files import appearing, write_bytes, write_json
-from privemo.layout import agreed_facts
+from privemo.layout import agreed_facts, shares_noise
 from privemo.runs import Orders, Run
 
 __all__ = ["APP", "CONNECTION", "DEFAULT_PORT", "init_federation"]
@@ -112,8 +112,7 @@ def init_federation(
         weights=weights,
         origin=origin,
     )
-    if settings.privacy is not None and settings.privacy.noise == "distributed":
-        facts["roster"] = {card.name: card.signing_key for card in cards}
+    facts["roster"] = {card.name: card.signing_key for card in cards}
     Orders(settings, facts, run_id).check()
     agreement = _agreement(settings, facts, people)
     with appearing(out) as draft:
@@ -140,7 +139,7 @@ def _agreement(settings: RunSettings, facts: dict[str, Any], people: int) -> Agr
     agreed = agreed_facts(
         settings, people, str(facts["run_id"]), planned(settings, facts["privacy"])
     )
-    return Agreement(**agreed, roster=facts.get("roster", {}))
+    return Agreement(**agreed, roster=facts["roster"] if shares_noise(settings) else {})
 
 
 def _write_server(

@@ -12,6 +12,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import dp_accounting
 import numpy as np
 import rfc8785
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
@@ -40,6 +42,10 @@ def sha(text: str) -> str:
 
 def iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def canonical(content: dict[str, Any]) -> str:
+    return hashlib.sha256(rfc8785.dumps(content)).hexdigest()
 
 
 def chain(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -91,6 +97,7 @@ class RunMaker:
         self.privacy = privacy or {}
         self.rng = np.random.default_rng(seed)
         self.delta = 1e-5
+        self.keys = {s: Ed25519PrivateKey.generate() for s in self.stores}
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -103,6 +110,7 @@ class RunMaker:
         for store in self.stores:
             self._predict(store)
         self._run_json()
+        self.seal()
         return self
 
     def path(self, store: str | int, name: str) -> Path:
@@ -169,10 +177,11 @@ class RunMaker:
                 did[store] = self._train_store(store, number, ledgers[store])
             content = f"model {number}".encode()
             new = hashlib.sha256(content).hexdigest()
-            self._write_json(
+            self.write_json(
                 f"rounds/{number:04d}.json",
                 {
-                    "schema": "privemo.round/1",
+                    "schema": "privemo.round/2",
+                    "prev": FIRST,
                     "run_id": RUN_ID,
                     "round": number,
                     "started": iso(started),
@@ -186,7 +195,7 @@ class RunMaker:
             (self.directory / "model.safetensors").write_bytes(content)
         for store, rows in ledgers.items():
             if self.private:
-                self._write_lines(store, "ledger.jsonl", chain(rows))
+                self.write_lines(store, "ledger.jsonl", chain(rows))
 
     def _train_store(self, store: str, number: int, ledger: list[dict[str, Any]]) -> dict[str, Any]:
         people = self.people(store, "train")
@@ -313,7 +322,7 @@ class RunMaker:
                 "max_stores_per_person": 1,
             }
         people = len(self.stores) * (self.trained + self.held_out)
-        self._write_json(
+        self.write_json(
             "run.json",
             {
                 "schema": "privemo.run/1",
@@ -333,6 +342,9 @@ class RunMaker:
                 "sensitive": ["gender", "est_age"],
                 "label_names": list(LABELS),
                 "privacy": privacy | self.privacy,
+                "roster": {
+                    s: key.public_key().public_bytes_raw().hex() for s, key in self.keys.items()
+                },
                 "store_sets": [[s] for s in self.stores],
                 "challenge_age": 25.0,
                 "context": {"setting": "retail", "jurisdiction": "IE"},
@@ -341,12 +353,86 @@ class RunMaker:
             },
         )
 
+    # -- signing -------------------------------------------------------------------------------
+
+    def seal(self) -> None:
+        """Chain the rounds and sign what stores did, as the files are now."""
+        prev = canonical(self._json("run.json"))
+        kept: dict[str, list[dict[str, Any]]] = {s: [] for s in self.stores}
+        for path in sorted((self.directory / "rounds").glob("*.json")):
+            name = f"rounds/{path.name}"
+            item = self._json(name)
+            item["prev"] = prev
+            for store, did in item["stores"].items():
+                details, statement = self._stated(store, item, did)
+                text = rfc8785.dumps(statement)
+                signature = self.keys[store].sign(b"privemo.statement/1\n" + text)
+                did |= {"statement": statement, "signature": signature.hex()}
+                kept[store].append({"details": details})
+            self.write_json(name, item)
+            prev = canonical(item)
+        for store, rows in kept.items():
+            self.write_lines(store, "statements.jsonl", rows)
+
+    def _stated(
+        self, store: str, item: dict[str, Any], did: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        ledger = [r for r in self.lines(store, "ledger.jsonl") if r["round"] <= item["round"]]
+        asked = [
+            line
+            for line in self.lines(store, "admissions.jsonl")
+            if (line["round"], line["purpose"]) == (item["round"], "training")
+        ]
+        details = {
+            "schema": "privemo.details/1",
+            "nonce": sha(f"{store} {item['round']}"),
+            "admission": asked[-1] if asked else None,
+        }
+        statement = {
+            "schema": "privemo.statement/1",
+            "run_id": item["run_id"],
+            "round": item["round"],
+            "store": store,
+            "order": sha("order"),
+            "model_in": item["model_in"],
+            "history": item["prev"],
+            "status": did["status"],
+            "reason": did["reason"],
+            "update_sha256": did["update_sha256"],
+            "consent_log_root": did["consent_log_root"],
+            "ledger": {"entries": len(ledger), "hash": ledger[-1]["hash"] if ledger else FIRST},
+            "epsilon": ledger[-1]["epsilon_rdp"] if ledger else None,
+            "details": canonical(details),
+            "versions": {"privemo": "0.1.0"},
+        }
+        return details, statement
+
+    def lines(self, store: str, name: str) -> list[dict[str, Any]]:
+        """What a store's file holds, line by line; nothing where there is no file."""
+        path = self.path(store, name)
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        return [json.loads(line) for line in text.splitlines()]
+
+    def _json(self, name: str) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads((self.directory / name).read_text(encoding="utf-8"))
+        return value
+
     # -- planting defects ----------------------------------------------------------------------
 
-    def edit_json(self, name: str, change: Callable[[dict[str, Any]], None]) -> None:
-        value = json.loads((self.directory / name).read_text(encoding="utf-8"))
+    def edit_json(
+        self, name: str, change: Callable[[dict[str, Any]], None], *, sealed: bool = True
+    ) -> None:
+        """Change a file; `sealed` as if it had been so when stores signed, else behind their backs."""
+        value = self._json(name)
         change(value)
-        self._write_json(name, value)
+        self.write_json(name, value)
+        if sealed:
+            self._seal_again()
+
+    def _seal_again(self) -> None:
+        # What is no JSON of a run any more cannot be signed, and is for its reader to refuse.
+        with suppress(KeyError, TypeError, ValueError, AttributeError):
+            self.seal()
 
     def edit_ledger(
         self,
@@ -354,11 +440,17 @@ class RunMaker:
         change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]],
         *,
         rechain: bool = False,
+        sealed: bool = True,
     ) -> None:
-        """Change the entries; with `rechain` as a forger would who recomputes all hashes."""
+        """Change the entries; with `rechain` as a forger would who recomputes all hashes.
+
+        `sealed` as if the ledger had been so when the store signed.
+        """
         text = self.path(store, "ledger.jsonl").read_text(encoding="utf-8")
         rows = change([json.loads(line) for line in text.splitlines()])
-        self._write_lines(self.stores[store], "ledger.jsonl", chain(rows) if rechain else rows)
+        self.write_lines(self.stores[store], "ledger.jsonl", chain(rows) if rechain else rows)
+        if sealed:
+            self._seal_again()
 
     def edit_predictions(
         self, store: int, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
@@ -397,10 +489,10 @@ class RunMaker:
             writer.writeheader()
             writer.writerows(rows)
 
-    def _write_json(self, name: str, value: Any) -> None:
+    def write_json(self, name: str, value: Any) -> None:
         (self.directory / name).write_text(json.dumps(value, indent=1), encoding="utf-8")
 
-    def _write_lines(self, store: str, name: str, rows: Sequence[dict[str, Any]]) -> None:
+    def write_lines(self, store: str, name: str, rows: Sequence[dict[str, Any]]) -> None:
         text = "".join(json.dumps(row) + "\n" for row in rows)
         self.path(store, name).write_text(text, encoding="utf-8")
 

@@ -211,7 +211,24 @@ def test_a_full_disk_leaves_the_ledger_as_it_was(tmp_path: Path) -> None:
 
 def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="cannot be opened"):
-        Ledger(Path("/proc/nowhere/l.jsonl"))
+        Ledger(Path("/proc/nowhere/l.jsonl")).append(round=1, **FIELDS)
+
+
+def test_to_look_is_not_to_begin_a_ledger(tmp_path: Path) -> None:
+    assert Ledger(tmp_path / "l.jsonl").standing().entries == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ledger_goes_through_what_it_was(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.jsonl")
+    assert ledger.goes_through(0, GENESIS)
+    first = ledger.append(round=1, **FIELDS)
+    second = ledger.append(round=2, **FIELDS)
+    assert ledger.goes_through(1, first.hash)
+    assert ledger.goes_through(2, second.hash)
+    for entries, digest in ((0, first.hash), (1, second.hash), (2, first.hash), (3, second.hash)):
+        assert not ledger.goes_through(entries, digest)
+    assert ledger.standing().hash == second.hash
 
 
 def _append_many(path: Path, count: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from privemo import simulation
 from privemo import weights as w
 from privemo.client_app import app as client_app
 from privemo.config import KEY_FILE, PrivacySettings, RunSettings
-from privemo.errors import RunError, SecureSumError, SettingsError
+from privemo.errors import LedgerLost, RunError, SecureSumError, SettingsError
 from privemo.flower import ConfigRecord, Context, Message
 from privemo.grid import InProcessGrid
 from privemo.runs import Run
@@ -414,10 +415,10 @@ def test_a_key_that_is_not_the_rosters_is_noticed(secure: tuple[Run, SecureStore
     with pytest.raises(SecureSumError, match="not the key that the roster names"):
         SecureStore(store.store)
     path.write_bytes(b"short")
-    with pytest.raises(SecureSumError, match="no store's key"):
+    with pytest.raises(RunError, match="no store's key"):
         SecureStore(store.store)
     path.unlink()
-    with pytest.raises(SecureSumError, match="no store's key"):
+    with pytest.raises(RunError, match="no store's key"):
         SecureStore(store.store)
 
 
@@ -426,6 +427,16 @@ def test_a_store_of_local_noise_is_in_no_secure_sum(run: Run, store: Store) -> N
         SecureStore(store)
     shared = changed(run.order_for(1), noise="distributed", steps=1)  # type: ignore[arg-type]
     assert store.train_round(first_model(run), shared).reason == "recipe_refused"
+
+
+def test_a_ledger_that_lost_entries_is_told_before_anybody_trains(
+    secure: tuple[Run, SecureStore],
+) -> None:
+    run, store = secure
+    known = {"store-01": (3, "7" * 64)}
+    order = dataclasses.replace(run.order_for(1), ledgers=known)
+    with pytest.raises(LedgerLost, match="store-01 had 3 ledger entries"):
+        store.advertise(order, session(run))
 
 
 def test_keys_are_for_their_owner_alone(tmp_path: Path) -> None:

@@ -226,6 +226,42 @@ def test_the_servers_memory_survives_an_interruption(
     assert kept == sorted(f"{k}-000{n}.safetensors" for k in ("round", "state") for n in (3, 4))
 
 
+def test_an_altered_round_is_not_gone_on_from(tmp_path: Path) -> None:
+    run = small_run(tmp_path)
+    with pytest.raises(RunInterrupted):
+        simulation.run(run, listener=Stop(3))
+    (run.folder / "run.json").write_text((run.folder / "run.json").read_text().replace("IE", "DE"))
+    with pytest.raises(RunError, match=r"Round 1 .* does not follow the round before it"):
+        simulation.run(Run(run.folder))
+    assert len(run.manifests()) == 1
+
+
+def lose_the_disk(run: Run, name: str) -> None:
+    """A store is set up anew: its registry and keys come from a backup, its ledger does not."""
+    folder = run.folder / "stores" / name
+    for lost in ("ledger.jsonl", "ledger.head", "statements.jsonl"):
+        (folder / lost).unlink()
+    shutil.rmtree(folder / "outbox")
+
+
+def test_a_store_that_lost_its_ledger_has_no_fresh_budget(tmp_path: Path) -> None:
+    run = small_run(tmp_path)
+    with pytest.raises(RunInterrupted):
+        simulation.run(run, listener=Stop(3))  # in round 2, after its first store
+    lose_the_disk(run, "store-02")
+    simulation.run(Run(run.folder))
+    told = Run(run.folder).manifests()[-1]["stores"]
+    assert told["store-01"]["status"] == "trained"
+    assert (told["store-02"]["status"], told["store-02"]["reason"]) == ("refused", "ledger_lost")
+    assert told["store-02"]["statement"]["ledger"] == {"entries": 0, "hash": "0" * 64}
+    store = run.store("store-02")
+    assert store.ledger.entries == ()
+    store.close()
+    simulation.finish(run)
+    failed = build_report(run.folder).failed_checks
+    assert {"ledger.covers_updates", "manifests.verify"} <= set(failed)
+
+
 def test_an_altered_memory_of_the_server_is_not_used(tmp_path: Path) -> None:
     run = small_run(tmp_path, **CENTRAL)
     with pytest.raises(RunInterrupted):
@@ -318,12 +354,10 @@ def test_one_store_too_small_is_left_out_and_the_federation_goes_on(tmp_path: Pa
     simulation.run(run)
     stores = run.manifests()[0]["stores"]
     assert stores["store-01"]["status"] == "trained"
-    assert stores["store-02"] | {"consent_log_root": None} == {
-        "status": "refused",
-        "reason": "too_few_people",
-        "update_sha256": None,
-        "consent_log_root": None,
-    }
+    told = stores["store-02"]
+    assert (told["status"], told["reason"]) == ("refused", "too_few_people")
+    assert told["update_sha256"] is None
+    assert told["statement"]["status"] == "refused"
 
 
 def test_when_no_store_can_train_the_run_stops_with_the_reasons(tmp_path: Path) -> None:

@@ -20,13 +20,22 @@ from privemo.config import StoreConfig
 from privemo.errors import RunError, SettingsError
 from privemo.faces import load_faces
 from privemo.models import build_model
-from privemo.orders import PlainRecipe, check_order
+from privemo.orders import PlainRecipe, RoundOrder, check_order
 from privemo.runs import Run
+from privemo.statements import canonical_hash
 from privemo.store import Store
 from privemo_audits import build_report
 from privemo_consent import AgeBand, Item, ItemKind, KeyFileError, Purpose, TamperedError
 from privemo_consent.storage import guards
 from tests.support.small_runs import changed, first_model, small_run, used_people
+
+
+def answer_to(run: Run, store: Store, order: RoundOrder) -> str | None:
+    """Why a store does not take part. What is no order at all is an error, which nobody signs."""
+    try:
+        return store.train_round(first_model(run), order).reason
+    except SettingsError:
+        return "no order"
 
 
 @pytest.mark.parametrize(
@@ -35,9 +44,10 @@ from tests.support.small_runs import changed, first_model, small_run, used_peopl
 def test_a_server_that_asks_for_no_noise_is_refused(
     run: Run, store: Store, nonsense: dict[str, float]
 ) -> None:
-    refused = store.train_round(first_model(run), changed(run.order_for(1), **nonsense))
-    assert refused.reason == "recipe_refused"
+    with pytest.raises(SettingsError):
+        store.train_round(first_model(run), changed(run.order_for(1), **nonsense))
     assert used_people(store) == set()
+    assert "SettingsError" in (store.folder / "refusals.jsonl").read_text()
 
 
 def test_a_private_store_never_trains_without_privacy(run: Run, store: Store) -> None:
@@ -148,8 +158,8 @@ def test_weights_that_fail_do_so_whether_or_not_anybody_was_drawn(
 def test_a_dishonest_servers_levers_do_not_move(
     run: Run, store: Store, lever: dict[str, object]
 ) -> None:
-    refused = store.train_round(first_model(run), changed(run.order_for(1), **lever))
-    assert refused.reason == "recipe_refused"
+    said = answer_to(run, store, changed(run.order_for(1), **lever))
+    assert said == ("recipe_refused" if lever == {"normaliser": 7.0} else "no order")
     assert store.ledger.entries == ()
     assert used_people(store) == set()
 
@@ -172,10 +182,11 @@ def test_an_order_for_another_run_or_of_no_sense_is_refused(
     run: Run, store: Store, name: dict[str, object]
 ) -> None:
     before = sorted(p.name for p in store.folder.iterdir() if not p.name.startswith("consent"))
-    refused = store.train_round(first_model(run), dataclasses.replace(run.order_for(1), **name))
-    assert refused.reason == "recipe_refused"
+    said = answer_to(run, store, dataclasses.replace(run.order_for(1), **name))
+    assert said == ("recipe_refused" if name == {"run_id": "another"} else "no order")
+    assert "SettingsError" in (store.folder / "refusals.jsonl").read_text()
     after = sorted(p.name for p in store.folder.iterdir() if not p.name.startswith("consent"))
-    assert set(after) - set(before) <= {".lock", "refusals.jsonl"}
+    assert set(after) - set(before) <= {".lock", "refusals.jsonl", "statements.jsonl"}
 
 
 def test_every_order_of_an_honest_server_passes(run: Run) -> None:
@@ -466,13 +477,28 @@ def test_whoever_is_erased_leaves_the_predictions_too(run: Run, store: Store) ->
 # -- held-out faces --------------------------------------------------------------------------------
 
 
+TOLD = (
+    "schema", "run_id", "round", "store", "order", "model_in", "history", "status", "reason",
+    "update_sha256", "consent_log_root", "ledger", "epsilon", "details", "versions",
+)  # fmt: skip
+"""All that a store's statement may hold: public already, or a hash of what nobody can guess."""
+
+
 def test_what_leaves_a_store_holds_no_pseudonym_count_label_or_picture(
     run: Run, store: Store
 ) -> None:
     result = store.train_round(first_model(run), run.order_for(1))
-    content = protocol.pack_result(result, store="store-01")
-    manifest = protocol.unpack_manifest(content)
-    assert set(manifest) == {"store", "reason", "update-sha256", "model-in", "consent-log-root"}
+    content = protocol.pack_result(result)
+    said = json.loads(protocol.signed_from(content).text)
+    assert set(said) == set(TOLD)
+    assert said["ledger"] == {"entries": 1, "hash": store.ledger.head}
+    assert said["epsilon"] == store.ledger.entries[0].epsilon_rdp
+    # What the details are is told to nobody, and cannot be tried out: a random number is hashed with them.
+    (line,) = (store.folder / "statements.jsonl").read_text().splitlines()
+    details = json.loads(line)["details"]
+    assert canonical_hash(details) == said["details"]
+    assert len(bytes.fromhex(details.pop("nonce"))) == 32
+    assert canonical_hash(details) != said["details"]
     update = protocol.update_of(content)
     assert update is not None
     assert {k: v.shape for k, v in update.items()} == {

@@ -1,0 +1,57 @@
+"""What the server remembers of a run besides the model: the chain of its manifests, and the stores' ledgers.
+
+Each manifest names the hash of the one before, the first one that of `run.json`. The hash is sent with the
+next order, and every store signs it with what it did.
+
+Where each store's ledger stood is sent along too. A store whose ledger does not go so far any more has lost
+its disk, or was set back: it refuses (`ledger_lost`), for its people would be given a fresh budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from privemo.errors import UpdateRejected
+from privemo.statements import FIRST, LedgerHead, Statement, canonical_hash
+
+__all__ = ["History"]
+
+
+@dataclass
+class History:
+    """A run so far, as the server knows it; it begins with the hash of `run.json` (`canonical_hash`).
+
+    Attributes:
+        head: hash of the last whole round's manifest; of `run.json` before the first.
+        ledgers: by store, how far its ledger went when it last took part.
+    """
+
+    head: str = FIRST
+    ledgers: dict[str, LedgerHead] = field(default_factory=dict)
+
+    def take(self, manifest: Mapping[str, Any]) -> None:
+        """A round is whole: its manifest is the head now."""
+        self.head = canonical_hash(manifest)
+        for name, entry in manifest["stores"].items():
+            said, known = entry.get("statement"), self.ledgers.get(name)
+            if said is None:
+                continue
+            now = LedgerHead(**said["ledger"])
+            if known is None or now.entries > known.entries:  # one that refused may have lost some
+                self.ledgers[name] = now
+
+    def check(self, statement: Statement) -> None:
+        """Let a statement pass whose ledger goes on from where it was.
+
+        Raises:
+            UpdateRejected: entries are gone that the server knows of.
+        """
+        known, now = self.ledgers.get(statement.store), statement.ledger
+        if known is None:
+            return
+        if now.entries < known.entries or (now.entries == known.entries and now.hash != known.hash):
+            raise UpdateRejected(
+                f"its ledger had {known.entries} entries when it last took part, and they are gone"
+            )

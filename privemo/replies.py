@@ -1,0 +1,70 @@
+"""Reading what stores answer, and what a round's manifest says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from privemo import protocol
+from privemo import weights as w
+from privemo.flower import Message
+from privemo.statements import Signed, Statement
+
+__all__ = ["Reply", "failed_entry", "named_and_others", "read_reply", "told_entry"]
+
+
+def named_and_others(
+    told: Mapping[str, dict[str, Any]], names: Collection[str]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """What a manifest says of the stores of the run, and apart from them of whoever else answered."""
+    others = {name: told[name] for name in sorted(told) if name not in names}
+    stores = {name: told[name] for name in sorted(told) if name in names}
+    return {"stores": stores, **({"others": others} if others else {})}
+
+
+def told_entry(statement: Statement, signed: Signed) -> dict[str, Any]:
+    """What a manifest says of a store that stated something."""
+    return {
+        "status": statement.status,
+        "reason": statement.reason,
+        "update_sha256": statement.update_sha256,
+        "consent_log_root": statement.consent_log_root,
+        **signed.facts(),
+    }
+
+
+def failed_entry(reason: str, status: str = "failed") -> dict[str, Any]:
+    """What a manifest says of a store that stated nothing that counts."""
+    return {
+        "status": status,
+        "reason": reason[:300],
+        "update_sha256": None,
+        "consent_log_root": None,
+        "statement": None,
+        "signature": None,
+    }
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply, read: the store it names, what it states, and its update if there is one."""
+
+    node: str
+    name: str
+    failure: str | None = None
+    signed: Signed | None = None
+    update: w.Weights | None = None
+
+
+def read_reply(message: Message) -> Reply:
+    """Read a reply. Whatever is malformed becomes a failure of that node, never of the round."""
+    node = f"node-{message.metadata.src_node_id}"
+    if message.has_error():
+        return Reply(node, node, f"error: {message.error.reason or message.error.code}"[:256])
+    try:
+        signed = protocol.signed_from(message.content)
+        name = signed.unverified().store
+        return Reply(node, name, None, signed, protocol.update_of(message.content))
+    except Exception as error:
+        return Reply(node, node, f"malformed reply: {error}"[:256])

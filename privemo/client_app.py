@@ -18,7 +18,7 @@ from privemo.orders import RoundOrder
 from privemo.secure_store import SecureStore
 from privemo.store import REASONS, Store
 
-__all__ = ["app", "store_folder"]
+__all__ = ["answer_train", "app", "replied", "store_folder"]
 
 app = ClientApp()
 
@@ -26,42 +26,52 @@ app = ClientApp()
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Take part in one round, or answer why not."""
-    return _replied(message, context, _train)
+    return replied(message, context, answer_train)
 
 
 @app.train("advertise")
 def advertise(message: Message, context: Context) -> Message:
     """A secure sum, step 1: agree to the order, and send fresh keys."""
-    return _replied(message, context, _advertise)
+    return replied(message, context, _advertise)
 
 
 @app.train("share")
 def share(message: Message, context: Context) -> Message:
     """A secure sum, step 2: shares of secrets, in envelopes for the others."""
-    return _replied(message, context, _share)
+    return replied(message, context, _share)
 
 
 @app.train("mask")
 def mask(message: Message, context: Context) -> Message:
     """A secure sum, step 3: train, and send the masked numbers."""
-    return _replied(message, context, _mask)
+    return replied(message, context, _mask)
 
 
 @app.train("confirm")
 def confirm(message: Message, context: Context) -> Message:
     """A secure sum, step 4: sign who is in it."""
-    return _replied(message, context, _confirm)
+    return replied(message, context, _confirm)
 
 
 @app.train("reveal")
 def reveal(message: Message, context: Context) -> Message:
     """A secure sum, step 5: the shares that unmask the sum."""
-    return _replied(message, context, _reveal)
+    return replied(message, context, _reveal)
 
 
-def _replied(
+def replied(
     message: Message, context: Context, answer: Callable[[RecordDict, Store], RecordDict]
 ) -> Message:
+    """What a store answers, or an error that names no more than its kind.
+
+    Args:
+        message: of the server.
+        context: of the node.
+        answer: from what came and the store to what is sent.
+
+    Raises:
+        RunError: the store failed.
+    """
     try:
         store = Store(store_folder(context))
         try:
@@ -75,7 +85,8 @@ def _replied(
     return Message(content, reply_to=message)
 
 
-def _train(content: RecordDict, store: Store) -> RecordDict:
+def answer_train(content: RecordDict, store: Store) -> RecordDict:
+    """Take part in one round, as records."""
     result = store.train_round(_model(content), _order(content))
     return protocol.pack_result(result)
 

@@ -26,15 +26,21 @@ with each other one, so that the work of all together grows with the square of t
 KEY_FILE = "store.key"
 """In a store's folder: its own Ed25519 key, 32 bytes; the public half stands in rosters."""
 
+ServerOptimizerName = Literal["sgd", "adam", "yogi"]
+
+AggregationName = Literal["mean", "trimmed_mean", "median", "krum"]
+
 NamelessReason = Literal["minor", "unknown_age", "suspected_minor", "no_record"]
 """Why a face was turned away of which nothing is kept but a count."""
 
 __all__ = [
+    "AggregationName",
     "Counted",
     "NamelessReason",
     "PlainSettings",
     "PrivacySettings",
     "RunSettings",
+    "ServerOptimizerName",
     "StoreConfig",
 ]
 
@@ -160,9 +166,21 @@ class RunSettings(_Settings):
         lr_schedule: `constant`, or `cosine`: falling over the rounds to a hundredth.
         momentum: of a store's steps within a round (of Adam the decay of its first moment); by default 0.9,
             and 0 where the server has momentum of its own.
-        server_optimizer: what takes the average update of a round: `sgd` or `adam` (Reddi et al. 2021,
-            arXiv 2003.00295). Its state outlives the rounds. Post-processing: it costs no privacy.
-        server_lr: step of the server: by default 1 for `sgd`, which is plain averaging, and 0.001 for `adam`.
+        proximal: how hard a store's steps are pulled back to the model that the round began with: mu of
+            FedProx (Li et al. 2020, arXiv 1812.06127). After the noise: it costs no privacy.
+        aggregation: what becomes of the stores' updates: their `mean`, or one that some poisoned stores
+            cannot drag away: `trimmed_mean` or `median` of each parameter (Yin et al. 2018, arXiv
+            1803.01498), or `krum`, the mean of those that lie closest to each other (Blanchard et al. 2017,
+            arXiv 1703.02757). For updates that the server sees: not with distributed noise.
+        malicious_stores: how many stores of a round may be poisoned without `aggregation` giving way.
+        quorum: fewest stores that have to train for a round to count.
+        participation: share of the stores that are asked in a round, drawn anew for each. What a store spends
+            is what it took part in; noise is planned as if it were asked every time.
+        server_optimizer: what takes the average update of a round: `sgd` (FedAvg; FedAvgM with
+            `server_momentum`), `adam` (FedAdam) or `yogi` (FedYogi; Reddi et al. 2021, arXiv 2003.00295). Its
+            state outlives the rounds. Post-processing: it costs no privacy.
+        server_lr: step of the server: by default 1 for `sgd`, which is plain averaging, and 0.001 for the
+            others.
         server_momentum: of the server. With one store and one step to a round, `sgd` is central DP-SGD with
             momentum.
         ema: decay of the moving average of the rounds' models, which becomes the finished model; 0 for the
@@ -184,7 +202,12 @@ class RunSettings(_Settings):
     lr: float | None = Field(None, gt=0)
     lr_schedule: Literal["constant", "cosine"] = "constant"
     momentum: float | None = Field(None, ge=0, lt=1)
-    server_optimizer: Literal["sgd", "adam"] = "sgd"
+    proximal: float = Field(0.0, ge=0, le=100)
+    aggregation: AggregationName = "mean"
+    malicious_stores: int = Field(0, ge=0)
+    quorum: int = Field(1, ge=1)
+    participation: float = Field(1.0, gt=0, le=1)
+    server_optimizer: ServerOptimizerName = "sgd"
     server_lr: float | None = Field(None, gt=0)
     server_momentum: float = Field(0.0, ge=0, lt=1)
     ema: float = Field(0.0, ge=0, lt=1)
@@ -201,6 +224,33 @@ class RunSettings(_Settings):
     jurisdiction: str = Field("IE", pattern="^[A-Z]{2}$")
     threads: int | None = Field(None, ge=1)
 
+    @model_serializer(mode="wrap")
+    def _only_what_was_chosen(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A run's name, and a seeded run's draws, follow from its settings as they are written."""
+        written: dict[str, Any] = handler(self)
+        for name in ("proximal", "aggregation", "malicious_stores", "quorum", "participation"):
+            if written[name] == type(self).model_fields[name].default:
+                del written[name]
+        return written
+
+    @model_validator(mode="after")
+    def _enough_stores_are_honest(self) -> Self:
+        bad, asked = self.malicious_stores, self.stores_a_round
+        if (self.aggregation == "mean") != (bad == 0):
+            raise ValueError(
+                "One poisoned store moves a mean as it likes: set malicious_stores together with aggregation "
+                "trimmed_mean, median or krum"
+            )
+        needed = 2 * bad + (3 if self.aggregation == "krum" else 1)
+        if bad and asked < needed:
+            raise ValueError(
+                f"malicious_stores {bad} takes {needed} stores or more in a round with {self.aggregation}, "
+                f"and {asked} are asked"
+            )
+        if self.quorum > asked:
+            raise ValueError(f"quorum is {self.quorum}, and {asked} stores are asked in a round")
+        return self
+
     @model_validator(mode="after")
     def _one_kind_of_training(self) -> Self:
         if (self.privacy is None) == (self.plain is None):
@@ -214,6 +264,11 @@ class RunSettings(_Settings):
         if not FEWEST_TO_SHARE <= self.stores <= MOST_TO_SHARE:
             raise ValueError(
                 f"Distributed noise takes {FEWEST_TO_SHARE} to {MOST_TO_SHARE} stores, not {self.stores}"
+            )
+        if self.aggregation != "mean" or self.quorum != 1 or self.participation != 1:
+            raise ValueError(
+                "With distributed noise the server sees the sum alone, of the stores that agreed to it: "
+                "leave out aggregation, quorum and participation, and set may_drop"
             )
         if self.steps_per_round != 1:
             raise ValueError(
@@ -232,6 +287,16 @@ class RunSettings(_Settings):
         return self
 
     @property
+    def stores_a_round(self) -> int:
+        """How many stores are asked in a round."""
+        return max(1, round(self.participation * self.stores))
+
+    @property
+    def adaptive_server(self) -> bool:
+        """Whether the server's optimizer measures its own steps."""
+        return self.server_optimizer != "sgd"
+
+    @property
     def total_steps(self) -> int:
         """Private steps of one store over the whole run."""
         return self.rounds * self.steps_per_round
@@ -241,14 +306,14 @@ class RunSettings(_Settings):
         """`server_lr`, or what it is when omitted."""
         if self.server_lr is not None:
             return self.server_lr
-        return 1e-3 if self.server_optimizer == "adam" else 1.0
+        return 1e-3 if self.adaptive_server else 1.0
 
     @property
     def local_momentum(self) -> float:
         """`momentum`, or what it is when omitted."""
         if self.momentum is not None:
             return self.momentum
-        return 0.0 if self.server_momentum or self.server_optimizer == "adam" else 0.9
+        return 0.0 if self.server_momentum or self.adaptive_server else 0.9
 
     def public_people(self, people_in_table: int) -> int:
         """`declared_people`, or a round number from the size of the table.

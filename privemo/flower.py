@@ -32,6 +32,8 @@ from flwr.common.secure_aggregation.crypto.symmetric_encryption import (
 )
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Strategy
+from flwr.serverapp.strategy.fedtrimmedavg import trim_mean
+from flwr.serverapp.strategy.multikrum import select_multikrum
 from flwr.supercore import telemetry
 from flwr.supercore.primitives.asymmetric import (
     bytes_to_private_key,
@@ -72,4 +74,6 @@ __all__ = [
     "generate_shared_key",
     "private_key_to_bytes",
     "public_key_to_bytes",
+    "select_multikrum",
+    "trim_mean",
 ]

@@ -62,6 +62,7 @@ class PrivateRecipe:
         noise: `local`, or `distributed`: then `noise_multiplier` is that of the sum over all stores, as a
             share of the most that one person moves it, and lr and momentum are the server's matter.
         noise_stores: fewest stores whose shares make that noise; 1 where it is local.
+        proximal: pull of each step towards the model that the round began with (FedProx's mu).
     """
 
     noise_multiplier: float
@@ -78,6 +79,7 @@ class PrivateRecipe:
     precision: Precision = "float32"
     noise: NoiseName = "local"
     noise_stores: int = 1
+    proximal: float = 0.0
 
     @property
     def mechanism(self) -> Mechanism:
@@ -102,6 +104,7 @@ class PlainRecipe:
         ema: decay of the moving average that becomes the model; 0 keeps the last weights.
         augment: name of one of `privemo.training.AUGMENTATIONS`.
         precision: of the forward and backward pass; weights are float32 in any case.
+        proximal: pull of each step towards the model that the round began with (FedProx's mu).
     """
 
     epochs: int
@@ -114,6 +117,7 @@ class PlainRecipe:
     ema: float = 0.0
     augment: AugmentName = "strong"
     precision: Precision = "float32"
+    proximal: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "label_smoothing": (0.0, 0.9),
     "mixup": (0.0, 100.0),
     "ema": (0.0, 0.99999),
+    "proximal": (0.0, 100.0),
 }
 _WHOLE = {"steps", "epochs", "batch", "views", "images_per_person", "noise_stores"}
 _CHOICES: dict[tuple[type, str], tuple[str, ...]] = {
@@ -235,6 +240,8 @@ def order_digest(order: RoundOrder, model_in: str) -> str:
     recipe = asdict(order.recipe)
     if recipe.get("noise") == "local":  # nothing to tell apart
         del recipe["noise"], recipe["noise_stores"]
+    if not recipe["proximal"]:
+        del recipe["proximal"]
     content: dict[str, Any] = {
         "run_id": order.run_id,
         "round": order.round,

@@ -14,7 +14,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from privemo.config import PlainSettings, PrivacySettings, RunSettings
+from privemo.config import PlainSettings, PrivacySettings, RunSettings, ServerOptimizerName
 from privemo.orders import AugmentName, Precision
 from privemo.schedules import lr_factor, sample_rate_of
 
@@ -76,7 +76,7 @@ class Recipe:
     lr: float | None = None
     lr_schedule: Literal["constant", "cosine"] = "constant"
     momentum: float | None = None
-    server_optimizer: Literal["sgd", "adam"] = "sgd"
+    server_optimizer: ServerOptimizerName = "sgd"
     server_lr: float | None = None
     server_momentum: float = 0.0
     ema: float = 0.0
@@ -193,7 +193,7 @@ def default_lr(
         return PLAIN_LR
     if settings.privacy.optimizer == "adam":
         return ADAM_LR
-    if settings.server_optimizer == "adam":
+    if settings.adaptive_server:
         return _LARGEST_LR
     travel = noise_travel(
         settings,

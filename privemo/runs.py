@@ -68,7 +68,7 @@ class Orders:
             p, facts = s.privacy, self.facts["privacy"]
             rate = sample_rate_of(p, number, s.rounds)
             # Adam does not feel the length of what it is given: its own step is scheduled instead.
-            factor = 1.0 if s.server_optimizer == "adam" else lr_factor(s, number)
+            factor = 1.0 if s.adaptive_server else lr_factor(s, number)
             return PrivateRecipe(
                 noise_multiplier=facts["noise_multiplier"],
                 sample_rate=rate,
@@ -77,6 +77,7 @@ class Orders:
                 normaliser=rate * facts["declared_people"],
                 lr=self.facts["lr"] * factor,
                 momentum=s.local_momentum,
+                proximal=s.proximal,
                 optimizer=p.optimizer,
                 views=p.views,
                 images_per_person=p.images_per_person,
@@ -87,7 +88,7 @@ class Orders:
             )
         if s.plain is None:  # RunSettings allows no third kind
             raise RunError("The run is neither private nor plain.")
-        return PlainRecipe(lr=self.facts["lr"], **s.plain.model_dump())
+        return PlainRecipe(lr=self.facts["lr"], proximal=s.proximal, **s.plain.model_dump())
 
 
 class Run:

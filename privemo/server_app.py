@@ -66,6 +66,7 @@ def _strategy(
             history=run.history(),
             first_round=first_round,
             step=step,
+            settings=run.settings,
         )
     return SecureAveraging(
         run.order_for,

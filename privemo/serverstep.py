@@ -32,7 +32,9 @@ class ServerStep:
 
     With u the average update of round t: `sgd` is v = m v + u, model + lr v; so with one store and one step
     to a round it is SGD with momentum on that store's noised gradients. `adam` (Kingma & Ba 2015; as
-    FedAdam in Reddi et al. 2021, arXiv 2003.00295) takes u for the gradient's opposite.
+    FedAdam in Reddi et al. 2021, arXiv 2003.00295) takes u for the gradient's opposite. `yogi` (FedYogi,
+    there) lets the second moment s move by no more than u^2: s - (1 - b) u^2 sign(s - u^2); it starts from
+    the first round's u^2.
 
     Args:
         settings: of the run: the server's optimizer, learning rate, momentum, average and schedule.
@@ -47,8 +49,8 @@ class ServerStep:
         """The model after round `number` (from 1), float32 like `weights`; the memory moves on."""
         s = self.settings
         lr = s.server_step
-        if s.server_optimizer == "adam":
-            step = self._adam(number, update)
+        if s.adaptive_server:
+            step = self._adaptive(number, update)
             lr *= lr_factor(s, number)
         elif s.server_momentum:
             m = np.float32(s.server_momentum)
@@ -60,19 +62,32 @@ class ServerStep:
         self._take(number, after)
         return after
 
-    def _adam(self, number: int, update: w.Weights) -> w.Weights:
-        decay, second_decay = self.settings.server_momentum, _SECOND_DECAY
-        b1, b2 = np.float32(decay), np.float32(second_decay)
-        zero = {k: np.zeros_like(u) for k, u in update.items()}
-        first, second = self._first or zero, self._second or zero
+    def _adaptive(self, number: int, update: w.Weights) -> w.Weights:
+        decay, yogi = self.settings.server_momentum, self.settings.server_optimizer == "yogi"
+        b1 = np.float32(decay)
+        first = self._first or {k: np.zeros_like(u) for k, u in update.items()}
         self._first = {k: b1 * first[k] + (1 - b1) * u for k, u in update.items()}
-        self._second = {k: b2 * second[k] + (1 - b2) * u * u for k, u in update.items()}
-        # Both moments start at zero; without this the first steps would be far too long or short.
+        self._second = self._yogi(update) if yogi else self._squares(update)
+        # Moments that start at zero; without this the first steps would be far too long or short.
         unbias = np.float32(1 / (1 - decay**number))
-        unbias_second = np.float32(1 / (1 - second_decay**number))
+        unbias_second = np.float32(1 if yogi else 1 / (1 - _SECOND_DECAY**number))
         return {
             k: unbias * self._first[k] / (np.sqrt(unbias_second * self._second[k]) + _EPSILON)
             for k in update
+        }
+
+    def _squares(self, update: w.Weights) -> w.Weights:
+        b2 = np.float32(_SECOND_DECAY)
+        second = self._second or {k: np.zeros_like(u) for k, u in update.items()}
+        return {k: b2 * second[k] + (1 - b2) * u * u for k, u in update.items()}
+
+    def _yogi(self, update: w.Weights) -> w.Weights:
+        if not self._second:
+            return {k: u * u for k, u in update.items()}
+        pull = np.float32(1 - _SECOND_DECAY)
+        return {
+            k: self._second[k] - pull * u * u * np.sign(self._second[k] - u * u)
+            for k, u in update.items()
         }
 
     def _take(self, number: int, after: w.Weights) -> None:

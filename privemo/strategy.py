@@ -7,6 +7,7 @@ out of the round and named; the federation goes on.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ import numpy as np
 
 from privemo import protocol
 from privemo import weights as w
+from privemo.aggregation import aggregator
 from privemo.config import RunSettings
 from privemo.errors import RunError, UpdateRejected
 from privemo.flower import (
@@ -53,11 +55,11 @@ class Round:
 
 
 class StoreAveraging(Strategy):
-    """The server's step with the average of updates, sum(weight * update) / sum(weight), by public weights.
+    """The server's step with what the updates are together: their mean, or what poisoned stores cannot move.
 
-    The weights are the public sizes that the server itself knows, not the number of faces used (Flower's
-    own `FedAvg` weighs by `num-examples`, which tells the server how many people agreed), and not what
-    a reply says of itself: one store could claim all the weight.
+    The weights of the mean are the public sizes that the server itself knows, not the number of faces used
+    (Flower's own `FedAvg` weighs by `num-examples`, which tells the server how many people agreed), and not
+    what a reply says of itself: one store could claim all the weight.
 
     Args:
         order_for: the order of a round; rounds count from 1 over the whole run, resumed or not.
@@ -67,6 +69,7 @@ class StoreAveraging(Strategy):
         on_whole_round: called with the round's manifest and the new weights once a round is whole.
         first_round: where to go on after an interruption.
         step: from the model and the average update to the next model; adds the update by default.
+        settings: of the run: how updates are put together, how many stores are asked, how many it takes.
     """
 
     def __init__(
@@ -79,7 +82,9 @@ class StoreAveraging(Strategy):
         history: History | None = None,
         first_round: int = 1,
         step: ServerStep | None = None,
+        settings: RunSettings | None = None,
     ) -> None:
+        self.settings = settings or RunSettings()
         self.order_for = order_for
         self.on_whole_round = on_whole_round
         self.sizes = dict(sizes)
@@ -95,7 +100,7 @@ class StoreAveraging(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """The same model and the same order for every store."""
+        """The same model and the same order for every store that is asked."""
         now = self._begin(server_round, arrays)
         record = protocol.order_record(now.order)
         return [
@@ -105,8 +110,17 @@ class StoreAveraging(Strategy):
                 message_type=MessageType.TRAIN,
                 group_id=str(now.number),
             )
-            for node in sorted(grid.get_node_ids())
+            for node in self._asked(sorted(grid.get_node_ids()), now)
         ]
+
+    def _asked(self, nodes: list[int], now: Round) -> list[int]:
+        """All nodes, or as many as take part in a round, drawn by chance."""
+        most, seed = self.settings.stores_a_round, self.settings.seed
+        if self.settings.participation == 1 or most >= len(nodes):
+            return nodes
+        if seed is None:
+            return sorted(random.SystemRandom().sample(nodes, most))
+        return sorted(random.Random(f"{seed}/{now.number}").sample(nodes, most))  # noqa: S311 - repeatable
 
     def _begin(self, server_round: int, arrays: ArrayRecord) -> Round:
         number = self.first_round + server_round - 1
@@ -122,32 +136,28 @@ class StoreAveraging(Strategy):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Average what passes; raise when nothing does.
+        """Put together what passes; raise when too few do.
 
         Raises:
-            RunError: no store delivered a usable update.
+            RunError: fewer stores than the quorum delivered a usable update, or too few to tell which
+                are poisoned.
         """
         if self._round is None:
             raise RunError("Replies arrived for a round that was never ordered.")
         now = self._round
         bound = norm_bound(now.order, sum(a.size for a in now.weights.values()))
-        total: w.Weights = {name: np.zeros_like(a) for name, a in now.weights.items()}
-        weight_sum = 0.0
+        together = aggregator(self.settings, self.sizes)
         stores: dict[str, dict[str, Any]] = {}
+        counted = 0
         # Sorted by store, so that the floating-point sum does not depend on who answered first.
         for reply in sorted(map(read_reply, replies), key=lambda reply: reply.name):
             update = self._judge(reply, stores, now, bound)
             if update is not None:
-                weight_sum += self.sizes[reply.name]
-                for key, array in update.items():
-                    total[key] += np.float32(self.sizes[reply.name]) * array
-        if weight_sum == 0.0:
-            reasons = "; ".join(f"{name}: {s['reason']}" for name, s in stores.items()) or "silence"
-            raise RunError(f"No store could train in round {now.number} ({reasons}).")
-        share = np.float32(1.0 / weight_sum)
-        return self._step(
-            now, {k: share * a for k, a in total.items()}, named_and_others(stores, self.sizes)
-        )
+                counted += 1
+                together.take(reply.name, update)
+        if counted < self.settings.quorum:
+            raise RunError(_too_few(now.number, counted, self.settings.quorum, stores))
+        return self._step(now, together.result(), named_and_others(stores, self.sizes))
 
     def _step(
         self, now: Round, update: w.Weights, told: dict[str, Any]
@@ -238,6 +248,14 @@ class StoreAveraging(Strategy):
     ) -> MetricRecord | None:
         """Nothing was asked, so nothing comes."""
         return None
+
+
+def _too_few(number: int, counted: int, quorum: int, stores: dict[str, dict[str, Any]]) -> str:
+    why = [f"{name}: {s['reason']}" for name, s in stores.items() if s["reason"]]
+    reasons = "; ".join(why) or "silence"
+    if not counted:
+        return f"No store could train in round {number} ({reasons})."
+    return f"Only {counted} of the {quorum} stores that a round takes trained in round {number} ({reasons})."
 
 
 def _utc(at: datetime) -> str:

@@ -174,7 +174,7 @@ def _private_recipe(plan: Plan, epochs: int | None, people: int, parameters: int
     """
     central = central_recipe(people)
     steps = central.rounds if epochs is None else math.ceil(epochs / central.sample_rate)
-    by_adam = central.server_optimizer == "adam"
+    by_adam = central.server_optimizer != "sgd"
     recipe = replace(
         central,
         rounds=1,

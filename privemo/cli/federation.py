@@ -52,6 +52,11 @@ def init(
     noise: o.NoiseOption = o.NoiseName.distributed,
     may_drop: o.DropOption = 0.0,
     spare_rounds: o.SpareOption = 2,
+    proximal: o.ProximalOption = 0.0,
+    aggregation: o.AggregationOption = o.AggregationName.mean,
+    malicious_stores: o.MaliciousOption = 0,
+    quorum: o.QuorumOption = 1,
+    participation: o.ParticipationOption = 1.0,
     sample_rate: o.RateOption = None,
     rate_growth: o.GrowthOption = None,
     clip: o.ClipOption = None,
@@ -100,6 +105,7 @@ def init(
         model=model,
         challenge_age=challenge_age,
         seed=seed,
+        **{name: ctx.params[name] for name in o.OF_CHAINS},
     )
     run = init_federation(
         chain, cards, settings, hosts=host, port=port, channels=channels, days=days

@@ -76,6 +76,16 @@ class ServerOptimizerName(StrEnum):
 
     sgd = "sgd"
     adam = "adam"
+    yogi = "yogi"
+
+
+class AggregationName(StrEnum):
+    """What becomes of the stores' updates."""
+
+    mean = "mean"
+    trimmed_mean = "trimmed_mean"
+    median = "median"
+    krum = "krum"
 
 
 DataOption = Annotated[Path | None, typer.Option(help="Faces: npz, csv or folder.")]
@@ -102,6 +112,19 @@ DropOption = Annotated[
 ]
 SpareOption = Annotated[
     int, typer.Option(help="Rounds the budget holds beyond those of the run, for what breaks off.")
+]
+ProximalOption = Annotated[
+    float, typer.Option(help="Pull of a store's steps back to the round's model (FedProx's mu).")
+]
+AggregationOption = Annotated[
+    AggregationName, typer.Option(help="The stores' mean, or what poisoned stores cannot move.")
+]
+MaliciousOption = Annotated[
+    int, typer.Option(help="Stores that may be poisoned, for all but the mean.")
+]
+QuorumOption = Annotated[int, typer.Option(help="Fewest stores that make a round.")]
+ParticipationOption = Annotated[
+    float, typer.Option(help="Share of the stores that are asked in a round.")
 ]
 SeedOption = Annotated[
     int | None,
@@ -210,6 +233,9 @@ DecayOption = Annotated[
 ]
 ONLY_PLAIN = frozenset({"epochs", "batch", "mixup", "label_smoothing", "weight_decay"})
 
+OF_CHAINS = ("proximal", "aggregation", "malicious_stores", "quorum", "participation")
+"""Settings of runs with several stores that no recipe decides."""
+
 _RECIPE = {
     "rounds": "rounds",
     "steps": "steps_per_round",
@@ -261,7 +287,7 @@ _NAMED = {
     **{field: name for name, field in _RECIPE.items()},
     **{name: name for name in ONLY_PLAIN},
     **{name: name for name in ("epsilon", "delta", "accountant", "stores", "declared_people")},
-    **{name: name for name in ("noise", "may_drop", "spare_rounds")},
+    **{name: name for name in ("noise", "may_drop", "spare_rounds", *OF_CHAINS)},
     **{name: name for name in ("seed", "split_seed", "challenge_age", "consents")},
 }
 _FIELD = re.compile(

@@ -46,6 +46,11 @@ def simulate(
     noise: o.NoiseOption = o.NoiseName.local,
     may_drop: o.DropOption = 0.0,
     spare_rounds: o.SpareOption = 0,
+    proximal: o.ProximalOption = 0.0,
+    aggregation: o.AggregationOption = o.AggregationName.mean,
+    malicious_stores: o.MaliciousOption = 0,
+    quorum: o.QuorumOption = 1,
+    participation: o.ParticipationOption = 1.0,
     sample_rate: o.RateOption = None,
     rate_growth: o.GrowthOption = None,
     clip: o.ClipOption = None,
@@ -251,6 +256,7 @@ def _of_every_run(ctx: typer.Context) -> dict[str, Any]:
     names = ("declared_people", "seed", "split_seed", "model", "consents", "challenge_age")
     return {
         **{name: ctx.params[name] for name in names},
+        **{name: ctx.params[name] for name in o.OF_CHAINS if name in ctx.params},
         "sensitive": tuple(ctx.params["sensitive"] or ()),
     }
 

@@ -15,6 +15,7 @@ from privemo.faces import Faces
 from privemo.orders import PlainRecipe
 from privemo.training.augmentation import AUGMENTATIONS
 from privemo.training.chance import PermittedNow, Randomness
+from privemo.training.proximal import keep_near
 
 __all__ = ["train_plain"]
 
@@ -46,6 +47,7 @@ def train_plain(
     model.train()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = _optimizer(model, recipe)
+    keep_near(optimizer, recipe.proximal)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(recipe.epochs * batches))
     average = _Average(model, recipe.ema)
     step = 0

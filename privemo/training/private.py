@@ -15,6 +15,7 @@ from privemo.faces import Faces
 from privemo.orders import PrivateRecipe
 from privemo.training.augmentation import AUGMENTATIONS
 from privemo.training.chance import PermittedNow, Randomness
+from privemo.training.proximal import keep_near
 
 __all__ = ["IMAGES_AT_ONCE", "clipped_sum", "draw_rows", "train_private"]
 
@@ -119,9 +120,13 @@ def _shape(faces: Faces) -> tuple[int, int, int]:
 def _optimizer(model: nn.Module, recipe: PrivateRecipe) -> torch.optim.Optimizer:
     """Post-processing of the noised gradient, so any will do."""
     trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer: torch.optim.Optimizer
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(trained, recipe.lr, betas=(recipe.momentum, 0.999))
-    return torch.optim.SGD(trained, recipe.lr, momentum=recipe.momentum)
+        optimizer = torch.optim.Adam(trained, recipe.lr, betas=(recipe.momentum, 0.999))
+    else:
+        optimizer = torch.optim.SGD(trained, recipe.lr, momentum=recipe.momentum)
+    keep_near(optimizer, recipe.proximal)
+    return optimizer
 
 
 def draw_rows(

@@ -458,6 +458,9 @@ def test_keys_are_for_their_owner_alone(tmp_path: Path) -> None:
     ("settings", "why"),
     [
         ({"stores": 2}, "3 to 200 stores"),
+        ({"quorum": 2}, "the server sees the sum alone"),
+        ({"participation": 0.7}, "the server sees the sum alone"),
+        ({"stores": 5, "aggregation": "median", "malicious_stores": 1}, "sees the sum alone"),
         ({"stores": 201}, "3 to 200 stores"),
         ({"steps_per_round": 2}, "one step to a round"),
         (

@@ -62,6 +62,37 @@ def test_the_server_steps_as_torchs_optimizers_do(name: str, changes: dict[str, 
     )
 
 
+def test_yogi_lets_the_second_moment_move_by_no_more_than_a_square() -> None:
+    """Reddi et al. 2021, algorithm 2, with the first round's square to begin with."""
+    chosen = settings(server_optimizer="yogi", server_momentum=0.9, server_lr=0.05)
+    moves = updates(8)
+    m, v, expected = np.zeros((2, 3)), None, START["a"].astype(np.float64)
+    for number, update in enumerate(moves, start=1):
+        u = update["a"].astype(np.float64)
+        m = 0.9 * m + 0.1 * u
+        v = u**2 if v is None else v - 0.01 * u**2 * np.sign(v - u**2)
+        expected = expected + 0.05 * m / (1 - 0.9**number) / (np.sqrt(v) + 1e-8)
+    step = ServerStep(chosen)
+    assert np.allclose(walk(step, START, moves)["a"], expected, atol=1e-5)
+    # A huge update is forgotten by steps of its own size, not by a share of it.
+    huge = {"a": np.full((2, 3), 10.0, np.float32)}
+    before = step.state()["second/a"].copy()
+    step(9, START, huge)
+    assert np.allclose(step.state()["second/a"], before + 0.01 * 100, atol=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "yogi"])
+def test_adaptive_memory_survives_a_restart(optimizer: str) -> None:
+    chosen = settings(server_optimizer=optimizer, server_momentum=0.5)
+    moves = updates(6)
+    straight = walk(ServerStep(chosen), START, moves)
+    first = ServerStep(chosen)
+    middle = walk(first, START, moves[:3])
+    again = ServerStep(chosen)
+    again.restore(first.state())
+    assert np.array_equal(walk(again, middle, moves[3:], first=4)["a"], straight["a"])
+
+
 def test_adams_own_step_is_scheduled() -> None:
     chosen = settings(server_optimizer="adam", lr_schedule="cosine")
     moves = updates(8)

@@ -222,6 +222,49 @@ def test_a_round_without_any_update_is_an_error() -> None:
         aggregate(lambda m: reply_to(m, "a", None))
 
 
+# -- who is asked, and how many it takes -----------------------------------------------------------
+
+
+def asked(settings: RunSettings, rounds: int) -> list[list[int]]:
+    """Nodes that get an order, by round."""
+    strategy = StoreAveraging(order_for, lambda *_: None, {}, roster=ROSTER, settings=settings)
+    with _task_identity():
+        return [
+            [
+                m.metadata.dst_node_id
+                for m in strategy.configure_train(
+                    number, w.to_record(MODEL), ConfigRecord(), Nodes()
+                )
+            ]
+            for number in range(1, rounds + 1)
+        ]
+
+
+def test_everyone_is_asked_unless_it_says_otherwise() -> None:
+    assert asked(RunSettings.of(stores=3), 2) == [[11, 12, 13]] * 2
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+def test_a_share_of_the_stores_is_drawn_anew_for_each_round(seed: int | None) -> None:
+    settings = RunSettings.of(stores=3, participation=0.4, seed=seed)
+    drawn = asked(settings, 40)
+    assert all(len(nodes) == 1 for nodes in drawn)
+    assert {node for (node,) in drawn} == {11, 12, 13}
+    assert (asked(settings, 40) == drawn) == (seed is not None)
+
+
+def test_fewer_than_the_quorum_are_no_round() -> None:
+    settings = RunSettings.of(stores=3, quorum=3)
+    strategy = StoreAveraging(
+        order_for, lambda *_: None, {"a": 1.0, "b": 1.0}, roster=ROSTER, settings=settings
+    )
+    with _task_identity():
+        sent = list(strategy.configure_train(1, w.to_record(MODEL), ConfigRecord(), Nodes()))
+        replies = [reply_to(sent[0], "a", update()), reply_to(sent[1], "b", update())]
+        with pytest.raises(RunError, match="Only 2 of the 3 stores that a round takes"):
+            strategy.aggregate_train(1, replies)
+
+
 # -- history --------------------------------------------------------------------------------------
 
 

@@ -69,6 +69,35 @@ def test_plain_training_learns_what_can_be_learned() -> None:
     assert (predict(model, data.images).argmax(1) == data.label).mean() > 0.45
 
 
+def after(recipe: PrivateRecipe | PlainRecipe) -> torch.Tensor:
+    """All weights after a round by this recipe, in a row."""
+    model = build_model(seed=1)
+    if isinstance(recipe, PrivateRecipe):
+        train_private(model, faces(), recipe, randomness(), everyone)
+    else:
+        train_plain(model, faces(), recipe, randomness(), everyone)
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_a_private_step_is_pulled_back_to_where_the_round_began() -> None:
+    """Two steps: the first knows no pull, the second one of mu (w - start), after the noise."""
+    start = torch.cat([p.detach().flatten() for p in build_model(seed=1).parameters()])
+    recipe = dataclasses.replace(PRIVATE, steps=1)
+    first = after(recipe)
+    assert torch.equal(first, after(dataclasses.replace(recipe, proximal=3.0)))
+    two = dataclasses.replace(PRIVATE, steps=2)
+    pulled = after(dataclasses.replace(two, proximal=3.0)) - after(two)
+    assert torch.allclose(pulled, -PRIVATE.lr * 3.0 * (first - start), atol=1e-6)
+    assert float(pulled.norm()) > 1e-3
+
+
+def test_plain_training_is_pulled_back_too() -> None:
+    start = torch.cat([p.detach().flatten() for p in build_model(seed=1).parameters()])
+    free = PlainRecipe(2, 10, 0.01, 0.0, optimizer="sgd")
+    held = dataclasses.replace(free, proximal=10.0)
+    assert (after(held) - start).norm() < 0.8 * (after(free) - start).norm()
+
+
 @pytest.mark.parametrize("kind", ["private", "plain"])
 def test_permission_is_asked_before_every_batch_with_exactly_the_drawn(kind: str) -> None:
     asked: list[tuple[int, NDArray[np.str_]]] = []

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from privemo import weights as w
 from privemo.config import RunSettings
 from privemo.errors import RunError
-from privemo.flower import RecordDict, select_multikrum, trim_mean
+from privemo.flower import Array, ArrayRecord, RecordDict, select_multikrum, trim_mean
 
 __all__ = ["Aggregator", "Mean", "Robust", "aggregator"]
 
@@ -103,7 +103,10 @@ class Robust:
         return np.asarray(trim_mean(values, min(share, np.nextafter(0.5, 0))), np.float32)
 
     def _krum(self, kept: int) -> w.Weights:
-        contents = [RecordDict({"update": w.to_record(update)}) for update in self._updates]
+        contents = [
+            RecordDict({"update": ArrayRecord({key: Array(a) for key, a in update.items()})})
+            for update in self._updates
+        ]
         chosen = {id(c) for c in select_multikrum(contents, self._malicious, kept)}
         mean = Mean(dict.fromkeys(map(str, range(len(contents))), 1.0))
         for number, content in enumerate(contents):

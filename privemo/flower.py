@@ -35,6 +35,7 @@ from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.fedtrimmedavg import trim_mean
 from flwr.serverapp.strategy.multikrum import select_multikrum
 from flwr.supercore import telemetry
+from flwr.supercore.inflatable import inflatable_utils
 from flwr.supercore.primitives.asymmetric import (
     bytes_to_private_key,
     bytes_to_public_key,
@@ -44,6 +45,7 @@ from flwr.supercore.primitives.asymmetric import (
 )
 from flwr.supercore.run import Run as FlowerRun
 from flwr.supercore.task_identity import TaskIdentity
+from flwr.superlink.grid.http_grid import HttpGrid
 
 telemetry.FLWR_TELEMETRY_ENABLED = "0"
 
@@ -57,6 +59,7 @@ __all__ = [
     "ErrorCode",
     "FlowerRun",
     "Grid",
+    "HttpGrid",
     "Message",
     "MessageType",
     "MetricRecord",
@@ -72,6 +75,7 @@ __all__ = [
     "encrypt",
     "generate_key_pairs",
     "generate_shared_key",
+    "inflatable_utils",
     "private_key_to_bytes",
     "public_key_to_bytes",
     "select_multikrum",

@@ -13,7 +13,8 @@ from typing import Any
 
 from privemo import weights as w
 from privemo.errors import RunError
-from privemo.flower import Context, Grid, ServerApp
+from privemo.flower import Context, Grid, HttpGrid, ServerApp
+from privemo.polling import PollingGrid, look_again_soon
 from privemo.runs import Run
 from privemo.secure_server import SecureAveraging
 from privemo.serverstep import ServerStep
@@ -50,6 +51,9 @@ def main(grid: Grid, context: Context) -> None:
     strategy = _strategy(run, on_whole_round, done + 1, step)
     missing = run.settings.rounds - done
     if missing > 0:
+        if isinstance(grid, HttpGrid):
+            look_again_soon()
+            grid = PollingGrid(grid)
         strategy.start(grid, w.to_record(weights), num_rounds=missing, timeout=24 * 3600)
 
 

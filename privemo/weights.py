@@ -41,6 +41,10 @@ NOBODY = "emotion-cnn-nobody.safetensors"
 """Package data: weights trained on gray pictures of people who do not exist."""
 
 
+IN_RECORD = "safetensors"
+"""Name of the one array of a Flower record of weights."""
+
+
 def from_model(model: nn.Module) -> Weights:
     """A copy of the model's parameters, float32."""
     return {
@@ -80,14 +84,18 @@ def from_bytes(data: bytes) -> Weights:
     Raises:
         RunError: not safetensors, or not float32 throughout, or not finite.
     """
-    try:
-        weights = _load(data)
-    except (SafetensorError, ValueError) as error:
-        raise RunError(f"Not a whole safetensors file ({error}).") from error
+    weights = _parsed(data)
     for name, array in weights.items():
         if array.dtype != np.float32 or not np.isfinite(array).all():
             raise RunError(f"Weight {name!r} is not finite float32.")
-    return dict(weights)
+    return weights
+
+
+def _parsed(data: bytes) -> Weights:
+    try:
+        return dict(_load(data))
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise RunError(f"Not a whole safetensors file ({error}).") from error
 
 
 def sha256(weights: Mapping[str, NDArray[np.float32]]) -> str:
@@ -117,13 +125,22 @@ def load_weights(path: Path) -> Weights:
 
 
 def to_record(weights: Mapping[str, NDArray[np.float32]]) -> ArrayRecord:
-    """Flower's record of the weights."""
-    return ArrayRecord({name: Array(array) for name, array in weights.items()})
+    """Flower's record of the weights: one array, which holds the bytes of a safetensors file.
+
+    Flower sends each array of a record by requests of its own, and a network has dozens.
+    """
+    return ArrayRecord({IN_RECORD: Array(np.frombuffer(to_bytes(weights), np.uint8))})
 
 
 def from_record(record: ArrayRecord) -> Weights:
-    """The weights in a Flower record; values are not yet checked."""
-    return {name: array.numpy() for name, array in record.items()}
+    """The weights in a Flower record; values are not yet checked.
+
+    Raises:
+        RunError: they are damaged.
+    """
+    if list(record) != [IN_RECORD]:
+        raise RunError("A record of weights holds them in one array.")
+    return _parsed(record[IN_RECORD].numpy().tobytes())
 
 
 def initial_weights(init: str, *, model: str, channels: int, seed: int) -> tuple[Weights, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from privemo.errors import RunError
 from privemo.federation.identity import CARD_FILE, NODE_KEY_FILE, StoreCard
 from privemo.federation.invitation import AUTHORITY_FILE, JOINED_FILE
 from privemo.federation.server import CONNECTION
-from privemo.files import read_json
+from privemo.files import read_json, write_bytes
 from privemo.machine import quiet_environment
 from privemo.runs import Run
 
@@ -67,14 +68,14 @@ def serve(folder: Path, say: Say) -> None:
         for name in names:
             _register(folder, name)
         say(f"Serving {len(names)} stores on port {port}: {', '.join(names)}.")
-        _follow(child, "The SuperLink", state / "superlink.log")
+        _follow([child], "The SuperLink", state / "superlink.log")
     finally:
         _end(child)
         (folder / _PID_FILE).unlink(missing_ok=True)
 
 
 def serve_store(folder: Path, say: Say) -> None:
-    """Run the SuperNode of a store until it is stopped.
+    """Run the SuperNode of a store, and what carries out its tasks, until it is stopped.
 
     Args:
         folder: of the store, which has joined.
@@ -87,21 +88,32 @@ def serve_store(folder: Path, say: Say) -> None:
     joined = read_json(folder / JOINED_FILE, schema="privemo.joined/1")
     state = folder / "flower"
     state.mkdir(exist_ok=True)
-    command = [
-        *_tool("flower-supernode"),
+    port, secret = _free_port(), state / "tasks.secret"
+    write_bytes(secret, secrets.token_hex(32).encode())  # readable by its owner alone
+    only_ours = ("--superexec-auth-secret-file", str(secret))
+    node = [
+        *(*_daemon("supernode"), "--isolation", "process", *only_ours),
         *("--root-certificates", str(folder / AUTHORITY_FILE)),
         *("--superlink", joined["address"]),
         *("--auth-supernode-private-key", str(folder / NODE_KEY_FILE)),
         *("--node-config", f'store-dir="{folder.resolve()}"'),
-        *("--port", str(_free_port())),
+        *("--port", str(port)),
     ]
-    with (state / "supernode.log").open("ab") as log:
-        child = _start(command, state, log)
-    say(f"{card.name} takes part in the federation at {joined['address']}.")
+    tasks = [
+        *(*_daemon("superexec"), *only_ours, "--insecure", "--parent-pid", str(os.getpid())),
+        *("--runtime-api-address", f"127.0.0.1:{port}"),
+    ]
+    path = state / "supernode.log"
+    children = []
     try:
-        _follow(child, "The SuperNode", state / "supernode.log")
+        with path.open("ab") as log:
+            children = [_start(command, state, log) for command in (node, tasks)]
+        say(f"{card.name} takes part in the federation at {joined['address']}.")
+        _follow(children, "The SuperNode", path)
     finally:
-        _end(child)
+        for child in children:
+            _end(child)
+        secret.unlink(missing_ok=True)
 
 
 def run_rounds(folder: Path) -> None:
@@ -164,7 +176,12 @@ def _environment(home: Path) -> dict[str, str]:
     quiet_environment()
     folder = str(Path(sys.executable).parent)
     path = os.pathsep.join([folder, os.environ.get("PATH", "")])
-    return {**os.environ, "FLWR_HOME": str(home.resolve()), "PATH": path}
+    return {
+        **os.environ,
+        "FLWR_HOME": str(home.resolve()),
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.05",  # seconds; it asks a neighbour on loopback
+        "PATH": path,
+    }
 
 
 def _tool(name: str) -> list[str]:
@@ -172,6 +189,11 @@ def _tool(name: str) -> list[str]:
     if not path.exists():
         raise RunError(f"{name} is not installed beside {sys.executable}: install privemo[train].")
     return [str(path)]
+
+
+def _daemon(kind: str) -> list[str]:
+    _tool(f"flower-{kind}")  # is it there at all?
+    return [sys.executable, "-m", "privemo.federation.daemons", kind]
 
 
 def _start(command: Sequence[str], home: Path, log: Any) -> subprocess.Popen[bytes]:
@@ -197,15 +219,16 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         os.killpg(child.pid, signal.SIGKILL)
 
 
-def _follow(child: subprocess.Popen[bytes], what: str, log: Path) -> None:
-    """Wait for a process; SIGTERM and Ctrl-C end the waiting."""
+def _follow(children: Sequence[subprocess.Popen[bytes]], what: str, log: Path) -> None:
+    """Wait until one of some processes ends; SIGTERM and Ctrl-C end the waiting."""
 
     def stop_waiting(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, stop_waiting)
     try:
-        child.wait()
+        while all(child.poll() is None for child in children):
+            time.sleep(0.2)
     except KeyboardInterrupt:
         return
     finally:

@@ -140,7 +140,7 @@ def no_manifest(message: Message) -> Message:
 def junk_arrays(message: Message) -> Message:
     answer = reply_to(message, "b", update())
     arrays = answer.content[protocol.UPDATE]
-    arrays["a"] = Array(dtype="float32", shape=(2, 3), stype="numpy.ndarray", data=b"junk")
+    arrays[w.IN_RECORD] = Array(dtype="uint8", shape=(4,), stype="numpy.ndarray", data=b"junk")
     return answer
 
 

@@ -10,6 +10,7 @@ import torch
 
 from privemo import weights as w
 from privemo.errors import RunError, SettingsError
+from privemo.flower import Array, ArrayRecord
 from privemo.models import LUMA, build_model
 
 
@@ -101,3 +102,13 @@ def test_weights_of_nobody_read_a_colour_picture_as_its_gray_version() -> None:
     picture = torch.randn(3, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     luma = (picture * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
     assert torch.allclose(gray(luma), colour(picture), atol=1e-4)
+
+
+def test_a_record_of_weights_is_one_array() -> None:
+    """Flower sends each array by requests of its own: with dozens of them a round takes seconds more."""
+    record = w.to_record(w.from_model(build_model()))
+    assert list(record) == [w.IN_RECORD]
+    with pytest.raises(RunError, match="one array"):
+        w.from_record(ArrayRecord({"a": Array(np.zeros(1))}))
+    with pytest.raises(RunError):
+        w.from_record(ArrayRecord({w.IN_RECORD: Array(np.zeros(9, np.uint8))}))

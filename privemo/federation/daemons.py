@@ -1,0 +1,147 @@
+"""A store's two daemons, which are Flower's own with less waiting: `python -m privemo.federation.daemons`.
+
+Flower's SuperNode looks for messages every three seconds, and its SuperExec starts a process for each, which
+imports everything anew: some ten seconds a message, and a round of distributed noise has five. Here
+
+- the node looks more often while a round is under way (`Attentive`), and
+- the process that a message gets is a fork of one in which everything is imported (`Forks`).
+
+Neither changes what is sent. The node's interface for its own apps is on loopback, and takes no task from
+whoever lacks the secret of this start; Flower's default lets every user of the machine take one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from privemo.machine import quiet_environment
+
+__all__ = ["Attentive", "Forks", "main"]
+
+_LONGEST_S, _SHORTEST_S = 1.0, 0.1
+
+
+class Attentive:
+    """Stands for the module `time` where Flower's node sleeps between two looks for messages.
+
+    After a message it looks often, then less and less so, so that a chain of stores at rest asks its server
+    about once a second.
+    """
+
+    def __init__(self) -> None:
+        self._next = _LONGEST_S
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is that of `time`."""
+        return getattr(time, name)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait at most so long."""
+        if seconds < _LONGEST_S:  # an app is at work: there will be more messages
+            self._next = _SHORTEST_S
+        time.sleep(min(seconds, self._next))
+        self._next = min(_LONGEST_S, 1.2 * self._next)
+
+
+class Forks:
+    """Flower's executor of tasks (`flwr.supercore.superexec.executor.Executor`), by forks of this process.
+
+    What is imported here is there at once. Nothing has been computed before the fork: threads of a numeric
+    library would not survive it.
+    """
+
+    def __init__(self) -> None:
+        self._mine = os.getpid()
+
+    def get_eligible_capacity(
+        self, supported_task_types: set[Any], **_: Any
+    ) -> tuple[set[Any], set[str]]:
+        """There is room for anything; a node hands out one message at a time."""
+        return supported_task_types, set()
+
+    def wait_for_capacity(self, task_type: Any = None, **_: Any) -> None:
+        """There is room for anything."""
+
+    def launch(self, spec: Any) -> Any:
+        """Run the app of a message in a process of its own."""
+        from flwr.supercore.constant import TaskType
+        from flwr.supercore.superexec.executor import LaunchResult
+
+        if spec.task_type is not TaskType.CLIENT_APP:
+            return LaunchResult.failed(f"A store runs no {spec.task_type}.")
+        if os.fork() == 0:
+            self._run(spec)
+        return LaunchResult.accepted()
+
+    def _run(self, spec: Any) -> None:
+        code = 1
+        try:
+            from flwr.supernode.runtime.run_clientapp import run_clientapp
+
+            run_clientapp(
+                runtime_api_address=spec.runtime_api_address,
+                token=spec.token,
+                insecure=spec.insecure,
+                parent_pid=self._mine,
+                runtime_dependency_install=False,
+            )
+        except SystemExit as done:
+            code = int(done.code or 0)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)  # nothing of the parent's is to be wound up here
+
+    def reconcile(self) -> None:
+        """Forget forks that are done."""
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+    def close(self) -> None:
+        """Nothing to release; forks watch their parent."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `supernode` or `superexec` with the arguments of Flower's command of that name."""
+    quiet_environment()
+    kind, *others = sys.argv[1:] if arguments is None else arguments
+    sys.argv = [f"flower-{kind}", *others]
+    if kind == "supernode":
+        _supernode()
+    elif kind == "superexec":
+        _superexec()
+    else:
+        raise SystemExit(f"{kind!r} is neither supernode nor superexec.")
+
+
+def _supernode() -> None:
+    from flwr.supernode import start_client_internal
+    from flwr.supernode.cli import flower_supernode
+
+    from privemo.polling import look_again_soon
+
+    look_again_soon()
+    vars(start_client_internal)["time"] = Attentive()
+    flower_supernode()
+
+
+def _superexec() -> None:
+    from flwr.supercore.cli import flower_superexec
+    from flwr.supercore.superexec import run_superexec
+
+    import privemo.client_app  # noqa: F401 - so that no fork has to
+    from privemo.polling import look_again_soon
+
+    look_again_soon()
+    vars(run_superexec)["get_executor"] = lambda *_args, **_more: Forks()
+    flower_superexec()
+
+
+if __name__ == "__main__":
+    main()

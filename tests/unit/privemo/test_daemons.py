@@ -1,0 +1,90 @@
+"""A store's daemons: Flower's own, with less waiting and no task for strangers."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.supercore.constant import TaskType
+from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResultStatus
+
+from privemo.federation import daemons
+
+
+def test_a_node_looks_often_after_a_message_and_seldom_at_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(daemons.time, "sleep", slept.append)
+    clock = daemons.Attentive()
+    for _ in range(3):
+        clock.sleep(3)  # Flower's pause between two looks
+    assert slept == [1.0, 1.0, 1.0]
+    clock.sleep(0.5)  # Flower's pause while an app is at work
+    assert slept[-1] == 0.1
+    for _ in range(20):
+        clock.sleep(3)
+    assert slept[4] < slept[8] < slept[-1] == 1.0
+    assert clock.monotonic() <= time.monotonic()
+
+
+def spec(kind: TaskType, **changes: Any) -> ExecutionSpec:
+    facts: dict[str, Any] = {
+        "task_type": kind,
+        "runtime_api_address": "127.0.0.1:1",
+        "token": "t",
+        "insecure": True,
+        "root_certificates_path": None,
+        "runtime_dependency_install": True,
+        "parent_pid": None,
+        "suppress_output": False,
+        "task_id": 1,
+    }
+    return ExecutionSpec(**{**facts, **changes})
+
+
+def test_an_app_runs_in_a_fork_that_installs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flwr.supernode.runtime import run_clientapp
+
+    told = tmp_path / "told"
+
+    def app(**given: Any) -> None:
+        told.write_text(f"{os.getpid()} {given['runtime_dependency_install']} {given['token']}")
+        raise SystemExit(0)
+
+    monkeypatch.setattr(run_clientapp, "run_clientapp", app)
+    forks = daemons.Forks()
+    assert forks.launch(spec(TaskType.CLIENT_APP)).status == LaunchResultStatus.ACCEPTED
+    end = time.monotonic() + 20
+    while not told.exists() or not told.read_text():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    pid, installs, token = told.read_text().split()
+    assert int(pid) != os.getpid()
+    assert (installs, token) == ("False", "t")
+    while time.monotonic() < end:  # no zombie stays
+        forks.reconcile()
+        if not Path(f"/proc/{pid}").exists():
+            break
+        time.sleep(0.01)
+    assert not Path(f"/proc/{pid}").exists()
+    forks.reconcile()  # nobody is left to wait for
+    forks.close()
+
+
+def test_a_store_runs_no_other_tasks() -> None:
+    forks = daemons.Forks()
+    for kind in set(TaskType) - {TaskType.CLIENT_APP}:
+        assert forks.launch(spec(kind)).status == LaunchResultStatus.FAILED
+    assert forks.get_eligible_capacity({TaskType.CLIENT_APP}) == ({TaskType.CLIENT_APP}, set())
+
+
+def test_there_are_two_daemons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["pytest"])
+    with pytest.raises(SystemExit, match="neither supernode nor superexec"):
+        daemons.main(["superlink"])

@@ -15,7 +15,7 @@ from privemo.bench import BENCHMARKS, run_benchmark
 from privemo.cli import curves, poisoning
 from privemo.cli.commandline import command_line
 from privemo.cli.common import out, print_lines, progress, say
-from privemo.cli.options import refuse_given
+from privemo.cli.options import ModelOption, refuse_given
 
 if TYPE_CHECKING:
     from privemo.bench.models import Plan
@@ -69,7 +69,7 @@ def _show(figures: Iterator[dict[str, Any]], *, json_: bool, strict: bool) -> No
 
 
 for _name, _text in BENCHMARKS.items():
-    if _name != "step":
+    if _name not in ("step", "federation"):
         app.command(_name, help=f"Measure {_text}.")(_measuring(_name))
 
 
@@ -83,6 +83,25 @@ def step(
 ) -> None:
     """Time and peak memory of private steps, ours and Opacus's, over those of a plain one."""
     _show(run_benchmark("step", quick=quick), json_=json_, strict=strict)
+
+
+@app.command("federation", help=f"Measure {BENCHMARKS['federation']}.")
+def federation(
+    stores: Annotated[
+        list[int] | None, typer.Option(help="How many; several times for several; 10 by default.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Of the federation.")] = 10,
+    people: Annotated[int, typer.Option(help="Of each store.")] = 100,
+    model: ModelOption = "emotion-cnn",
+    ray: Annotated[
+        bool, typer.Option("--ray/--no-ray", help="Flower's engine on Ray too, on an idle machine.")
+    ] = True,
+    json_: JsonOption = False,
+    strict: StrictOption = False,
+) -> None:
+    """The same rounds as a plain loop, as a run in one process, and on Ray; one model."""
+    asked = {"stores": tuple(stores or (10,)), "rounds": rounds, "people": people, "ray": ray}
+    _show(run_benchmark("federation", **asked, model=model), json_=json_, strict=strict)
 
 
 def _cells(figure: dict[str, Any]) -> list[str]:

@@ -1,0 +1,174 @@
+"""What a federation costs on top of its training: the same rounds as a plain loop, as a run, and on Ray.
+
+The plain loop is the arithmetic alone: each store's private steps on faces in memory, their mean, the
+server's step. A run has besides registries, vaults, a gate that is asked before every batch, ledgers on the
+disk, signatures and manifests. All end in the same model, which is checked.
+
+Two of the three are one process, and are compared by the seconds it computed, all threads together: other
+work on the machine is not counted against either. Ray's workers are processes of their own, so the clock
+counts, and the machine should be idle.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privemo import simulation
+from privemo import weights as w
+from privemo.admission import admitted
+from privemo.bench.rehearsal import Rehearsal
+from privemo.bench.variants import network_of, start_of
+from privemo.config import PrivacySettings, RunSettings
+from privemo.errors import RunError
+from privemo.faces import FaceTable, load_faces
+from privemo.facts import new_run_id
+from privemo.machine import tuned
+from privemo.runs import Run
+from privemo_consent import Purpose
+
+__all__ = ["figures"]
+
+ROUNDS, STEPS, PEOPLE = 10, 6, 100
+"""Rounds, private steps of a store in a round, and people of a store: the recipe of local noise."""
+
+RATIO_GOAL, START_GOAL = 1.10, 5.0
+
+
+def figures(
+    *,
+    stores: tuple[int, ...] = (10,),
+    rounds: int = ROUNDS,
+    people: int = PEOPLE,
+    model: str = "emotion-cnn",
+    ray: bool = True,
+) -> Iterator[dict[str, Any]]:
+    """Seconds of the plain loop, and the others as multiples of it, for each number of stores.
+
+    Args:
+        stores: how many there are.
+        rounds: of the federation.
+        people: of each store.
+        model: name of the architecture.
+        ray: measure Flower's simulation engine too, its start included.
+
+    Raises:
+        RunError: two ways of running ended in different models.
+    """
+    for count in stores:
+        with tempfile.TemporaryDirectory() as folder:
+            yield from _of(Path(folder), count, rounds, people, model, ray)
+
+
+def _of(
+    folder: Path, stores: int, rounds: int, people: int, model: str, ray: bool
+) -> Iterator[dict[str, Any]]:
+    settings = RunSettings.of(
+        stores=stores,
+        rounds=rounds,
+        steps_per_round=STEPS,
+        privacy=PrivacySettings.of(sample_rate=0.25),
+        declared_people=people // 2,
+        consents="everyone",
+        init="scratch",
+        model=model,
+        seed=0,
+    )
+    table = _noise(folder / "noise.npz", stores * people)
+    seconds, clock, plain = _plain(table, settings)
+    yield _figure(f"plain_{stores}_s", seconds, "s of all threads")
+    took = _Watch()
+    run = simulation.prepare(table, folder / "inprocess", settings)
+    yield _figure(f"prepare_{stores}_s", took.computed(), "s", START_GOAL if stores == 10 else None)
+    mine, _, first = _run(run, "inprocess")
+    _same(plain, w.sha256(run.finish()), "In one process")
+    yield _figure(f"inprocess_{stores}", mine / seconds, "x plain", RATIO_GOAL)
+    yield _figure(f"inprocess_{stores}_first_round_s", first, "s")
+    if ray:
+        run = simulation.prepare(table, folder / "ray", settings)
+        _, theirs, first = _run(run, "ray")
+        _same(plain, w.sha256(run.finish()), "On Ray")
+        yield _figure(f"ray_{stores}", theirs / clock, "x plain, by the clock")
+        yield _figure(f"ray_{stores}_first_round_s", first, "s")
+
+
+def _noise(path: Path, people: int) -> FaceTable:
+    """Pictures of chance: how long a step takes does not depend on what is in them."""
+    rng = np.random.default_rng(0)
+    np.savez(
+        path,
+        images=rng.integers(0, 256, (people, 48, 48), dtype=np.uint8),
+        label=rng.integers(0, 4, people).astype(np.int8),
+        label_names=np.array(["happy", "sad", "neutral", "surprise"]),
+        identity=np.array([f"p{i:06d}" for i in range(people)]),
+    )
+    return load_faces(path)
+
+
+def _plain(table: FaceTable, s: RunSettings) -> tuple[float, float, str]:
+    """Seconds that the plain loop computed and took, and the hash of its model."""
+    start, _ = start_of(s, "as shipped", table.channels)
+    rehearsal = Rehearsal(
+        s,
+        start,
+        network_of(s.model, "as shipped", table.channels),
+        people=s.public_people(len(np.unique(table.person))),
+        run_id=new_run_id(table, s),
+    )
+    seed = s.seed or 0
+    train, _ = table.split(s.test_fraction, seed=seed)
+    asked = [(rows, Purpose.TRAINING) for rows in table.partition(train, s.stores, seed=seed)]
+
+    def everyone(_: int, drawn: NDArray[np.str_]) -> NDArray[np.bool_]:
+        return np.ones(len(drawn), np.bool_)
+
+    with admitted(table, asked, challenge_age=s.challenge_age) as let_in, tuned(s.threads):
+        took = _Watch()
+        trained = rehearsal.run(let_in.parts, everyone)
+        return took.computed(), took.clock(), w.sha256(trained.model)
+
+
+class _Watch:
+    """Seconds since it was made: those computed by this process, and those on the clock."""
+
+    def __init__(self) -> None:
+        self._began = time.process_time(), time.perf_counter()
+
+    def computed(self) -> float:
+        return time.process_time() - self._began[0]
+
+    def clock(self) -> float:
+        return time.perf_counter() - self._began[1]
+
+
+def _run(run: Run, engine: simulation.Engine) -> tuple[float, float, float]:
+    """Seconds that a prepared run computed and took, and on the clock until its first round was whole."""
+    took, first = _Watch(), list[float]()
+
+    def listen(event: dict[str, Any]) -> None:
+        if event["event"] == "round" and not first:
+            first.append(took.clock())
+
+    simulation.run(run, engine=engine, listener=listen)
+    return took.computed(), took.clock(), first[0]
+
+
+def _same(expected: str, found: str, where: str) -> None:
+    if found != expected:
+        raise RunError(f"{where} the model is another than the plain loop's: {found[:12]}.")
+
+
+def _figure(name: str, value: float, unit: str, goal: float | None = None) -> dict[str, Any]:
+    return {
+        "figure": name,
+        "value": round(value, 3),
+        "unit": unit,
+        "goal": None if goal is None else f"<= {goal:g}",
+        "met": None if goal is None else value <= goal,
+    }

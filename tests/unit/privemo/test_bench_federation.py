@@ -1,0 +1,37 @@
+"""The benchmark of a federation: one model whichever way it is run, and figures that add up."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from privemo.bench import federation as bench
+from privemo.cli import app
+from privemo.errors import RunError
+
+SMALL = "--stores 2 --rounds 1 --people 40 --model gray-cnn --no-ray --json"
+
+
+def test_a_run_ends_in_the_model_of_the_plain_loop_and_is_measured_against_it() -> None:
+    done = CliRunner().invoke(app, ["bench", "federation", *SMALL.split()])
+    assert done.exit_code == 0, done.output
+    found = {f["figure"]: f for f in map(json.loads, done.stdout.splitlines())}
+    assert list(found) == ["plain_2_s", "prepare_2_s", "inprocess_2", "inprocess_2_first_round_s"]
+    assert all(f["value"] > 0 for f in found.values())
+    assert found["inprocess_2"]["goal"] == "<= 1.1"
+    assert found["inprocess_2"]["met"] == (found["inprocess_2"]["value"] <= 1.1)
+
+
+def test_another_model_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = bench._plain
+
+    def other(*given: Any) -> tuple[float, float, str]:
+        computed, clock, _ = honest(*given)
+        return computed, clock, "0" * 64
+
+    monkeypatch.setattr(bench, "_plain", other)
+    with pytest.raises(RunError, match="In one process the model is another"):
+        list(bench.figures(stores=(2,), rounds=1, people=40, model="gray-cnn", ray=False))

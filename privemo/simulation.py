@@ -238,28 +238,53 @@ def _run_on_ray(prepared: Run) -> None:
     from privemo.server_app import app as server_app
 
     cores = len(os.sched_getaffinity(0))
-    before = os.environ.get("PRIVEMO_RUN_DIR")
-    os.environ["PRIVEMO_RUN_DIR"] = str(prepared.folder.resolve())
+    told = {"PRIVEMO_RUN_DIR": str(prepared.folder.resolve()), **_NO_WAY_OUT}
     try:
-        run_simulation(
-            server_app=server_app,
-            client_app=client_app,
-            num_supernodes=len(prepared.stores),
-            backend_config={
-                "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-                "init_args": {"num_cpus": cores, "include_dashboard": False},
-            },
-        )
+        with _environment(told):
+            run_simulation(
+                server_app=server_app,
+                client_app=client_app,
+                num_supernodes=len(prepared.stores),
+                backend_config={
+                    "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+                    "init_args": {
+                        "num_cpus": cores,
+                        "include_dashboard": False,
+                        # Else Ray asks the network which address this machine has.
+                        "_node_ip_address": "127.0.0.1",
+                    },
+                },
+            )
     except PrivemoError:
         raise
     except RuntimeError as error:
         raise RunError(
             f"Flower's simulation engine stopped ({error.__cause__ or error})."
         ) from error
-    finally:
-        if before is None:
-            del os.environ["PRIVEMO_RUN_DIR"]
-        else:
-            os.environ["PRIVEMO_RUN_DIR"] = before
     if len(prepared.manifests()) < prepared.settings.rounds:
         raise RunError("Flower's simulation engine ended before the last round; resume the run.")
+
+
+_NO_WAY_OUT = {
+    "http_proxy": "http://127.0.0.1:9",
+    "HTTP_PROXY": "http://127.0.0.1:9",
+    "no_proxy": "",
+    "NO_PROXY": "",
+}
+"""Ray's usage statistics ask the cloud's metadata service where they run, also where they are switched off.
+Its processes get a proxy that nobody serves; none of them has to reach anything over HTTP."""
+
+
+@contextmanager
+def _environment(changes: dict[str, str]) -> Iterator[None]:
+    """Variables as they are to be for processes started meanwhile."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

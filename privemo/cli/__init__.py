@@ -16,7 +16,19 @@ import typer
 from click import ClickException
 from click.exceptions import Abort, Exit
 
-from privemo.cli import bench, copies, federation, inspect, keys, log, make, notice, plan, train
+from privemo.cli import (
+    bench,
+    copies,
+    federation,
+    inspect,
+    keys,
+    log,
+    make,
+    notice,
+    plan,
+    train,
+    watch,
+)
 from privemo.cli.common import complain, no_passwords, out
 from privemo.cli.options import as_options
 from privemo.errors import PrivemoError, RunInterrupted, SettingsError
@@ -60,6 +72,7 @@ app.command()(plan.plan)
 app.command()(plan.budget)
 app.command()(inspect.evaluate)
 app.command()(inspect.audit)
+app.command()(watch.watch)
 app.command()(make.synth)
 app.add_typer(federation.app, name="federation")
 app.add_typer(bench.app, name="bench")
@@ -77,6 +90,8 @@ _EXTRAS = {
     "keyring": "keyring",
     "psycopg": "postgres",
     "py3langid": "notices",
+    "prometheus_client": "watch",
+    "tensorboardX": "watch",
 }
 
 

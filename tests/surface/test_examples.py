@@ -15,7 +15,13 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = "--stores 2 --rounds 1 --steps 2 --seed 3 --init scratch --declared-people 10"
-HANDED_OVER = ("consent.sqlite", "ledger.jsonl", "admissions.jsonl", "predictions.csv")
+HANDED_OVER = (
+    "consent.sqlite",
+    "ledger.jsonl",
+    "admissions.jsonl",
+    "statements.jsonl",
+    "predictions.csv",
+)
 
 
 def python(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:

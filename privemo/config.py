@@ -152,6 +152,12 @@ class PlainSettings(_Settings):
     precision: Precision = "float32"
 
 
+_ONLY_WHERE_CHOSEN = (
+    *("proximal", "aggregation", "malicious_stores", "quorum", "participation"),
+    *("label_skew", "size_skew"),
+)
+
+
 class RunSettings(_Settings):
     """Everything that defines a run.
 
@@ -176,6 +182,9 @@ class RunSettings(_Settings):
         quorum: fewest stores that have to train for a round to count.
         participation: share of the stores that are asked in a round, drawn anew for each. What a store spends
             is what it took part in; noise is planned as if it were asked every time.
+        label_skew: how much the stores of a simulation differ in whom they see: the concentration of the
+            Dirichlet distribution that each emotion is shared out by. None shares alike.
+        size_skew: likewise for how many people a store has. What is held out is shared alike in any case.
         server_optimizer: what takes the average update of a round: `sgd` (FedAvg; FedAvgM with
             `server_momentum`), `adam` (FedAdam) or `yogi` (FedYogi; Reddi et al. 2021, arXiv 2003.00295). Its
             state outlives the rounds. Post-processing: it costs no privacy.
@@ -207,6 +216,8 @@ class RunSettings(_Settings):
     malicious_stores: int = Field(0, ge=0)
     quorum: int = Field(1, ge=1)
     participation: float = Field(1.0, gt=0, le=1)
+    label_skew: float | None = Field(None, gt=0, le=1e6)
+    size_skew: float | None = Field(None, gt=0, le=1e6)
     server_optimizer: ServerOptimizerName = "sgd"
     server_lr: float | None = Field(None, gt=0)
     server_momentum: float = Field(0.0, ge=0, lt=1)
@@ -228,7 +239,7 @@ class RunSettings(_Settings):
     def _only_what_was_chosen(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A run's name, and a seeded run's draws, follow from its settings as they are written."""
         written: dict[str, Any] = handler(self)
-        for name in ("proximal", "aggregation", "malicious_stores", "quorum", "participation"):
+        for name in _ONLY_WHERE_CHOSEN:
             if written[name] == type(self).model_fields[name].default:
                 del written[name]
         return written

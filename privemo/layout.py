@@ -18,6 +18,7 @@ from privemo.faces import FaceTable
 from privemo.files import write_bytes, write_json
 from privemo.releases import Mechanism, Release
 from privemo.secagg.session import needed
+from privemo.skew import shared_out
 from privemo_consent import (
     ConsentMix,
     ConsentRegistry,
@@ -101,7 +102,14 @@ def lay_out_stores(
     given = settings.seed if settings.split_seed is None else settings.split_seed
     seed = secrets.randbits(32) if given is None else given
     train, test = table.split(settings.test_fraction, seed=seed)
-    train_parts = table.partition(train, settings.stores, seed=seed)
+    train_parts = shared_out(
+        table,
+        train,
+        settings.stores,
+        seed=seed,
+        label_skew=settings.label_skew,
+        size_skew=settings.size_skew,
+    )
     test_parts = table.partition(test, settings.stores, seed=seed)
     names = store_names(settings.stores)
     keys = {name: Ed25519PrivateKey.generate() for name in names}

@@ -31,6 +31,7 @@ from privemo.faces import Faces, FaceTable
 from privemo.facts import new_run_id, planned
 from privemo.labels import EMOTIONS
 from privemo.machine import tuned
+from privemo.skew import shared_out
 from privemo.training import predict
 from privemo_consent import Purpose
 
@@ -167,7 +168,8 @@ def _rows(table: FaceTable, s: RunSettings) -> list[np.ndarray[Any, np.dtype[np.
     if seed is None:
         raise RunError("A cell is repeatable: give it a seed.")
     train, held_out = table.split(s.test_fraction, seed=seed)
-    return [*table.partition(train, s.stores, seed=seed), held_out]
+    skews = {"label_skew": s.label_skew, "size_skew": s.size_skew}
+    return [*shared_out(table, train, s.stores, seed=seed, **skews), held_out]
 
 
 def _scores(model: nn.Module, faces: Faces, flip: bool) -> dict[str, Any]:

@@ -126,6 +126,13 @@ QuorumOption = Annotated[int, typer.Option(help="Fewest stores that make a round
 ParticipationOption = Annotated[
     float, typer.Option(help="Share of the stores that are asked in a round.")
 ]
+LabelSkewOption = Annotated[
+    float | None,
+    typer.Option(help="Let stores see different emotions: concentration, 1 much, 100 hardly."),
+]
+SizeSkewOption = Annotated[
+    float | None, typer.Option(help="Let stores be of different size: concentration.")
+]
 SeedOption = Annotated[
     int | None,
     typer.Option(
@@ -288,6 +295,7 @@ _NAMED = {
     **{name: name for name in ONLY_PLAIN},
     **{name: name for name in ("epsilon", "delta", "accountant", "stores", "declared_people")},
     **{name: name for name in ("noise", "may_drop", "spare_rounds", *OF_CHAINS)},
+    **{name: name for name in ("label_skew", "size_skew")},
     **{name: name for name in ("seed", "split_seed", "challenge_age", "consents")},
 }
 _FIELD = re.compile(

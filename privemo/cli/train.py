@@ -51,6 +51,8 @@ def simulate(
     malicious_stores: o.MaliciousOption = 0,
     quorum: o.QuorumOption = 1,
     participation: o.ParticipationOption = 1.0,
+    label_skew: o.LabelSkewOption = None,
+    size_skew: o.SizeSkewOption = None,
     sample_rate: o.RateOption = None,
     rate_growth: o.GrowthOption = None,
     clip: o.ClipOption = None,
@@ -256,7 +258,11 @@ def _of_every_run(ctx: typer.Context) -> dict[str, Any]:
     names = ("declared_people", "seed", "split_seed", "model", "consents", "challenge_age")
     return {
         **{name: ctx.params[name] for name in names},
-        **{name: ctx.params[name] for name in o.OF_CHAINS if name in ctx.params},
+        **{
+            name: ctx.params[name]
+            for name in (*o.OF_CHAINS, "label_skew", "size_skew")
+            if name in ctx.params
+        },
         "sensitive": tuple(ctx.params["sensitive"] or ()),
     }
 

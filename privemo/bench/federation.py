@@ -2,7 +2,10 @@
 
 The plain loop is the arithmetic alone: each store's private steps on faces in memory, their mean, the
 server's step. A run has besides registries, vaults, a gate that is asked before every batch, ledgers on the
-disk, signatures and manifests. All end in the same model, which is checked.
+disk, signatures and manifests. In one process both have to end in the same model, bit by bit. Ray gives each
+store one thread, which adds up in another order; and the seeded noise of a round hangs on the model before, so
+that one rounding apart is another run. On one thread each, all three end in one model
+(`test_ray_gives_the_same_model_as_one_process`).
 
 Two of the three are one process, and are compared by the seconds it computed, all threads together: other
 work on the machine is not counted against either. Ray's workers are processes of their own, so the clock
@@ -59,7 +62,7 @@ def figures(
         ray: measure Flower's simulation engine too, its start included.
 
     Raises:
-        RunError: two ways of running ended in different models.
+        RunError: the run and the plain loop ended in different models.
     """
     for count in stores:
         with tempfile.TemporaryDirectory() as folder:
@@ -87,13 +90,13 @@ def _of(
     run = simulation.prepare(table, folder / "inprocess", settings)
     yield _figure(f"prepare_{stores}_s", took.computed(), "s", START_GOAL if stores == 10 else None)
     mine, _, first = _run(run, "inprocess")
-    _same(plain, w.sha256(run.finish()), "In one process")
+    if _difference(plain, run.finish()):
+        raise RunError("A run in one process ended in another model than the plain loop.")
     yield _figure(f"inprocess_{stores}", mine / seconds, "x plain", RATIO_GOAL)
     yield _figure(f"inprocess_{stores}_first_round_s", first, "s")
     if ray:
         run = simulation.prepare(table, folder / "ray", settings)
         _, theirs, first = _run(run, "ray")
-        _same(plain, w.sha256(run.finish()), "On Ray")
         yield _figure(f"ray_{stores}", theirs / clock, "x plain, by the clock")
         yield _figure(f"ray_{stores}_first_round_s", first, "s")
 
@@ -111,8 +114,8 @@ def _noise(path: Path, people: int) -> FaceTable:
     return load_faces(path)
 
 
-def _plain(table: FaceTable, s: RunSettings) -> tuple[float, float, str]:
-    """Seconds that the plain loop computed and took, and the hash of its model."""
+def _plain(table: FaceTable, s: RunSettings) -> tuple[float, float, w.Weights]:
+    """Seconds that the plain loop computed and took, and its model."""
     start, _ = start_of(s, "as shipped", table.channels)
     rehearsal = Rehearsal(
         s,
@@ -131,7 +134,7 @@ def _plain(table: FaceTable, s: RunSettings) -> tuple[float, float, str]:
     with admitted(table, asked, challenge_age=s.challenge_age) as let_in, tuned(s.threads):
         took = _Watch()
         trained = rehearsal.run(let_in.parts, everyone)
-        return took.computed(), took.clock(), w.sha256(trained.model)
+        return took.computed(), took.clock(), trained.model
 
 
 class _Watch:
@@ -159,15 +162,14 @@ def _run(run: Run, engine: simulation.Engine) -> tuple[float, float, float]:
     return took.computed(), took.clock(), first[0]
 
 
-def _same(expected: str, found: str, where: str) -> None:
-    if found != expected:
-        raise RunError(f"{where} the model is another than the plain loop's: {found[:12]}.")
+def _difference(one: w.Weights, other: w.Weights) -> float:
+    return max(float(np.abs(one[name] - other[name]).max()) for name in one)
 
 
 def _figure(name: str, value: float, unit: str, goal: float | None = None) -> dict[str, Any]:
     return {
         "figure": name,
-        "value": round(value, 3),
+        "value": float(f"{value:.4g}"),
         "unit": unit,
         "goal": None if goal is None else f"<= {goal:g}",
         "met": None if goal is None else value <= goal,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -122,7 +123,7 @@ def picture(now: Progress) -> RenderableType:
         last = store.status or "-"
         told = f"{last}: {store.reason}" if store.reason else last
         table.add_row(store.name, told, f"{store.rounds:,}", _epsilon(store.epsilon, now.budget))
-    bar = ProgressBar(total=now.planned, completed=now.whole, width=40)
+    bar = Padding(ProgressBar(total=now.planned, completed=now.whole, width=40), 0)
     return Group(Text(f"Run {now.run_id}: round {now.whole} of {now.planned}, {words}"), bar, table)
 
 

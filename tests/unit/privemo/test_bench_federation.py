@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from privemo import weights as w
 from privemo.bench import federation as bench
 from privemo.cli import app
 from privemo.errors import RunError
@@ -28,10 +29,11 @@ def test_a_run_ends_in_the_model_of_the_plain_loop_and_is_measured_against_it() 
 def test_another_model_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = bench._plain
 
-    def other(*given: Any) -> tuple[float, float, str]:
-        computed, clock, _ = honest(*given)
-        return computed, clock, "0" * 64
+    def other(*given: Any) -> tuple[float, float, w.Weights]:
+        computed, clock, model = honest(*given)
+        next(iter(model.values())).flat[0] += 1e-6
+        return computed, clock, model
 
     monkeypatch.setattr(bench, "_plain", other)
-    with pytest.raises(RunError, match="In one process the model is another"):
+    with pytest.raises(RunError, match="another model than the plain loop"):
         list(bench.figures(stores=(2,), rounds=1, people=40, model="gray-cnn", ray=False))

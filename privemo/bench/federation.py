@@ -3,8 +3,8 @@
 The plain loop is the arithmetic alone: each store's private steps on faces in memory, their mean, the
 server's step. A run has besides registries, vaults, a gate that is asked before every batch, ledgers on the
 disk, signatures and manifests. In one process both have to end in the same model, bit by bit. Ray gives each
-store one thread, which adds up in another order; and the seeded noise of a round hangs on the model before, so
-that one rounding apart is another run. On one thread each, all three end in one model
+store one thread, which adds up in another order; and the seeded noise of a round hangs on the model before,
+so that one rounding apart is another run. On one thread each, all three end in one model
 (`test_ray_gives_the_same_model_as_one_process`).
 
 Two of the three are one process, and are compared by the seconds it computed, all threads together: other

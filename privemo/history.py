@@ -35,23 +35,27 @@ class History:
         """A round is whole: its manifest is the head now."""
         self.head = canonical_hash(manifest)
         for name, entry in manifest["stores"].items():
-            said, known = entry.get("statement"), self.ledgers.get(name)
-            if said is None:
-                continue
-            now = LedgerHead(**said["ledger"])
-            if known is None or now.entries > known.entries:  # one that refused may have lost some
-                self.ledgers[name] = now
+            said = entry.get("statement")
+            if (
+                said is not None and said["status"] == "trained"
+            ):  # one that refused may have lost some
+                self.ledgers[name] = LedgerHead(**said["ledger"])
 
-    def check(self, statement: Statement) -> None:
+    def check(self, statement: Statement, *, private: bool) -> None:
         """Let a statement pass whose ledger goes on from where it was.
 
+        Args:
+            statement: of a store that trained.
+            private: whether the round cost its people something, so that the ledger has grown.
+
         Raises:
-            UpdateRejected: entries are gone that the server knows of.
+            UpdateRejected: entries are gone that the server knows of, or this round's is not there.
         """
-        known, now = self.ledgers.get(statement.store), statement.ledger
-        if known is None:
-            return
+        known = self.ledgers.get(statement.store, LedgerHead(entries=0, hash=FIRST))
+        now = statement.ledger
         if now.entries < known.entries or (now.entries == known.entries and now.hash != known.hash):
             raise UpdateRejected(
                 f"its ledger had {known.entries} entries when it last took part, and they are gone"
             )
+        if private and now.entries == known.entries:
+            raise UpdateRejected("its ledger has no entry for this round")

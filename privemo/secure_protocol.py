@@ -212,6 +212,8 @@ def masked_from(content: RecordDict) -> Masked:
     vector: NDArray[np.uint32] | None = None
     if isinstance(record, ArrayRecord) and VECTOR in record:
         vector = record[VECTOR].numpy()
+        if not isinstance(vector, np.ndarray):
+            raise RunError("A masked vector is an array.")
     return Masked(vector, protocol.signed_from(content))
 
 

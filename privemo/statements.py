@@ -20,12 +20,12 @@ from functools import cache
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import rfc8785
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from privemo.config import KEY_FILE
 from privemo.errors import RunError, UpdateRejected
@@ -93,9 +93,16 @@ class Statement(BaseModel):
     update_sha256: str | None = Field(None, pattern=_HEX)
     consent_log_root: str = Field(pattern=_HEX)
     ledger: LedgerHead
-    epsilon: float | None = Field(None, ge=0)
+    epsilon: float | None = Field(None, ge=0, le=1e9)
     details: str = Field(pattern=_HEX)
     versions: dict[str, str] = Field(max_length=32)
+
+    @model_validator(mode="after")
+    def _trained_or_not(self) -> Self:
+        trained = self.status == "trained"
+        if trained != (self.update_sha256 is not None) or trained != (self.reason is None):
+            raise ValueError("A store that trained names its update, one that did not the reason")
+        return self
 
     def to_bytes(self) -> bytes:
         """Its one encoding (RFC 8785): what is signed, and what travels."""

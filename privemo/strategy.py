@@ -31,7 +31,7 @@ from privemo.flower import (
     Strategy,
 )
 from privemo.history import History
-from privemo.orders import RoundOrder, order_digest
+from privemo.orders import PrivateRecipe, RoundOrder, order_digest
 from privemo.replies import Reply, failed_entry, named_and_others, read_reply, told_entry
 from privemo.serverstep import ServerStep
 from privemo.statements import Signed, Statement
@@ -149,9 +149,11 @@ class StoreAveraging(Strategy):
         together = aggregator(self.settings, self.sizes)
         stores: dict[str, dict[str, Any]] = {}
         counted = 0
-        # Sorted by store, so that the floating-point sum does not depend on who answered first.
-        for reply in sorted(map(read_reply, replies), key=lambda reply: reply.name):
-            update = self._judge(reply, stores, now, bound)
+        # Sorted by store, so that the floating-point sum does not depend on who answered first; and what
+        # does not count comes last, so that nobody takes a store's place in its name.
+        read = [(reply, *self._stated(reply, now)) for reply in map(read_reply, replies)]
+        for reply, statement, fault in sorted(read, key=lambda r: (r[1] is None, r[0].name)):
+            update = self._judge(reply, statement, fault, stores, now, bound)
             if update is not None:
                 counted += 1
                 together.take(reply.name, update)
@@ -180,8 +182,10 @@ class StoreAveraging(Strategy):
             **self._memory(),
             **told,
         }
+        self.history.take(
+            manifest
+        )  # before anything is written: what cannot be hashed is no manifest
         self.on_whole_round(now.number, manifest, after)
-        self.history.take(manifest)
         return w.to_record(after), None
 
     def _memory(self) -> dict[str, str]:
@@ -192,29 +196,38 @@ class StoreAveraging(Strategy):
             **({"server_state": w.sha256(state)} if state else {}),
         }
 
+    def _stated(self, reply: Reply, now: Round) -> tuple[Statement | None, str]:
+        """What a store stated of this round, or why it does not count."""
+        if reply.signed is None:
+            return None, reply.failure or "unstated"
+        try:
+            return self.check_statement(reply.signed, now), ""
+        except UpdateRejected as rejected:
+            return None, f"update rejected: {rejected}"
+
     def _judge(
-        self, reply: Reply, stores: dict[str, dict[str, Any]], now: Round, bound: float
+        self,
+        reply: Reply,
+        statement: Statement | None,
+        fault: str,
+        stores: dict[str, dict[str, Any]],
+        now: Round,
+        bound: float,
     ) -> w.Weights | None:
         """Enter a reply into the manifest's `stores`; its update, if it counts."""
-        name, update = reply.name, reply.update
-        entry = failed_entry(reply.failure) if reply.failure else None
-        if reply.signed is not None:
+        name, update = reply.name, None
+        entry = failed_entry(fault)
+        if statement is not None and reply.signed is not None:
             try:
                 if name in stores:
                     raise UpdateRejected("this store answered before")
-                statement = self.check_statement(reply.signed, now)
-                if update is not None:
-                    check_update(update, now.weights, bound=bound)
-                    if w.sha256(update) != statement.update_sha256:
-                        raise UpdateRejected("it is not the update that its manifest names")
-                elif statement.status == "trained":
-                    raise UpdateRejected("it names an update that did not come with it")
+                update = _update_of(reply, statement, now, bound)
                 entry = told_entry(statement, reply.signed)
             except UpdateRejected as rejected:
-                entry, update = failed_entry(f"update rejected: {rejected}"), None
+                entry = failed_entry(f"update rejected: {rejected}")
         # Someone who takes another store's name does not overwrite what that store said.
         mine = name in self.sizes and name not in stores
-        stores[name if mine else f"{name} ({reply.node})"] = entry or failed_entry("unstated")
+        stores[name if mine else f"{name} ({reply.node})"] = entry
         return update
 
     def check_statement(self, signed: Signed, now: Round) -> Statement:
@@ -234,7 +247,8 @@ class StoreAveraging(Strategy):
         ):
             raise UpdateRejected("it is of another round")
         if statement.status == "trained":
-            self.history.check(statement)
+            private = isinstance(now.order.recipe, PrivateRecipe)
+            self.history.check(statement, private=private)
         return statement
 
     def configure_evaluate(
@@ -248,6 +262,18 @@ class StoreAveraging(Strategy):
     ) -> MetricRecord | None:
         """Nothing was asked, so nothing comes."""
         return None
+
+
+def _update_of(reply: Reply, statement: Statement, now: Round, bound: float) -> w.Weights | None:
+    """The update that a statement names; none where there is none."""
+    if reply.update is None:
+        if statement.update_sha256 is not None:
+            raise UpdateRejected("it names an update that did not come with it")
+        return None
+    check_update(reply.update, now.weights, bound=bound)
+    if w.sha256(reply.update) != statement.update_sha256:
+        raise UpdateRejected("it is not the update that its manifest names")
+    return reply.update
 
 
 def _too_few(number: int, counted: int, quorum: int, stores: dict[str, dict[str, Any]]) -> str:

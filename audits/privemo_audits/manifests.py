@@ -34,6 +34,30 @@ def manifest_faults(run: Run) -> list[Violation]:
             faults = _faults(run, item, store, did, said)
             found += [_violation("statement", store, item.round, fault) for fault in faults]
         expected = canonical_hash(raw)
+    for store in run.info.stores:
+        found += _own_words(run, store, expected)
+    return found
+
+
+def _own_words(run: Run, store: str, head: str) -> list[Violation]:
+    """What a store signed of this run, held against the rounds: who changes those cannot change this."""
+    found = []
+    for row in run.signed[store]:
+        said = row["statement"]
+        if said["run_id"] != run.info.run_id:
+            continue
+        number = said["round"]
+        # The round after the last one may have been begun; and one that broke off was stated twice.
+        before = run.rounds[number - 1].prev if number <= len(run.rounds) else head
+        if not _signed(said, row["signature"], run.info.roster.get(store, "")):
+            fault = "its own statements.jsonl is not signed with the key that run.json names"
+        elif number > len(run.rounds) + 1:
+            fault = f"it signed a round {number}, and there are {len(run.rounds)}: some are gone"
+        elif said["history"] != before:
+            fault = "what came before is not what the store signed: it was changed afterwards"
+        else:
+            continue
+        found.append(_violation("statement", store, number, fault))
     return found
 
 
@@ -46,6 +70,9 @@ def _faults(
         return ["counted, and has signed nothing"] if did.status == "trained" else []
     if not _signed(said, did.signature, run.info.roster.get(store, "")):
         return ["what it is said to have done is not signed with its key"]
+    mine = {"statement": said, "signature": did.signature}
+    if not any(mine.items() <= row.items() for row in run.signed[store]):
+        return ["what it is said to have signed is not in its statements.jsonl"]
     return [
         *_against_manifest(run, item, store, did, stated),
         *_against_ledger(run, store, stated),
@@ -90,6 +117,10 @@ def _against_ledger(run: Run, store: str, stated: Statement) -> list[str]:
         return [f"signed another ledger: its first {head.entries} entries are not the ones there"]
     if stated.epsilon != (last.epsilon_rdp if last else None):
         return ["signed another epsilon than its ledger states"]
+    release = (stated.run_id, stated.round, stated.update_sha256)
+    there = {(e.run_id, e.round, e.update_sha256) for e in (x.entry for x in lines[: head.entries])}
+    if run.info.privacy.private and stated.status == "trained" and release not in there:
+        return ["signed a ledger in which its update does not stand"]
     return []
 
 

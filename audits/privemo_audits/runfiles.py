@@ -128,7 +128,7 @@ class Statement(_Part):
 
     schema_: Literal["privemo.statement/1"] = Field(alias="schema")
     run_id: str
-    round: int
+    round: int = Field(ge=1)
     store: str
     model_in: Hex
     history: Hex
@@ -140,6 +140,21 @@ class Statement(_Part):
     epsilon: float | None = Field(default=None, ge=0)
     details: Hex
     versions: dict[str, str]
+
+    @model_validator(mode="after")
+    def _trained_or_not(self) -> Statement:
+        if (self.status == "trained") != (self.update_sha256 is not None):
+            raise ValueError(
+                "a store that trained names its update, and one that did not names none"
+            )
+        return self
+
+
+class SignedStatement(_Part):
+    """A line of `statements.jsonl`, as far as it was sent."""
+
+    statement: Statement
+    signature: str = Field(pattern=r"^[0-9a-f]{128}$")
 
 
 class StoreRound(_Part):
@@ -258,6 +273,7 @@ class Run:
         ledgers: store -> lines in file order; empty for a store that released nothing.
         admissions: store -> lines in file order.
         details: store -> hash of what it kept of a round -> that.
+        signed: store -> what it signed, in file order: statement and signature as they were sent.
         said: file name -> run.json and each round as read; signatures and hashes cover every key of them.
         files: path relative to the run -> SHA-256 hex of what was read.
     """
@@ -268,6 +284,7 @@ class Run:
     ledgers: dict[str, tuple[Line, ...]]
     admissions: dict[str, tuple[Admission, ...]]
     details: dict[str, dict[str, Details]] = field(default_factory=dict)
+    signed: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)
     said: dict[str, dict[str, Any]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
 
@@ -298,8 +315,10 @@ def load_run(run_dir: Path) -> Run:
         _read(directory, "model.safetensors", files)
     ledgers = {s: _ledger(directory, s, files, info.privacy.private) for s in info.stores}
     admissions = {s: _admissions(directory, s, files) for s in info.stores}
-    details = {s: _details(directory, s, files) for s in info.stores}
-    return Run(directory, info, rounds, ledgers, admissions, details, said, files)
+    kept = {s: _statements(directory, s, files) for s in info.stores}
+    details = {s: _details(rows, s) for s, rows in kept.items()}
+    signed = {s: tuple(rows) for s, rows in kept.items()}
+    return Run(directory, info, rounds, ledgers, admissions, details, signed, said, files)
 
 
 def _same_run(info: RunInfo, rounds: tuple[RoundInfo, ...]) -> None:
@@ -347,16 +366,21 @@ def _admissions(directory: Path, store: str, files: dict[str, str]) -> tuple[Adm
     return tuple(_model(Admission, row, f"{name} line {i}") for i, row in enumerate(rows, 1))
 
 
-def _details(directory: Path, store: str, files: dict[str, str]) -> dict[str, Details]:
+def _statements(directory: Path, store: str, files: dict[str, str]) -> list[dict[str, Any]]:
     name = f"stores/{store}/statements.jsonl"
     if not (directory / name).is_file():
-        return {}  # whether one was due is decided against the rounds, in `manifests`
+        return []  # whether one was due is decided against the rounds, in `manifests`
+    return _json_lines(directory, name, files, "Restore the file.")
+
+
+def _details(rows: list[dict[str, Any]], store: str) -> dict[str, Details]:
     found = {}
-    for number, row in enumerate(_json_lines(directory, name, files, "Restore the file."), 1):
-        kept = row.get("details")
+    for number, row in enumerate(rows, 1):
+        where, kept = f"stores/{store}/statements.jsonl line {number}", row.get("details")
         if not isinstance(kept, dict):
-            raise RunFilesError(f"{name} line {number}: it holds no details", _AS_WRITTEN)
-        found[canonical_hash(kept)] = _model(Details, kept, f"{name} line {number}")
+            raise RunFilesError(f"{where}: it holds no details", _AS_WRITTEN)
+        found[canonical_hash(kept)] = _model(Details, kept, where)
+        _model(SignedStatement, row, where)
     return found
 
 

@@ -6,7 +6,9 @@ imports everything anew: some ten seconds a message, and a round of distributed 
 - the node looks more often while a round is under way (`Attentive`), and
 - the process that a message gets is a fork of one in which everything is imported (`Forks`).
 
-Neither changes what is sent. The node's interface for its own apps is on loopback, and takes no task from
+Neither changes what is sent. A store runs the app that is installed on its machine, and none that its server
+sends: that one is neither installed nor imported, or whoever runs the server would run code of their own
+beside people's faces and keys. The node's interface for its own apps is on loopback, and gives no task to
 whoever lacks the secret of this start; Flower's default lets every user of the machine take one.
 """
 
@@ -81,9 +83,10 @@ class Forks:
     def _run(self, spec: Any) -> None:
         code = 1
         try:
-            from flwr.supernode.runtime.run_clientapp import run_clientapp
+            from flwr.supernode.runtime import run_clientapp
 
-            run_clientapp(
+            _only_our_app(vars(run_clientapp))
+            run_clientapp.run_clientapp(
                 runtime_api_address=spec.runtime_api_address,
                 token=spec.token,
                 insecure=spec.insecure,
@@ -105,6 +108,14 @@ class Forks:
 
     def close(self) -> None:
         """Nothing to release; forks watch their parent."""
+
+
+def _only_our_app(flower: dict[str, Any]) -> None:
+    """Let Flower's runner take privemo's app, whatever app came with the message."""
+    from privemo.client_app import app
+
+    flower["install_from_fab"] = lambda *_args, **_more: None
+    flower["get_load_client_app_fn"] = lambda *_args, **_more: lambda *_names: app
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

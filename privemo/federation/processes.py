@@ -104,10 +104,12 @@ def serve_store(folder: Path, say: Say) -> None:
         *("--runtime-api-address", f"127.0.0.1:{port}"),
     ]
     path = state / "supernode.log"
-    children = []
+    children: list[subprocess.Popen[bytes]] = []
     try:
         with path.open("ab") as log:
-            children = [_start(command, state, log) for command in (node, tasks)]
+            children.append(_start(node, state, log))
+            _wait_until_ours(children[0], port, path)
+            children.append(_start(tasks, state, log))
         say(f"{card.name} takes part in the federation at {joined['address']}.")
         _follow(children, "The SuperNode", path)
     finally:
@@ -240,6 +242,26 @@ def _wait_until_open(child: subprocess.Popen[bytes], port: int, log: Path) -> No
     _until(lambda: _open("127.0.0.1", port) or child.poll() is not None, _START_S)
     if child.poll() is not None or not _open("127.0.0.1", port):
         raise RunError(f"The SuperLink did not start{_last_error(_tail(log))}; {log} has the rest.")
+
+
+def _wait_until_ours(child: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Wait until the node's own port is open, and nobody else's: who hands out tasks is trusted with them."""
+    _until(lambda: _open("127.0.0.1", port) or child.poll() is not None, _START_S)
+    if child.poll() is not None or _listener(port) not in (os.getuid(), None):
+        raise RunError(f"The SuperNode did not start{_last_error(_tail(log))}; {log} has the rest.")
+
+
+def _listener(port: int) -> int | None:
+    """User id of whoever listens on a port of loopback; None where the system does not say."""
+    path = Path("/proc/net/tcp")
+    if not path.exists():
+        return None
+    listening = "0A"
+    for line in path.read_text().splitlines()[1:]:
+        part = line.split()
+        if part[3] == listening and int(part[1].rpartition(":")[2], 16) == port:
+            return int(part[7])
+    return None
 
 
 def _until(met: Callable[[], bool], seconds: float) -> None:

@@ -368,7 +368,9 @@ class RunMaker:
                 text = rfc8785.dumps(statement)
                 signature = self.keys[store].sign(b"privemo.statement/1\n" + text)
                 did |= {"statement": statement, "signature": signature.hex()}
-                kept[store].append({"details": details})
+                kept[store].append(
+                    {"statement": statement, "signature": signature.hex(), "details": details}
+                )
             self.write_json(name, item)
             prev = canonical(item)
         for store, rows in kept.items():
@@ -377,7 +379,7 @@ class RunMaker:
     def _stated(
         self, store: str, item: dict[str, Any], did: dict[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        ledger = [r for r in self.lines(store, "ledger.jsonl") if r["round"] <= item["round"]]
+        ledger = self.ledger_at(store, item)
         asked = [
             line
             for line in self.lines(store, "admissions.jsonl")
@@ -406,6 +408,10 @@ class RunMaker:
             "versions": {"privemo": "0.1.0"},
         }
         return details, statement
+
+    def ledger_at(self, store: str, item: dict[str, Any]) -> list[dict[str, Any]]:
+        """What a store's ledger held when it signed a round."""
+        return [r for r in self.lines(store, "ledger.jsonl") if r["round"] <= item["round"]]
 
     def lines(self, store: str, name: str) -> list[dict[str, Any]]:
         """What a store's file holds, line by line; nothing where there is no file."""

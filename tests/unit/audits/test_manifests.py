@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from privemo_audits import build_report
+from privemo_audits.errors import RunFilesError
 from privemo_audits.report import Report
 from privemo_audits.runfiles import canonical_hash
 from tests.support.audit_runs import RunMaker, sha
@@ -145,9 +147,9 @@ def test_admissions_that_were_changed_are_noticed(run: RunMaker) -> None:
     assert "other numbers of people admitted and refused" in failed(run)
 
 
-def test_details_that_are_gone_are_missed(run: RunMaker) -> None:
+def test_statements_that_are_gone_are_missed(run: RunMaker) -> None:
     run.path("store-01", "statements.jsonl").unlink()
-    assert "details that are not in its statements.jsonl" in failed(run)
+    assert "is not in its statements.jsonl" in failed(run)
 
 
 def test_details_that_were_changed_are_not_those_signed(run: RunMaker) -> None:
@@ -163,3 +165,64 @@ def test_whoever_trained_asked_the_gate(tmp_path: Path) -> None:
     run.write_lines("store-01", "admissions.jsonl", [r for r in rows if r["purpose"] != "training"])
     run.seal()
     assert "trained without having asked the gate" in failed(run)
+
+
+# -- what stores kept of what they signed ----------------------------------------------------------
+
+
+def test_a_server_that_lets_later_rounds_forget_the_stores_is_found(run: RunMaker) -> None:
+    """It changes a round, strikes out every signature that came later, and chains anew."""
+    run.edit_json("rounds/0001.json", lambda v: v.update(finished=v["started"]), sealed=False)
+    first = json.loads((run.directory / "rounds/0001.json").read_text())
+
+    def forget(item: dict[str, Any]) -> None:
+        item["prev"] = canonical_hash(first)
+        for did in item["stores"].values():
+            did.update(
+                status="failed", reason="silent", update_sha256=None, statement=None, signature=None
+            )
+
+    run.edit_json("rounds/0002.json", forget, sealed=False)
+    assert "store-01, round 2: what came before is not what the store signed" in failed(run)
+
+
+def test_a_server_that_signs_for_all_stores_with_its_own_keys_is_found(run: RunMaker) -> None:
+    kept = {s: run.path(s, "statements.jsonl").read_bytes() for s in run.stores}
+    run.keys = {s: Ed25519PrivateKey.generate() for s in run.stores}
+
+    def own(info: dict[str, Any]) -> None:
+        info["roster"] = {
+            s: key.public_key().public_bytes_raw().hex() for s, key in run.keys.items()
+        }
+
+    run.edit_json("run.json", own)
+    for store, lines in kept.items():
+        run.path(store, "statements.jsonl").write_bytes(lines)
+    assert "is not in its statements.jsonl" in failed(run)
+
+
+def test_rounds_that_are_gone_are_missed_by_those_who_signed_them(tmp_path: Path) -> None:
+    run = RunMaker(tmp_path / "run", rounds=3).make()
+    for number in (2, 3):
+        (run.directory / f"rounds/000{number}.json").unlink()
+    assert "it signed a round 3, and there are 1: some are gone" in failed(run)
+
+
+def test_a_ledger_that_was_filled_in_afterwards_is_noticed(run: RunMaker) -> None:
+    """The store trained, stated the ledger as it was before, and wrote the entry for the audit alone."""
+
+    def behind(store: str, item: dict[str, Any]) -> list[dict[str, Any]]:
+        return [r for r in run.lines(store, "ledger.jsonl") if r["round"] < item["round"]]
+
+    run.ledger_at = behind  # type: ignore[method-assign]
+    run.seal()
+    assert "signed a ledger in which its update does not stand" in failed(run)
+
+
+def test_a_torn_or_foreign_line_of_statements_is_an_error(run: RunMaker) -> None:
+    path = run.path("store-01", "statements.jsonl")
+    good = path.read_bytes()
+    for bad in (good[:-5], good + b'{"details": 1}\n', good + b"{}\n"):
+        path.write_bytes(bad)
+        with pytest.raises(RunFilesError, match=r"statements\.jsonl line"):
+            build_report(run.directory)

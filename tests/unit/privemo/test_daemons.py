@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResultStatus
 
-from privemo.federation import daemons
+from privemo.federation import daemons, processes
 
 
 def test_a_node_looks_often_after_a_message_and_seldom_at_rest(
@@ -88,3 +89,29 @@ def test_there_are_two_daemons(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["pytest"])
     with pytest.raises(SystemExit, match="neither supernode nor superexec"):
         daemons.main(["superlink"])
+
+
+def test_no_app_that_a_server_sends_is_installed_or_imported() -> None:
+    """Else whoever runs the server would run code of their own beside people's faces and keys."""
+    from flwr.supernode.runtime import run_clientapp
+
+    from privemo.client_app import app
+
+    flower = dict(vars(run_clientapp))
+    daemons._only_our_app(flower)
+    assert flower["install_from_fab"](b"no zip at all", skip_prompt=True) is None
+    load = flower["get_load_client_app_fn"](default_app_ref="", app_path=None, multi_app=True)
+    assert load("mallory/steal", "1.0.0", "0" * 64) is app
+    # Both are what Flower's runner really calls.
+    source = Path(run_clientapp.__file__).read_text()
+    assert "install_from_fab(fab.content" in source
+    assert "get_load_client_app_fn(" in source
+
+
+def test_whose_port_it_is_is_known() -> None:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+        assert processes._listener(port) is None
+        one.listen()
+        assert processes._listener(port) == os.getuid()

@@ -8,11 +8,12 @@ from privemo.history import History
 from privemo.statements import LedgerHead, canonical_hash
 
 
+def said(entries: int, status: str = "trained") -> dict[str, Any]:
+    return {"status": status, "ledger": {"entries": entries, "hash": f"{entries:064x}"}}
+
+
 def manifest(**stores: int | None) -> dict[str, Any]:
-    told = {
-        name: {"statement": None if n is None else {"ledger": {"entries": n, "hash": f"{n:064x}"}}}
-        for name, n in stores.items()
-    }
+    told = {name: {"statement": None if n is None else said(n)} for name, n in stores.items()}
     return {"round": 1, "stores": told}
 
 
@@ -29,7 +30,8 @@ def test_a_store_that_said_nothing_is_remembered_as_it_was() -> None:
     history.take(manifest(a=1, b=4))
     history.take(manifest(a=2, b=None))
     history.take(manifest(a=3))
-    history.take(manifest(b=0))  # its disk is gone, and it refused
+    gone = {"b": {"statement": said(0, "refused")}, "a": {"statement": said(7, "refused")}}
+    history.take({"round": 4, "stores": gone})  # one lost its disk, one made up a ledger
     assert history.ledgers == {
         "a": LedgerHead(entries=3, hash=f"{3:064x}"),
         "b": LedgerHead(entries=4, hash=f"{4:064x}"),

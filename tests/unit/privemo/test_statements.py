@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from privemo.errors import UpdateRejected
 from privemo.statements import FIRST, LedgerHead, Signed, Statement, details_of, sign
@@ -85,3 +86,23 @@ def test_equal_numbers_of_people_have_unequal_details() -> None:
     line = {"admitted": {"faces": 3, "persons": 2}}
     assert details_of(line)["admission"] == line
     assert details_of(line)["nonce"] != details_of(line)["nonce"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"status": "refused", "reason": "budget_exhausted"},  # and an update all the same
+        {"status": "refused", "update_sha256": None},
+        {"update_sha256": None},
+        {"reason": "no_faces"},
+        {"epsilon": 1e16},
+        {"epsilon": float("nan")},
+        {"round": 0},
+        {"ledger": {"entries": 2**53, "hash": FIRST}},
+    ],
+)
+def test_a_store_trained_and_names_its_update_or_did_not_and_says_why(
+    changes: dict[str, Any],
+) -> None:
+    with pytest.raises(ValidationError):
+        statement(**changes)

@@ -173,7 +173,7 @@ BAD: dict[str, tuple[Callable[[Message], Message], str]] = {
     "another order": (lambda m: reply_to(m, "b", update(), order="1" * 64), "of another round"),
     "another history": (lambda m: reply_to(m, "b", update(), history="1" * 64), "of another round"),
     "an update that is named and did not come": (
-        lambda m: reply_to(m, "b", None, status="trained", update_sha256="1" * 64),
+        lambda m: reply_to(m, "b", None, status="trained", reason=None, update_sha256="1" * 64),
         "did not come",
     ),
     "a store that answered already": (lambda m: reply_to(m, "a", update()), "answered before"),
@@ -288,7 +288,6 @@ def test_a_manifest_names_the_one_before_and_holds_what_stores_signed() -> None:
     ("now", "gone"),
     [
         ({"entries": 3, "hash": "8" * 64}, False),
-        ({"entries": 2, "hash": "7" * 64}, False),  # sent again: nothing was spent in between
         ({"entries": 2, "hash": "8" * 64}, True),
         ({"entries": 1, "hash": "7" * 64}, True),
         ({"entries": 0, "hash": "0" * 64}, True),
@@ -299,5 +298,50 @@ def test_a_store_whose_ledger_went_back_does_not_count(now: dict[str, Any], gone
     stores, _ = aggregate(
         good("a"), lambda m: reply_to(m, "b", update(), ledger=now), history=history
     )
+    assert history.ledgers["b"].entries == (2 if gone else 3), "what it refused is not forgotten"
     assert ("they are gone" in (stores["b"]["reason"] or "")) == gone
     assert stores["b"]["status"] == ("failed" if gone else "trained")
+
+
+def test_a_private_round_that_the_ledger_does_not_know_does_not_count() -> None:
+    history = History(ledgers={"b": LedgerHead(entries=2, hash="7" * 64)})
+    same = {"entries": 2, "hash": "7" * 64}
+    stores, _ = aggregate(
+        good("a"), lambda m: reply_to(m, "b", update(), ledger=same), history=history
+    )
+    assert "no entry for this round" in stores["b"]["reason"]
+    nothing = {"entries": 0, "hash": FIRST}
+    stores, _ = aggregate(good("a"), lambda m: reply_to(m, "b", update(), ledger=nothing))
+    assert "no entry for this round" in stores["b"]["reason"]
+
+
+FAKES: dict[str, Callable[[Message], Message]] = {
+    "another's key": lambda m: reply_to(m, "b", update(), signer="c"),
+    "an old answer of its own": lambda m: reply_to(m, "b", update(), round=2),
+}
+
+
+@pytest.mark.parametrize("kind", FAKES)
+def test_nobody_takes_a_stores_place_by_answering_first_in_its_name(kind: str) -> None:
+    stores, after = aggregate(FAKES[kind], good("b"), good("c"))
+    assert stores["b"]["status"] == stores["c"]["status"] == "trained"
+    (fake,) = [facts for facts in stores.values() if facts["status"] == "failed"]
+    assert "update rejected" in fake["reason"]
+    assert np.allclose(after["a"] - MODEL["a"], 0.1)
+
+
+def test_a_number_that_has_no_one_encoding_is_no_statement() -> None:
+    """Written as an integer above 2^53 it could not be read back: the manifest would have no hash."""
+
+    def huge(message: Message) -> Message:
+        honest = reply_to(message, "b", None)
+        text = protocol.signed_from(honest.content).text
+        forged = text.replace(b'"epsilon":null', b'"epsilon":10000000000000000')
+        assert forged != text
+        signed = Signed(forged, KEYS["b"].sign(b"privemo.statement/1\n" + forged))
+        content = RecordDict({protocol.MANIFEST: protocol.signed_record(signed)})
+        return Message(content, reply_to=message)
+
+    stores, _ = aggregate(good("a"), huge)
+    (bad,) = [facts for facts in stores.values() if facts["status"] == "failed"]
+    assert "malformed" in bad["reason"]

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from privemo import simulation
+from privemo import secure_protocol, simulation
 from privemo import weights as w
 from privemo.client_app import app as client_app
 from privemo.config import KEY_FILE, PrivacySettings, RunSettings
 from privemo.errors import LedgerLost, RunError, SecureSumError, SettingsError
-from privemo.flower import ConfigRecord, Context, Message
+from privemo.flower import Array, ArrayRecord, ConfigRecord, Context, Message
 from privemo.grid import InProcessGrid
 from privemo.runs import Run
 from privemo.secagg import Session, needed
@@ -383,6 +383,33 @@ def test_a_store_whose_envelopes_are_no_good_is_named_before_anybody_pays(tmp_pa
     with pytest.raises(RunError, match="cannot open the envelope of store-02"):
         drive(run, garbage)
     assert entries(run, "store-01") == 0
+
+
+JUNK = {
+    "nothing": Array(dtype="uint32", shape=(1,), stype="numpy.ndarray", data=b""),
+    "another library's": Array(dtype="uint32", shape=(1,), stype="torch.tensor", data=b"x"),
+    "a zip archive": Array(dtype="uint32", shape=(1,), stype="numpy.ndarray", data=b"PK\x03\x04"),
+    "text": Array(dtype="uint32", shape=(1,), stype="numpy.ndarray", data=b"junk"),
+}
+
+
+@pytest.mark.parametrize("kind", JUNK)
+def test_a_vector_that_is_none_leaves_its_store_out_and_not_the_round(
+    kind: str, tmp_path: Path
+) -> None:
+    run = shared_run(tmp_path, rounds=1)
+
+    def junk(message: Message, context: Context) -> Message:
+        reply = client_app(message, context)
+        mine = str(context.node_config["store-dir"]).endswith("store-02")
+        if mine and message.metadata.message_type == "train.mask":
+            reply.content[secure_protocol.VECTOR] = ArrayRecord({"vector": JUNK[kind]})
+        return reply
+
+    drive(run, junk)
+    (manifest,) = run.manifests()
+    assert manifest["secure_sum"]["summed"] == ["store-01", "store-03"]
+    assert "rejected" in manifest["stores"]["store-02"]["reason"]
 
 
 def test_a_node_that_nobody_knows_does_not_spoil_the_audit(tmp_path: Path) -> None:

@@ -189,6 +189,10 @@ def _trained(run: Run) -> int:
     return sum(did.status == "trained" for r in run.rounds for did in r.stores.values())
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
 def _signed(run: Run) -> int:
     return sum(did.statement is not None for r in run.rounds for did in r.stores.values())
 
@@ -259,7 +263,8 @@ def _model_checks(
             title="The model is the one that the rounds made",
             passed=chain_fault is None,
             required=True,
-            evidence=chain_fault or f"{len(run.rounds)} rounds, each starting from the one before",
+            evidence=chain_fault
+            or f"{_counted(len(run.rounds), 'round')}, each starting from the model before",
             clause="EU AI Act 12, 15(5)",
         ),
         _judge(
@@ -267,8 +272,9 @@ def _model_checks(
             "Each store signed what it did, and the rounds are chained",
             "EU AI Act 12, 19",
             _named(violations, ("manifest_chain", "statement")),
-            f"{len(run.rounds)} manifests, each naming the one before; {_signed(run)} statements, each "
-            "signed with its store's key and borne out by the store's ledger and admissions",
+            f"{_counted(len(run.rounds), 'manifest')}, each naming what stood before; "
+            f"{_counted(_signed(run), 'statement')}, each signed with its store's key and borne out by the "
+            "store's ledger and admissions",
         ),
         Check(
             id="run.complete",

@@ -18,32 +18,11 @@ from privemo.errors import RunError
 from privemo.flower import Array, ConfigRecord, Error, Message, RecordDict
 from privemo.grid import _task_identity
 from privemo.history import History
-from privemo.orders import PrivateRecipe, RoundOrder, order_digest
+from privemo.orders import RoundOrder, order_digest
 from privemo.serverstep import ServerStep
 from privemo.statements import FIRST, LedgerHead, Signed, Statement, canonical_hash, sign
 from privemo.strategy import StoreAveraging
-
-MODEL: w.Weights = {"a": np.zeros((2, 3), np.float32), "b": np.ones(4, np.float32)}
-
-RECIPE = PrivateRecipe(
-    noise_multiplier=1.0,
-    sample_rate=0.25,
-    steps=10,
-    max_grad_norm=1.0,
-    normaliser=25.0,
-    lr=0.1,
-    momentum=0.9,
-)
-
-
-def update(**changes: object) -> w.Weights:
-    made: dict[str, object] = {
-        "a": np.full((2, 3), 0.1, np.float32),
-        "b": np.full(4, -0.1, np.float32),
-    }
-    made.update(changes)
-    return {k: v for k, v in made.items() if v is not None}  # type: ignore[misc]
-
+from tests.support.updates import MODEL, RECIPE, update
 
 # -- replies --------------------------------------------------------------------------------------
 

@@ -10,31 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privemo import weights as w
 from privemo.errors import UpdateRejected
-from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder
+from privemo.orders import PlainRecipe, RoundOrder
 from privemo.updates import check_update, norm_bound
-
-MODEL: w.Weights = {"a": np.zeros((2, 3), np.float32), "b": np.ones(4, np.float32)}
-
-RECIPE = PrivateRecipe(
-    noise_multiplier=1.0,
-    sample_rate=0.25,
-    steps=10,
-    max_grad_norm=1.0,
-    normaliser=25.0,
-    lr=0.1,
-    momentum=0.9,
-)
-
-
-def update(**changes: object) -> w.Weights:
-    made: dict[str, object] = {
-        "a": np.full((2, 3), 0.1, np.float32),
-        "b": np.full(4, -0.1, np.float32),
-    }
-    made.update(changes)
-    return {k: v for k, v in made.items() if v is not None}  # type: ignore[misc]
+from tests.support.updates import MODEL, RECIPE, update
 
 
 def test_an_honest_update_passes() -> None:

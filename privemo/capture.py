@@ -18,8 +18,8 @@ record can have, with evidence for which the gate refuses for the same reason.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -79,6 +79,7 @@ def capture(
     attested_age_band: NDArray[np.str_] | None = None,
     challenge_age: float = 25.0,
     sensitive: Sequence[str] = (),
+    camera: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] = lambda images: images,
 ) -> dict[NamelessReason, Counted]:
     """Bring the faces of some rows into the vault of a registry, or turn them away.
 
@@ -92,6 +93,8 @@ def capture(
         challenge_age: a person who is estimated to be younger is turned away.
         sensitive: columns to keep of the faces of ``test``, as items of their own that are read for
             FAIRNESS_AUDIT alone (EU AI Act 10(5)).
+        camera: what a store's camera makes of the pictures, in a simulation; it never sees others than those
+            that the gate let through.
 
     Returns:
         How many were turned away and left no name, by reason.
@@ -106,9 +109,10 @@ def capture(
     admitted = ConsentGate(registry, challenge_age=challenge_age).admit(sealed, purpose, context)
     away = np.ones(len(rows), dtype=np.bool_)
     vault = Vault(registry)
+    faces = replace(admitted.faces, images=camera(admitted.faces.images))
     for start in range(0, len(admitted.rows), _AT_ONCE):
         at = slice(start, start + _AT_ONCE)
-        items = _items(admitted.faces, admitted.rows, at, facts)
+        items = _items(faces, admitted.rows, at, facts)
         done = vault.put(items, context, purposes=[purpose], challenge_age=challenge_age)
         taken = np.array([reason is Reason.PERMITTED for reason in done.reasons])
         away[admitted.rows[at][taken]] = False

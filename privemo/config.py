@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from privemo.errors import SettingsError
-from privemo.orders import MOST_AT_ONCE, AugmentName, NoiseName, Precision
+from privemo.orders import MOST_AT_ONCE, AugmentName, NoiseName, PersonalName, Precision
 from privemo.releases import Mechanism, Stated
 
 FEWEST_TO_SHARE, MOST_TO_SHARE = 3, 200
@@ -154,7 +154,7 @@ class PlainSettings(_Settings):
 
 _ONLY_WHERE_CHOSEN = (
     *("proximal", "aggregation", "malicious_stores", "quorum", "participation"),
-    *("label_skew", "size_skew"),
+    *("label_skew", "size_skew", "skew_column", "camera_skew", "personal"),
 )
 
 
@@ -174,6 +174,8 @@ class RunSettings(_Settings):
             and 0 where the server has momentum of its own.
         proximal: how hard a store's steps are pulled back to the model that the round began with: mu of
             FedProx (Li et al. 2020, arXiv 1812.06127). After the noise: it costs no privacy.
+        personal: layers that stay in their store and are trained by its people alone: the `head`, or the
+            `norm`alisation (`privemo.personal`); `none` shares all. The same epsilon covers them.
         aggregation: what becomes of the stores' updates: their `mean`, or one that some poisoned stores
             cannot drag away: `trimmed_mean` or `median` of each parameter (Yin et al. 2018, arXiv
             1803.01498), or `krum`, the mean of those that lie closest to each other (Blanchard et al. 2017,
@@ -184,7 +186,10 @@ class RunSettings(_Settings):
             is what it took part in; noise is planned as if it were asked every time.
         label_skew: how much the stores of a simulation differ in whom they see: the concentration of the
             Dirichlet distribution that each emotion is shared out by. None shares alike.
-        size_skew: likewise for how many people a store has. What is held out is shared alike in any case.
+        size_skew: likewise for how many people a store has.
+        skew_column: let `label_skew` share out the groups of this column of the table, say a region or a
+            culture, instead of the emotions.
+        camera_skew: how much the cameras and the light of a simulation's stores differ; 1 is a lot.
         server_optimizer: what takes the average update of a round: `sgd` (FedAvg; FedAvgM with
             `server_momentum`), `adam` (FedAdam) or `yogi` (FedYogi; Reddi et al. 2021, arXiv 2003.00295). Its
             state outlives the rounds. Post-processing: it costs no privacy.
@@ -212,12 +217,15 @@ class RunSettings(_Settings):
     lr_schedule: Literal["constant", "cosine"] = "constant"
     momentum: float | None = Field(None, ge=0, lt=1)
     proximal: float = Field(0.0, ge=0, le=100)
+    personal: PersonalName = "none"
     aggregation: AggregationName = "mean"
     malicious_stores: int = Field(0, ge=0)
     quorum: int = Field(1, ge=1)
     participation: float = Field(1.0, gt=0, le=1)
     label_skew: float | None = Field(None, gt=0, le=1e6)
     size_skew: float | None = Field(None, gt=0, le=1e6)
+    skew_column: str | None = None
+    camera_skew: float = Field(0.0, ge=0, le=10)
     server_optimizer: ServerOptimizerName = "sgd"
     server_lr: float | None = Field(None, gt=0)
     server_momentum: float = Field(0.0, ge=0, lt=1)
@@ -263,6 +271,18 @@ class RunSettings(_Settings):
         return self
 
     @model_validator(mode="after")
+    def _a_column_is_skewed_by_something(self) -> Self:
+        if self.skew_column is not None and self.label_skew is None:
+            raise ValueError("skew_column says of what, label_skew how much: set label_skew too")
+        return self
+
+    @model_validator(mode="after")
+    def _layers_of_its_own_are_for_chains(self) -> Self:
+        if self.personal != "none" and self.stores == 1:
+            raise ValueError("A single store shares nothing anyway: leave out personal")
+        return self
+
+    @model_validator(mode="after")
     def _one_kind_of_training(self) -> Self:
         if (self.privacy is None) == (self.plain is None):
             raise ValueError("A run is either private or plain: give exactly one of the two")
@@ -275,6 +295,11 @@ class RunSettings(_Settings):
         if not FEWEST_TO_SHARE <= self.stores <= MOST_TO_SHARE:
             raise ValueError(
                 f"Distributed noise takes {FEWEST_TO_SHARE} to {MOST_TO_SHARE} stores, not {self.stores}"
+            )
+        if self.personal != "none":
+            raise ValueError(
+                "With distributed noise what a store would keep to itself had only its share of the noise: "
+                "leave out personal, or let each store add its own noise"
             )
         if self.aggregation != "mean" or self.quorum != 1 or self.participation != 1:
             raise ValueError(

@@ -23,6 +23,7 @@ from privemo.dp import Mechanism, calibrate_noise, calibrate_scale
 from privemo.dp.accounting import check_delta
 from privemo.faces import FaceTable
 from privemo.models import build_model, count_parameters
+from privemo.personal import own_parameters
 from privemo.recipes import default_lr
 from privemo.releases import Release
 from privemo.schedules import steps_at_each_rate
@@ -171,10 +172,16 @@ def run_facts(
     weights: w.Weights,
     origin: str,
 ) -> dict[str, Any]:
-    """The whole of `run.json`."""
+    """The whole of `run.json`.
+
+    Raises:
+        SettingsError: the network has no layers of the kind that is to stay in the stores.
+    """
     from privemo.labels import EMOTIONS
 
-    parameters = count_parameters(build_model(settings.model, channels=channels))
+    network = build_model(settings.model, channels=channels)
+    parameters = count_parameters(network)
+    own = sorted(own_parameters(network, settings.personal))
     return {
         "schema": "privemo.run/1",
         "run_id": run_id,
@@ -204,6 +211,8 @@ def run_facts(
             "channels": channels,
             "initial": w.sha256(weights),
             "initial_origin": origin,
+            # Stay in the stores; made by the same noised steps, so the same epsilon covers them.
+            **({"personal": own} if own else {}),
         },
         "versions": {
             name: metadata.version(name) for name in ("privemo", "torch", "opacus", "flwr", "numpy")

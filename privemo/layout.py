@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
+from privemo.cameras import Camera
 from privemo.capture import Part, capture
 from privemo.config import KEY_FILE, RunSettings, StoreConfig
 from privemo.faces import FaceTable
@@ -102,15 +104,10 @@ def lay_out_stores(
     given = settings.seed if settings.split_seed is None else settings.split_seed
     seed = secrets.randbits(32) if given is None else given
     train, test = table.split(settings.test_fraction, seed=seed)
-    train_parts = shared_out(
-        table,
-        train,
-        settings.stores,
-        seed=seed,
-        label_skew=settings.label_skew,
-        size_skew=settings.size_skew,
+    train_parts, test_parts = (
+        shared_out(table, part, settings.stores, seed=seed, settings=settings)
+        for part in (train, test)
     )
-    test_parts = table.partition(test, settings.stores, seed=seed)
     names = store_names(settings.stores)
     keys = {name: Ed25519PrivateKey.generate() for name in names}
     roster = {name: key.public_key().public_bytes_raw().hex() for name, key in keys.items()}
@@ -122,6 +119,7 @@ def lay_out_stores(
             train_parts[index],
             test_parts[index],
             settings,
+            camera=Camera.drawn(settings.camera_skew, seed=seed, store=index),
             consent_seed=seed * 10_007 + index,
         )
         write_bytes(folder / "stores" / name / KEY_FILE, keys[name].private_bytes_raw())
@@ -196,6 +194,7 @@ def _lay_out_store(
     test: NDArray[np.int64],
     settings: RunSettings,
     *,
+    camera: Camera,
     consent_seed: int,
 ) -> None:
     folder.mkdir(parents=True)
@@ -217,6 +216,7 @@ def _lay_out_store(
             "train": (train, attested[: len(train)]),
             "test": (test, attested[len(train) :]),
         }
+        seen = partial(camera.seen, seed=consent_seed) if settings.camera_skew else np.asarray
         turned_away = {
             part: capture(
                 registry,
@@ -227,6 +227,7 @@ def _lay_out_store(
                 attested_age_band=said,
                 challenge_age=config.challenge_age,
                 sensitive=config.sensitive,
+                camera=seen,
             )
             for part, (those, said) in door.items()
         }

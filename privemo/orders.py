@@ -23,6 +23,7 @@ from privemo.releases import Mechanism
 __all__ = [
     "AugmentName",
     "NoiseName",
+    "PersonalName",
     "PlainRecipe",
     "Precision",
     "PrivateRecipe",
@@ -39,6 +40,9 @@ Precision = Literal["float32", "bfloat16"]
 
 NoiseName = Literal["local", "distributed"]
 """Who adds the noise: each store all of it, or all stores together, through secure aggregation."""
+
+PersonalName = Literal["none", "head", "norm"]
+"""Which layers stay in their store; see `privemo.personal`."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class PrivateRecipe:
             share of the most that one person moves it, and lr and momentum are the server's matter.
         noise_stores: fewest stores whose shares make that noise; 1 where it is local.
         proximal: pull of each step towards the model that the round began with (FedProx's mu).
+        personal: layers that the store keeps to itself.
     """
 
     noise_multiplier: float
@@ -80,6 +85,7 @@ class PrivateRecipe:
     noise: NoiseName = "local"
     noise_stores: int = 1
     proximal: float = 0.0
+    personal: PersonalName = "none"
 
     @property
     def mechanism(self) -> Mechanism:
@@ -105,6 +111,7 @@ class PlainRecipe:
         augment: name of one of `privemo.training.AUGMENTATIONS`.
         precision: of the forward and backward pass; weights are float32 in any case.
         proximal: pull of each step towards the model that the round began with (FedProx's mu).
+        personal: layers that the store keeps to itself.
     """
 
     epochs: int
@@ -118,6 +125,7 @@ class PlainRecipe:
     augment: AugmentName = "strong"
     precision: Precision = "float32"
     proximal: float = 0.0
+    personal: PersonalName = "none"
 
 
 @dataclass(frozen=True)
@@ -169,6 +177,8 @@ _CHOICES: dict[tuple[type, str], tuple[str, ...]] = {
     (PlainRecipe, "precision"): get_args(Precision),
     (PrivateRecipe, "augment"): get_args(AugmentName),
     (PlainRecipe, "augment"): get_args(AugmentName),
+    (PrivateRecipe, "personal"): get_args(PersonalName),
+    (PlainRecipe, "personal"): get_args(PersonalName),
 }
 MOST_AT_ONCE = 512
 """Most rows (images times views) of one person in a step: a person is never split, so this bounds memory."""
@@ -221,6 +231,8 @@ def check_recipe(recipe: PrivateRecipe | PlainRecipe) -> None:
             raise SettingsError("Local noise is one store's own: noise_stores is 1.")
         if recipe.noise == "distributed" and (recipe.steps, recipe.optimizer) != (1, "sgd"):
             raise SettingsError("Stores that share the noise take one step of sgd to a round.")
+        if recipe.noise == "distributed" and recipe.personal != "none":
+            raise SettingsError("Stores that share the noise have no layers of their own.")
 
 
 def _check_number(name: str, value: object, low: float, high: float, *, whole: bool) -> None:
@@ -242,6 +254,8 @@ def order_digest(order: RoundOrder, model_in: str) -> str:
         del recipe["noise"], recipe["noise_stores"]
     if not recipe["proximal"]:
         del recipe["proximal"]
+    if recipe["personal"] == "none":
+        del recipe["personal"]
     content: dict[str, Any] = {
         "run_id": order.run_id,
         "round": order.round,

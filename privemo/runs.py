@@ -78,6 +78,7 @@ class Orders:
                 lr=self.facts["lr"] * factor,
                 momentum=s.local_momentum,
                 proximal=s.proximal,
+                personal=s.personal,
                 optimizer=p.optimizer,
                 views=p.views,
                 images_per_person=p.images_per_person,
@@ -88,7 +89,12 @@ class Orders:
             )
         if s.plain is None:  # RunSettings allows no third kind
             raise RunError("The run is neither private nor plain.")
-        return PlainRecipe(lr=self.facts["lr"], proximal=s.proximal, **s.plain.model_dump())
+        return PlainRecipe(
+            lr=self.facts["lr"],
+            proximal=s.proximal,
+            personal=s.personal,
+            **s.plain.model_dump(),
+        )
 
 
 class Run:

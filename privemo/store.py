@@ -46,6 +46,7 @@ from privemo.ledger import Ledger
 from privemo.machine import tuned
 from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder, check_order, order_digest
 from privemo.outbox import Outbox
+from privemo.personal import Personal
 from privemo.records import state
 from privemo.statements import Signed
 from privemo.training import PermittedNow, Randomness, predict, train_plain, train_private
@@ -126,6 +127,7 @@ class Store:
         )
         self.vault = Vault(self.registry)
         self.outbox = Outbox(self.folder, self.config)
+        self.personal = Personal(self.folder)
         self.gate = ConsentGate(self.registry, challenge_age=self.config.challenge_age)
         self.context = Context(setting=Setting.RETAIL, jurisdiction=self.config.jurisdiction)
         self.forget_erased()  # a kiosk or a command may have erased somebody meanwhile
@@ -256,7 +258,8 @@ class Store:
         check_agreed(self.config, order)
 
     def _train(self, weights: w.Weights, order: RoundOrder, model_in: str) -> w.Weights:
-        faces, model, chance, permitted_now = self.ready(weights, order, model_in)
+        start = self.personal.onto(weights, before=order.round)
+        faces, model, chance, permitted_now = self.ready(start, order, model_in)
         with tuned(threads_of(order)):
             if not isinstance(order.recipe, PrivateRecipe):
                 train_plain(model, faces, order.recipe, chance, permitted_now)
@@ -267,10 +270,10 @@ class Store:
                     f"{self.config.name} shares its noise: it is asked by secure sums."
                 )
         after = w.from_model(model)
-        update = {name: after[name] - weights[name] for name in after}
+        update = {name: after[name] - start[name] for name in after}
         if not all(np.isfinite(array).all() for array in update.values()):
             raise SettingsError(f"{self.config.name}: this order drives the weights to infinity.")
-        return update
+        return self.personal.split(after, update, order)
 
     def ready(
         self, weights: w.Weights, order: RoundOrder, model_in: str
@@ -350,7 +353,8 @@ class Store:
     ) -> int:
         """Read the held-out faces of those who agreed to a fairness audit; returns how many.
 
-        With `flip` each face and its mirror image are averaged.
+        By the model as this store has it, with its own layers (`privemo.personal`), if any. With `flip`
+        each face and its mirror image are averaged.
 
         Writes `predictions.csv` in the store's folder (AI Act 10(5): labels of groups have their own
         purpose and never leave with an update). Once `forget_demographics` was called, what was
@@ -363,7 +367,8 @@ class Store:
         if self._demographics_are_gone() and path.exists():
             return heldout.count_rows(path)
         faces, columns = self._held_out(run_id)
-        probabilities = predict(w.model_for(model, weights), faces.images, flip=flip)
+        network = w.model_for(model, self.personal.onto(weights))
+        probabilities = predict(network, faces.images, flip=flip)
         heldout.write_table(path, self.config.name, faces, columns, probabilities)
         return len(faces)
 

@@ -32,6 +32,7 @@ from privemo.flower import (
 )
 from privemo.history import History
 from privemo.orders import PrivateRecipe, RoundOrder, order_digest
+from privemo.personal import own_of
 from privemo.replies import Reply, failed_entry, named_and_others, read_reply, told_entry
 from privemo.serverstep import ServerStep
 from privemo.statements import Signed, Statement
@@ -52,6 +53,7 @@ class Round:
     order: RoundOrder
     weights: w.Weights
     model_in: str
+    own: frozenset[str] = frozenset()
 
 
 class StoreAveraging(Strategy):
@@ -130,7 +132,9 @@ class StoreAveraging(Strategy):
             history=self.history.head,
             ledgers={n: (k.entries, k.hash) for n, k in self.history.ledgers.items()},
         )
-        self._round = Round(number, datetime.now(UTC), order, weights, w.sha256(weights))
+        self._round = Round(
+            number, datetime.now(UTC), order, weights, w.sha256(weights), own_of(order, weights)
+        )
         return self._round
 
     def aggregate_train(
@@ -270,7 +274,7 @@ def _update_of(reply: Reply, statement: Statement, now: Round, bound: float) -> 
         if statement.update_sha256 is not None:
             raise UpdateRejected("it names an update that did not come with it")
         return None
-    check_update(reply.update, now.weights, bound=bound)
+    check_update(reply.update, now.weights, bound=bound, own=now.own)
     if w.sha256(reply.update) != statement.update_sha256:
         raise UpdateRejected("it is not the update that its manifest names")
     return reply.update

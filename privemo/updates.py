@@ -13,11 +13,20 @@ from privemo.orders import PrivateRecipe, RoundOrder
 __all__ = ["check_update", "norm_bound"]
 
 
-def check_update(update: w.Weights, model: w.Weights, *, bound: float) -> None:
+def check_update(
+    update: w.Weights, model: w.Weights, *, bound: float, own: frozenset[str] = frozenset()
+) -> None:
     """Let an update pass, or say what is wrong with it.
 
+    Args:
+        update: of a store.
+        model: that it is for.
+        bound: longest that it may be.
+        own: parameters that stay in the stores: an update leaves them alone.
+
     Raises:
-        UpdateRejected: other names, shapes or type than the model, not finite, or longer than `bound`.
+        UpdateRejected: other names, shapes or type than the model, not finite, longer than `bound`, or it
+            moves what stays in the stores.
     """
     if set(update) != set(model):
         odd = sorted(set(update) ^ set(model))[:3]
@@ -30,6 +39,8 @@ def check_update(update: w.Weights, model: w.Weights, *, bound: float) -> None:
             )
         if not np.isfinite(array).all():
             raise UpdateRejected(f"{name} holds NaN or infinity")
+        if name in own and array.any():
+            raise UpdateRejected(f"it moves {name}, which stays in the stores")
     norm = math.sqrt(sum(float(np.vdot(a, a)) for a in update.values()))
     if norm > bound:
         raise UpdateRejected(f"its norm {norm:.3g} is over the bound {bound:.3g}")

@@ -33,6 +33,7 @@ class Plan:
         seeds: one training for each.
         stores: of the modes that have several.
         delta: probability that the bound may fail.
+        accountant: which bound is held against `epsilon`; the other is reported beside it.
         split_seed: who is held out, in all cells alike.
         challenge_age: years; refuse whoever is estimated to be younger.
         init: where all cells start from.
@@ -49,6 +50,7 @@ class Plan:
     seeds: tuple[int, ...] = (0, 1, 2)
     stores: int = 10
     delta: float = 1e-5
+    accountant: str = "rdp"
     split_seed: int = 0
     challenge_age: float = 25.0
     init: str = "nobody"
@@ -107,7 +109,11 @@ def _settings(plan: Plan, mode: Mode, epsilon: float, seed: int, persons: int) -
         settings = PlainSettings.of(**{**PLAIN.model_dump(), **asked})
         return RunSettings.of(rounds=1, privacy=None, plain=settings, lr=lr, **run)
     recipe = replace(_recipe(mode, people, stores), **plan.recipe)
-    privacy: dict[str, Any] = {"epsilon": epsilon, "delta": plan.delta}
+    privacy: dict[str, Any] = {
+        "epsilon": epsilon,
+        "delta": plan.delta,
+        "accountant": plan.accountant,
+    }
     if mode == "distributed":
         privacy["noise"] = "distributed"
     return recipe.settings(privacy, **run)

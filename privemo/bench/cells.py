@@ -168,8 +168,7 @@ def _rows(table: FaceTable, s: RunSettings) -> list[np.ndarray[Any, np.dtype[np.
     if seed is None:
         raise RunError("A cell is repeatable: give it a seed.")
     train, held_out = table.split(s.test_fraction, seed=seed)
-    skews = {"label_skew": s.label_skew, "size_skew": s.size_skew}
-    return [*shared_out(table, train, s.stores, seed=seed, **skews), held_out]
+    return [*shared_out(table, train, s.stores, seed=seed, settings=s), held_out]
 
 
 def _scores(model: nn.Module, faces: Faces, flip: bool) -> dict[str, Any]:

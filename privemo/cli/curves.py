@@ -29,8 +29,8 @@ WIDTH = 112  # narrower, and the figures are torn
 _OF_BOTH = {"lr", "ema", "optimizer", "augment"}
 _OF_PLAIN = {*_OF_BOTH, *o.ONLY_PLAIN, "precision"}
 _ONLY_PRIVATE = {
-    *("mode", "stores", "delta", "rounds", "steps", "sample_rate", "rate_growth", "clip"),
-    *("lr_schedule", "momentum", "server_optimizer", "server_lr", "server_momentum"),
+    *("mode", "stores", "delta", "accountant", "rounds", "steps", "sample_rate", "rate_growth"),
+    *("clip", "lr_schedule", "momentum", "server_optimizer", "server_lr", "server_momentum"),
     *("views", "images_per_person"),
 }
 
@@ -69,6 +69,7 @@ def accuracy(
     first_seed: FirstSeedOption = 0,
     stores: Annotated[int, typer.Option(help="Number of stores, where there are several.")] = 10,
     delta: o.DeltaOption = 1e-5,
+    accountant: o.AccountantOption = o.AccountantName.rdp,
     split_seed: SplitOption = 0,
     challenge_age: o.AgeOption = 25.0,
     init: InitOption = "nobody",
@@ -109,6 +110,7 @@ def accuracy(
         seeds=tuple(range(first_seed, first_seed + seeds)),
         stores=stores,
         delta=delta,
+        accountant=accountant.value,
         split_seed=split_seed,
         challenge_age=challenge_age,
         init=init,

@@ -53,6 +53,7 @@ def init(
     may_drop: o.DropOption = 0.0,
     spare_rounds: o.SpareOption = 2,
     proximal: o.ProximalOption = 0.0,
+    personal: o.PersonalOption = o.PersonalName.none,
     aggregation: o.AggregationOption = o.AggregationName.mean,
     malicious_stores: o.MaliciousOption = 0,
     quorum: o.QuorumOption = 1,

@@ -55,6 +55,14 @@ class ScheduleName(StrEnum):
     cosine = "cosine"
 
 
+class PersonalName(StrEnum):
+    """Layers that stay in their store."""
+
+    none = "none"
+    head = "head"
+    norm = "norm"
+
+
 class AugmentationName(StrEnum):
     """How much pictures are changed at random."""
 
@@ -116,6 +124,9 @@ SpareOption = Annotated[
 ProximalOption = Annotated[
     float, typer.Option(help="Pull of a store's steps back to the round's model (FedProx's mu).")
 ]
+PersonalOption = Annotated[
+    PersonalName, typer.Option(help="Layers that each store keeps and trains for itself.")
+]
 AggregationOption = Annotated[
     AggregationName, typer.Option(help="The stores' mean, or what poisoned stores cannot move.")
 ]
@@ -132,6 +143,12 @@ LabelSkewOption = Annotated[
 ]
 SizeSkewOption = Annotated[
     float | None, typer.Option(help="Let stores be of different size: concentration.")
+]
+SkewColumnOption = Annotated[
+    str | None, typer.Option(help="Let --label-skew share out this column instead of emotions.")
+]
+CameraSkewOption = Annotated[
+    float, typer.Option(help="Let cameras and light of the stores differ; 1 is a lot.")
 ]
 SeedOption = Annotated[
     int | None,
@@ -240,8 +257,11 @@ DecayOption = Annotated[
 ]
 ONLY_PLAIN = frozenset({"epochs", "batch", "mixup", "label_smoothing", "weight_decay"})
 
-OF_CHAINS = ("proximal", "aggregation", "malicious_stores", "quorum", "participation")
+OF_CHAINS = ("proximal", "personal", "aggregation", "malicious_stores", "quorum", "participation")
 """Settings of runs with several stores that no recipe decides."""
+
+OF_SIMULATIONS = ("label_skew", "size_skew", "skew_column", "camera_skew")
+"""How the stores of a simulated chain differ."""
 
 _RECIPE = {
     "rounds": "rounds",
@@ -295,7 +315,7 @@ _NAMED = {
     **{name: name for name in ONLY_PLAIN},
     **{name: name for name in ("epsilon", "delta", "accountant", "stores", "declared_people")},
     **{name: name for name in ("noise", "may_drop", "spare_rounds", *OF_CHAINS)},
-    **{name: name for name in ("label_skew", "size_skew")},
+    **{name: name for name in OF_SIMULATIONS},
     **{name: name for name in ("seed", "split_seed", "challenge_age", "consents")},
 }
 _FIELD = re.compile(

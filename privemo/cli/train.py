@@ -47,12 +47,15 @@ def simulate(
     may_drop: o.DropOption = 0.0,
     spare_rounds: o.SpareOption = 0,
     proximal: o.ProximalOption = 0.0,
+    personal: o.PersonalOption = o.PersonalName.none,
     aggregation: o.AggregationOption = o.AggregationName.mean,
     malicious_stores: o.MaliciousOption = 0,
     quorum: o.QuorumOption = 1,
     participation: o.ParticipationOption = 1.0,
     label_skew: o.LabelSkewOption = None,
     size_skew: o.SizeSkewOption = None,
+    skew_column: o.SkewColumnOption = None,
+    camera_skew: o.CameraSkewOption = 0.0,
     sample_rate: o.RateOption = None,
     rate_growth: o.GrowthOption = None,
     clip: o.ClipOption = None,
@@ -260,7 +263,7 @@ def _of_every_run(ctx: typer.Context) -> dict[str, Any]:
         **{name: ctx.params[name] for name in names},
         **{
             name: ctx.params[name]
-            for name in (*o.OF_CHAINS, "label_skew", "size_skew")
+            for name in (*o.OF_CHAINS, *o.OF_SIMULATIONS)
             if name in ctx.params
         },
         "sensitive": tuple(ctx.params["sensitive"] or ()),

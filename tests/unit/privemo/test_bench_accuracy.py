@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from privemo import weights as w
 from privemo.bench.accuracy import SCHEMA, Plan, cells_of, points
-from privemo.bench.cells import Cell
+from privemo.bench.cells import Cell, measure
 from privemo.bench.results import Results, fill
 from privemo.cli import app
 from privemo.errors import RunError, SettingsError
@@ -66,6 +66,19 @@ def test_the_recipes_are_those_of_the_product(tmp_path: Path) -> None:
     for s in (central.settings, distributed.settings):
         assert s.privacy is not None
         assert (s.rounds, s.privacy.sample_rate, s.ema) == (one.rounds, one.sample_rate, one.ema)
+
+
+def test_the_accountant_asked_for_is_the_one_that_is_held_to_the_budget(tmp_path: Path) -> None:
+    one = {"modes": ("central",), "epsilons": (2.0,), "recipe": {"rounds": 2}}
+    faces = table(tmp_path)
+    by_rdp, by_prv = (
+        measure(faces, *cells_of(faces, quick(**one, accountant=name)), command="a test")
+        for name in ("rdp", "prv")
+    )
+    assert by_rdp["spent"]["rdp"] == pytest.approx(2, rel=1e-3)
+    assert by_prv["spent"]["prv"] == pytest.approx(2, rel=1e-3)
+    assert by_prv["spent"]["rdp"] > 2
+    assert by_prv["noise_multiplier"] < by_rdp["noise_multiplier"]
 
 
 def test_overrides_reach_the_kind_of_training_they_are_for(tmp_path: Path) -> None:

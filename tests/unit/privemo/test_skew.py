@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from privemo.config import RunSettings
-from privemo.errors import SettingsError
+from privemo.errors import DataError, SettingsError
 from privemo.faces import FaceTable, load_faces
 from privemo.skew import shared_out
 from tests.conftest import noise_faces
@@ -21,9 +23,16 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> FaceTable:
     return load_faces(path)
 
 
-def parts(table: FaceTable, stores: int = 5, **how: float | int | None) -> list[np.ndarray]:
-    rows = np.arange(len(table), dtype=np.int64)
-    return shared_out(table, rows, stores, **{"seed": 0, **how})  # type: ignore[arg-type]
+def parts(
+    table: FaceTable,
+    stores: int = 5,
+    *,
+    rows: np.ndarray | None = None,
+    seed: int = 0,
+    **skew: Any,
+) -> list[np.ndarray]:
+    rows = np.arange(len(table), dtype=np.int64) if rows is None else rows
+    return shared_out(table, rows, stores, seed=seed, settings=RunSettings.of(**skew))
 
 
 def unlike(table: FaceTable, shares: list[np.ndarray]) -> float:
@@ -79,9 +88,38 @@ def test_the_same_seed_shares_out_the_same(table: FaceTable) -> None:
     assert not all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+def test_what_is_held_out_is_shared_as_what_is_trained_on(table: FaceTable) -> None:
+    """A store whose shoppers are mostly happy is measured on such shoppers."""
+    first = np.random.default_rng(0).permutation(400) < 200
+    train, test = (
+        parts(table, rows=np.flatnonzero(np.repeat(chosen, 2)), label_skew=0.2, seed=4)
+        for chosen in (first, ~first)
+    )
+    for here, there in zip(train, test, strict=True):
+        one, two = (
+            np.bincount(table.label[rows], minlength=4) / len(rows) for rows in (here, there)
+        )
+        assert np.abs(one - two).sum() < 0.2
+
+
+def test_a_column_is_shared_out_in_place_of_emotions(table: FaceTable) -> None:
+    shares = parts(table, label_skew=0.05, skew_column="age_band")
+    bands = table.column("age_band")
+    most = [max(np.mean(bands[rows] == band) for band in np.unique(bands)) for rows in shares]
+    even = max(np.mean(bands == band) for band in np.unique(bands))
+    assert np.mean(most) > even + 0.1
+
+
+def test_a_column_that_is_not_there_is_named(table: FaceTable) -> None:
+    with pytest.raises(DataError, match="no column 'culture'"):
+        parts(table, label_skew=1.0, skew_column="culture")
+    with pytest.raises(SettingsError, match="set label_skew too"):
+        RunSettings.of(skew_column="age_band")
+
+
 def test_more_stores_than_people_are_refused(table: FaceTable) -> None:
     with pytest.raises(SettingsError, match="4 people cannot be shared among 5 stores"):
-        shared_out(table, np.arange(8, dtype=np.int64), 5, seed=0, label_skew=1.0)
+        parts(table, rows=np.arange(8, dtype=np.int64), label_skew=1.0)
 
 
 @pytest.mark.parametrize("setting", ["label_skew", "size_skew"])

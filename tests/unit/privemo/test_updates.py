@@ -40,6 +40,13 @@ def test_a_poisoned_update_is_rejected_with_the_reason(
         check_update(update(**changes), MODEL, bound=1.0)
 
 
+def test_what_stays_in_the_stores_is_not_moved_by_one_of_them() -> None:
+    stays = {**update(), "b": np.zeros(4, np.float32)}
+    check_update(stays, MODEL, bound=1.0, own=frozenset({"b"}))
+    with pytest.raises(UpdateRejected, match="it moves b, which stays in the stores"):
+        check_update(update(), MODEL, bound=1.0, own=frozenset({"b"}))
+
+
 @given(scale=st.floats(0.0, 10.0))
 def test_the_bound_is_the_euclidean_norm(scale: float) -> None:
     a = np.zeros((2, 3), np.float32)

@@ -1,0 +1,132 @@
+"""Layers that stay in their store: its own head, or its own normalisation.
+
+Stores that see other people, in other light, may be served better by a model of which a part is theirs. Two
+parts are offered: the *head*, the last linear layer (FedPer, Arivazhagan et al. 2019, arXiv 1912.00818), and
+the *normalisation*, scale and shift of every group norm (as FedBN does with batch norm, Li et al. 2021, arXiv
+2102.07623).
+
+What that means for privacy: a store takes the same clipped and noised steps as ever, on the whole network,
+and the part that is its own is made by them too. So one epsilon covers both, the budget is the same, and it
+holds against whoever reads the store's disk as well; the server does not get that part at all. Training it
+without noise, because it stays, would break the promise for the rest: the gradients of the shared layers,
+which do leave, hang on it.
+
+| edge case | what happens |
+|---|---|
+| the first round, or a store that lost `personal/` | it begins with what the run began with |
+| a round that the store was not asked in | the next one goes on from the last that it trained |
+| a round trained anew, after a crash | its part is written again, before the update leaves |
+| the whole network would be a store's own, or nothing | refused |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from privemo import weights as w
+from privemo.errors import SettingsError
+from privemo.orders import PersonalName, RoundOrder
+
+__all__ = ["Personal", "own_of", "own_parameters"]
+
+_KEPT = 2  # rounds: the last one may be trained anew, from the one before
+
+
+def own_parameters(model: nn.Module, layers: PersonalName) -> frozenset[str]:
+    """Names of the parameters that stay in a store.
+
+    Args:
+        model: the network.
+        layers: which of its layers.
+
+    Raises:
+        SettingsError: the network has none of that kind, or no other.
+    """
+    if layers == "none":
+        return frozenset()
+    names = frozenset(_head(model) if layers == "head" else _normalisation(model))
+    if not names or len(names) == len(list(model.parameters())):
+        raise SettingsError(
+            f"personal {layers}: {type(model).__name__} has no such layers, or no others."
+        )
+    return names
+
+
+def _head(model: nn.Module) -> Iterator[str]:
+    linear = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    for last in linear[-1:]:
+        for name, _ in model.get_submodule(last).named_parameters():
+            yield f"{last}.{name}"
+
+
+def _normalisation(model: nn.Module) -> Iterator[str]:
+    for layer, module in model.named_modules():
+        if isinstance(module, nn.GroupNorm | nn.LayerNorm):
+            for name, _ in module.named_parameters():
+                yield f"{layer}.{name}"
+
+
+def own_of(order: RoundOrder, weights: w.Weights) -> frozenset[str]:
+    """Names of the parameters that stay in the stores by an order.
+
+    Raises:
+        SettingsError: the network has none of that kind, or no other.
+        RunError: the weights are not of the order's network.
+    """
+    if order.recipe.personal == "none":
+        return frozenset()
+    return own_parameters(w.model_for(order.model, weights), order.recipe.personal)
+
+
+class Personal:
+    """A store's own part of the model, on its own disk.
+
+    Args:
+        folder: of the store; files go into `personal/` in it, one for each round.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "personal"
+
+    def onto(self, weights: w.Weights, *, before: int | None = None) -> w.Weights:
+        """The model as this store has it: shared weights, and its own where it has any.
+
+        Args:
+            weights: shared ones, of the whole network.
+            before: only what was kept in rounds before this one; all by default.
+
+        Raises:
+            RunError: a file is damaged.
+        """
+        rounds = {int(path.stem): path for path in self._folder.glob("[0-9]*.safetensors")}
+        earlier = [number for number in rounds if before is None or number < before]
+        if not earlier:
+            return weights
+        own = w.load_weights(rounds[max(earlier)])
+        return {name: own.get(name, array) for name, array in weights.items()}
+
+    def split(self, after: w.Weights, update: w.Weights, order: RoundOrder) -> w.Weights:
+        """Keep what stays in the store, and return what may leave: the update, 0 in its place.
+
+        Args:
+            after: weights after training.
+            update: what training changed.
+            order: of the round.
+
+        Raises:
+            SettingsError: the network has no such layers.
+            RunError: the file cannot be written.
+        """
+        names = own_of(order, after)
+        if not names:
+            return update
+        w.save_weights(
+            self._folder / f"{order.round:04d}.safetensors",
+            {name: after[name] for name in sorted(names)},
+        )
+        (self._folder / f"{order.round - _KEPT:04d}.safetensors").unlink(missing_ok=True)
+        return {n: np.zeros_like(a) if n in names else a for n, a in update.items()}

@@ -6,7 +6,9 @@ imports everything anew: some ten seconds a message, and a round of distributed 
 - the node looks more often while a round is under way (`Attentive`), and
 - the process that a message gets is a fork of one in which everything is imported (`Forks`).
 
-Neither changes what is sent. A store runs the app that is installed on its machine, and none that its server
+Neither changes what is sent. And a line that breaks while it is being secured is a broken line, to be tried
+again (`is_cut`): Flower takes it for a server that is not to be trusted, and a store would be gone until
+somebody started it anew. A store runs the app that is installed on its machine, and none that its server
 sends: that one is neither installed nor imported, or whoever runs the server would run code of their own
 beside people's faces and keys. The node's interface for its own apps is on loopback, and gives no task to
 whoever lacks the secret of this start; Flower's default lets every user of the machine take one.
@@ -23,7 +25,7 @@ from typing import Any
 
 from privemo.machine import quiet_environment
 
-__all__ = ["Attentive", "Forks", "main"]
+__all__ = ["Attentive", "Forks", "is_cut", "main", "try_cut_lines_again"]
 
 _LONGEST_S, _SHORTEST_S = 1.0, 0.1
 
@@ -118,26 +120,58 @@ def _only_our_app(flower: dict[str, Any]) -> None:
     flower["get_load_client_app_fn"] = lambda *_args, **_more: lambda *_names: app
 
 
+_CUT = ("eof occurred", "unexpected_eof", "timed out", "reset by peer", "broken pipe")
+
+
+def is_cut(error: BaseException) -> bool:
+    """Whether a connection broke off while it was being secured, with nothing said against a certificate."""
+    text = str(error).lower()
+    return "certificate" not in text and any(sign in text for sign in _CUT)
+
+
+def try_cut_lines_again(place: Any) -> None:
+    """Let the connection to the server outlive a line that is cut.
+
+    Args:
+        place: the module of Flower's that connects a node.
+    """
+    make = place.make_simple_http_retry_invoker
+
+    def patient() -> Any:
+        invoker = make()
+        gives_up = invoker.should_giveup
+        invoker.should_giveup = lambda error: not is_cut(error) and gives_up(error)
+        return invoker
+
+    place.make_simple_http_retry_invoker = patient
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `supernode` or `superexec` with the arguments of Flower's command of that name."""
     quiet_environment()
     kind, *others = sys.argv[1:] if arguments is None else arguments
     sys.argv = [f"flower-{kind}", *others]
-    if kind == "supernode":
-        _supernode()
-    elif kind == "superexec":
-        _superexec()
-    else:
+    daemons = {"supernode": _supernode, "superexec": _superexec}
+    if kind not in daemons:
         raise SystemExit(f"{kind!r} is neither supernode nor superexec.")
+    try:
+        daemons[kind]()
+    except SystemExit as done:
+        # Threads of Flower's that wait for what will not come would keep a node alive that has given up, and
+        # nobody would start it again.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(done.code if isinstance(done.code, int) else int(done.code is not None))
 
 
 def _supernode() -> None:
-    from flwr.supernode import start_client_internal
+    from flwr.supernode import fleet_http_connection, start_client_internal
     from flwr.supernode.cli import flower_supernode
 
     from privemo.polling import look_again_soon
 
     look_again_soon()
+    try_cut_lines_again(fleet_http_connection)
     vars(start_client_internal)["time"] = Attentive()
     flower_supernode()
 

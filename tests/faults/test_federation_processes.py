@@ -10,8 +10,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from privemo.config import KEY_FILE, PrivacySettings
 from privemo.federation.authority import issue
 from privemo.federation.identity import enroll
 from privemo.grid import InProcessGrid
+from privemo.ledger import Ledger
 from privemo.runs import Run
 from privemo.server_app import app as server_app
 from tests.support.small_runs import small_run
@@ -84,8 +87,13 @@ class Federation:
             done = privemo(*joined, "--no-start")
             assert done.returncode == 0, done.stderr
 
-    def start(self, name: str, *arguments: str | Path) -> subprocess.Popen[bytes]:
+    def start(
+        self, name: str, *arguments: str | Path, disk: int | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start one of the processes; no file of it grows beyond `disk` bytes."""
         command = [sys.executable, "-m", "privemo", "federation", *map(str, arguments)]
+        if disk is not None:
+            command = ["prlimit", f"--fsize={disk}", *command]
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, env=ENVIRONMENT
@@ -96,6 +104,16 @@ class Federation:
     def serve(self) -> None:
         self.start("server", "start", self.chain)
         until("the server is up", (self.chain / "server.pid").exists)
+
+    def open_stores(self, **disks: int) -> None:
+        for name in self.names:
+            disk = disks.get(name.replace("-", "_"))
+            self.start(name, "join", self.stores / name, disk=disk)
+        until("all stores are online", lambda: self.online() == 3)
+
+    def trained(self, name: str) -> list[int]:
+        """Rounds that a store has paid for."""
+        return [entry.round for entry in Ledger(self.stores / name / "ledger.jsonl").entries]
 
     def said(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()
@@ -178,9 +196,7 @@ def strangers(federation: Federation, tmp_path: Path) -> None:
 
 def test_a_store_that_is_killed_is_left_out_and_the_round_counts(federation: Federation) -> None:
     federation.serve()
-    for name in federation.names:
-        federation.start(name, "join", federation.stores / name)
-    until("all stores are online", lambda: federation.online() == 3)
+    federation.open_stores()
     running = federation.start("run", "run", federation.chain)
     until("the first round", (federation.chain / "rounds" / "0001.json").exists, 400)
     gone = federation.names[1]
@@ -190,6 +206,131 @@ def test_a_store_that_is_killed_is_left_out_and_the_round_counts(federation: Fed
     assert set(federation.names) - {gone} <= set(last["secure_sum"]["summed"])
     assert federation.processes[gone].wait(60) == 2
     assert "ended by itself" in federation.said(gone)
+
+
+def family(process: subprocess.Popen[bytes]) -> list[int]:
+    """A process and all that it started."""
+    found, new = [], [process.pid]
+    while new:
+        found += new
+        new = [
+            int(child)
+            for pid in new
+            for task in Path(f"/proc/{pid}/task").glob("*/children")
+            for child in task.read_text().split()
+        ]
+    return found
+
+
+def test_a_store_that_stands_still_holds_nobody_up_and_comes_back(federation: Federation) -> None:
+    """A laptop's lid was closed."""
+    federation.serve()
+    federation.open_stores()
+    running = federation.start("run", "run", federation.chain)
+    until("the first round", (federation.chain / "rounds" / "0001.json").exists, 400)
+    slow = federation.names[2]
+    still = family(federation.processes[slow])
+    for pid in still:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        assert running.wait(600) == 0, federation.said("run")
+    finally:
+        for pid in still:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+    paid_for_what_counted(federation)
+    until("the store is back", lambda: federation.online() == 3)
+
+
+def paid_for_what_counted(federation: Federation) -> None:
+    """No store's numbers are in a sum that its ledger does not know of."""
+    manifests = Run(federation.chain).manifests()
+    assert [m["round"] for m in manifests] == [1, 2]
+    for name in federation.names:
+        counted = [m["round"] for m in manifests if name in m["secure_sum"]["summed"]]
+        assert set(counted) <= set(federation.trained(name)), name
+
+
+class Cable:
+    """The line from a store to the server, which can be cut."""
+
+    def __init__(self, port: int) -> None:
+        self._to, self._open, self._ends = port, True, list[socket.socket]()
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listening.getsockname()[1])
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listening.accept()
+                if not self._open:
+                    near.close()
+                    continue
+                far = socket.create_connection(("127.0.0.1", self._to))
+                self._ends += [near, far]
+                for ends in ((near, far), (far, near)):
+                    threading.Thread(target=self._carry, args=ends, daemon=True).start()
+
+    @staticmethod
+    def _carry(one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(1 << 16):
+                other.sendall(data)
+        for end in (one, other):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        self._open = False
+        while self._ends:
+            end = self._ends.pop()
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def mend(self) -> None:
+        self._open = True
+
+    def close(self) -> None:
+        self.cut()
+        self._listening.close()
+
+
+def test_a_line_that_is_cut_in_a_round_costs_at_most_that_store_its_part(
+    federation: Federation,
+) -> None:
+    far = federation.names[1]
+    joined = federation.stores / far / "joined.json"
+    content = json.loads(joined.read_text())
+    cable = Cable(int(content["address"].rpartition(":")[2]))
+    joined.write_text(json.dumps({**content, "address": f"127.0.0.1:{cable.port}"}))
+    try:
+        federation.serve()
+        federation.open_stores()
+        running = federation.start("run", "run", federation.chain)
+        until("the store trains", lambda: bool(federation.trained(far)), 400)
+        cable.cut()
+        time.sleep(8)
+        cable.mend()
+        assert running.wait(600) == 0, federation.said("run")
+        paid_for_what_counted(federation)
+        until("the store is back", lambda: federation.online() == 3)
+    finally:
+        cable.close()
+
+
+def test_a_store_whose_disk_is_full_sits_out_and_pays_for_nothing(federation: Federation) -> None:
+    full = federation.names[0]
+    before = (federation.stores / full / "consent.sqlite").stat().st_size
+    federation.serve()
+    federation.open_stores(**{full.replace("-", "_"): before + 4096})
+    done = privemo("federation", "run", federation.chain)
+    assert done.returncode == 0, done.stderr
+    paid_for_what_counted(federation)
+    for manifest in Run(federation.chain).manifests():
+        assert full not in manifest["secure_sum"]["summed"]
+        assert set(federation.names) - {full} <= set(manifest["secure_sum"]["summed"])
 
 
 def test_the_example_survives_the_death_of_its_server(tmp_path: Path) -> None:

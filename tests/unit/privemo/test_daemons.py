@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
+import subprocess
+import sys
+import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResultStatus
+from flwr.supernode import fleet_http_connection
 
 from privemo.federation import daemons, processes
+from privemo.federation.authority import issue
 
 
 def test_a_node_looks_often_after_a_message_and_seldom_at_rest(
@@ -115,3 +125,73 @@ def test_whose_port_it_is_is_known() -> None:
         assert processes._listener(port) is None
         one.listen()
         assert processes._listener(port) == os.getuid()
+
+
+def https_error(answer: Callable[[socket.socket], None]) -> Exception:
+    """What a node meets whose server answers a connection so."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            one, _ = listening.accept()
+            with one:
+                answer(one)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            with pytest.raises(httpx.TransportError) as met:
+                httpx.get(f"https://127.0.0.1:{listening.getsockname()[1]}", timeout=20)
+        finally:
+            thread.join()
+    return met.value
+
+
+def hang_up(one: socket.socket) -> None:
+    one.recv(65_536)  # the line is cut in the middle of a handshake
+
+
+def untrusted(folder: Path) -> Callable[[socket.socket], None]:
+    made = issue(["127.0.0.1"])
+    for name, content in (("server.pem", made.server), ("server.key", made.server_key)):
+        (folder / name).write_bytes(content)
+
+    def answer(one: socket.socket) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "server.pem", folder / "server.key")
+        with suppress(ssl.SSLError), context.wrap_socket(one, server_side=True) as secured:
+            secured.recv(1)
+
+    return answer
+
+
+def test_a_line_that_is_cut_is_tried_again_and_a_stranger_is_not(tmp_path: Path) -> None:
+    """Flower takes both for a server that is not to be trusted, and its node ends."""
+    place = SimpleNamespace(
+        make_simple_http_retry_invoker=fleet_http_connection.make_simple_http_retry_invoker
+    )
+    cut, stranger = https_error(hang_up), https_error(untrusted(tmp_path))
+    flowers = place.make_simple_http_retry_invoker().should_giveup
+    assert flowers(cut)
+    daemons.try_cut_lines_again(place)
+    ours = place.make_simple_http_retry_invoker().should_giveup
+    assert not ours(cut)
+    assert ours(stranger)
+    plain = https_error(
+        lambda one: (one.recv(65_536), one.sendall(b"HTTP/1.1 200 OK\r\n\r\n"), None)[-1]
+    )
+    assert ours(plain), "a server without TLS"
+    assert not ours(httpx.ConnectError("[Errno 111] Connection refused"))
+
+
+def test_a_daemon_that_gives_up_is_gone_whatever_its_threads_wait_for(tmp_path: Path) -> None:
+    script = (
+        "import sys, threading\n"
+        "from privemo.federation import daemons\n"
+        "def ends():\n"
+        "    threading.Thread(target=threading.Event().wait).start()\n"
+        "    sys.exit(3)\n"
+        "daemons._supernode = ends\n"
+        "daemons.main(['supernode'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
+    assert done.returncode == 3

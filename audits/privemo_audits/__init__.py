@@ -17,6 +17,7 @@ from .errors import (
     AuditError,
     ConsentLogError,
     MissingExtraError,
+    PolicyError,
     PredictionsError,
     ReportWriteError,
     RunFilesError,
@@ -25,18 +26,22 @@ from .errors import (
 if TYPE_CHECKING:
     from .build import build_report, write_report
     from .fairness import evaluate_predictions
+    from .policy import Policy, load_policy
     from .report import Report
 
 __all__ = [
     "AuditError",
     "ConsentLogError",
     "MissingExtraError",
+    "Policy",
+    "PolicyError",
     "PredictionsError",
     "Report",
     "ReportWriteError",
     "RunFilesError",
     "build_report",
     "evaluate_predictions",
+    "load_policy",
     "write_report",
 ]
 
@@ -44,6 +49,8 @@ _LAZY = {
     "build_report": "build",
     "write_report": "build",
     "evaluate_predictions": "fairness",
+    "Policy": "policy",
+    "load_policy": "policy",
     "Report": "report",
 }
 

@@ -8,51 +8,60 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from .cells import measure_groups
 from .checks import make_checks
 from .consent_log import read_consent_logs
 from .errors import MissingExtraError, ReportWriteError
 from .exclusions import measure_exclusions
-from .fairness import measure_groups, measure_performance
+from .fairness import measure_performance
 from .groups import MIN_PERSONS, SUPPRESS_BELOW
-from .intervals import DRAWS, SEED
+from .intervals import ALPHA, DRAWS, SEED
 from .lineage import measure_lineage
 from .manifests import manifest_faults
+from .permutation import DEALS
+from .policy import controls_of, load_policy, policy_checks
 from .predictions import load_predictions
 from .privacy import measure_privacy
-from .report import DataFacts, Evidence, Report, RunFacts
+from .report import DataFacts, Evidence, PolicyFacts, Report, RunFacts
 from .runfiles import Run, load_run
 from .summary import make_limits, make_summary
 
 _TOOLS = ("privemo", "fairlearn", "dp-accounting", "numpy", "pandas", "scipy", "matplotlib")
 
 
-def build_report(run_dir: Path | str) -> Report:
+def build_report(run_dir: Path | str, *, policy: Path | str | None = None) -> Report:
     """Audit a run from its files and registries alone; nothing is written.
 
     Args:
         run_dir: the run's directory (`run.json`, `rounds/`, `stores/`; see `runfiles`).
+        policy: a TOML file of thresholds (`privemo_audits.policy`); each that is not met fails the audit.
 
     Returns:
         The report; equal runs give equal reports. Defects of the run are failed checks in it.
 
     Raises:
         RunFilesError: a file is missing, torn or malformed.
+        PolicyError: the policy cannot be read, or names a column that the predictions do not have.
         PredictionsError: there are no usable predictions.
         ConsentLogError: a consent registry cannot be read.
         MissingExtraError: a library of the `audit` extra is not installed.
     """
     _need_extra()
+    rules, policy_hash = (None, None) if policy is None else load_policy(policy)
     run = load_run(Path(run_dir))
     predictions = load_predictions(run)
     labels = run.info.label_names
     performance = measure_performance(predictions, labels)
-    groups, gaps, notes = measure_groups(predictions, run.info.sensitive, labels)
+    controls = () if rules is None else controls_of(rules, run.info.sensitive)
+    groups, gaps, notes = measure_groups(predictions, run.info.sensitive, labels, controls=controls)
     logs = read_consent_logs(run)
     exclusions = measure_exclusions(run, [log.turned_away for log in logs.values()])
     lineage, breaches, shared = measure_lineage(run, logs, predictions)
     privacy, faults = measure_privacy(run, shared)
     found = [*breaches, *faults, *manifest_faults(run)]
     checks = make_checks(run, exclusions, performance, privacy, lineage, found)
+    if rules is not None:
+        checks += policy_checks(rules, performance, groups, gaps, privacy, exclusions)
     failed = tuple(c.id for c in checks if c.required and not c.passed)
     return Report(
         passed=not failed,
@@ -71,6 +80,12 @@ def build_report(run_dir: Path | str) -> Report:
         privacy=privacy,
         lineage=lineage,
         checks=tuple(checks),
+        policy=None
+        if rules is None or policy_hash is None
+        else PolicyFacts(
+            sha256=policy_hash,
+            rules=rules.model_dump(mode="json", exclude_none=True, by_alias=True),
+        ),
         limits=tuple(make_limits(run, privacy, lineage, exclusions, notes)),
         evidence=Evidence(files=dict(sorted(run.files.items())), tools=_tools()),
     )
@@ -184,6 +199,8 @@ def _rules() -> dict[str, Any]:
         "suppress_below_persons": SUPPRESS_BELOW,
         "bootstrap_draws": DRAWS,
         "bootstrap_seed": SEED,
+        "alpha": ALPHA,
+        "deals": DEALS,
     }
 
 

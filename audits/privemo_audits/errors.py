@@ -4,6 +4,7 @@
     ├── RunFilesError        a file of the run is missing, torn or malformed: restore or repair it
     ├── PredictionsError     the predictions cannot be measured: evaluate again
     ├── ConsentLogError      a store's consent registry cannot be read: restore it
+    ├── PolicyError          the policy cannot be read: mend the file
     ├── ReportWriteError     the report could not be written: nothing half-written is left
     └── MissingExtraError    a library of the `audit` extra is absent: install it
 
@@ -41,6 +42,10 @@ class PredictionsError(AuditError):
 
 class ConsentLogError(AuditError):
     """A store's consent registry cannot be opened or read."""
+
+
+class PolicyError(AuditError):
+    """The policy that the audit is to be held against cannot be read."""
 
 
 class ReportWriteError(AuditError):

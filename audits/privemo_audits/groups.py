@@ -29,8 +29,8 @@ Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 
-def label_groups(column: pd.Series[str], name: str) -> tuple[list[str], list[str]]:
-    """Name each row's group, and list the groups in reading order.
+def group_rows(column: pd.Series[str], name: str) -> tuple[Ints, list[str]]:
+    """Say which group each row belongs to, and list the groups in reading order.
 
     Numeric columns of more than 10 distinct values are binned: ages (a name with `age` in it) by
     18-24, 25-34, ... 65 and over, anything else by quartiles. Empty values are a group of their
@@ -41,22 +41,25 @@ def label_groups(column: pd.Series[str], name: str) -> tuple[list[str], list[str
         name: the column's name.
 
     Returns:
-        (N,) group names, and the distinct ones in order.
+        (N,) places in the list of groups, and the groups' names in order; none is empty.
     """
     import pandas as pd
 
-    text = column.fillna("").astype(str).str.strip()
+    code, found = pd.factorize(column.fillna("").astype(str))  # few values, however many rows
+    text = pd.Series(found, dtype=str).str.strip()
     known = text != ""
     numbers = pd.to_numeric(text.where(known), errors="coerce").astype(float)
     numeric = bool(known.any()) and bool(np.isfinite(numbers[known]).all())
     if not numeric or text[known].nunique() <= BIN_ABOVE:
-        names = text.where(known, NOT_RECORDED)
+        names = text.where(known, NOT_RECORDED).tolist()
         order = sorted(set(names), key=_reading_order)
-        return list(names), order
-    values = np.asarray(numbers.to_numpy(), dtype=np.float64)
-    labels, order = _ages(values) if _is_age(name) else _quartiles(values)
-    present = set(labels)
-    return labels, [group for group in order if group in present]
+    else:
+        values = np.asarray(numbers.to_numpy(), dtype=np.float64)
+        names, order = _ages(values) if _is_age(name) else _quartiles(values, values[code])
+        present = set(names)
+        order = [group for group in order if group in present]
+    place = {group: i for i, group in enumerate(order)}
+    return np.array([place[n] for n in names], dtype=np.int64)[code], order
 
 
 def hide(table: Ints, also: Mask | None = None) -> Mask:
@@ -125,8 +128,11 @@ def _ages(values: NDArray[np.float64]) -> tuple[list[str], list[str]]:
     return [NOT_RECORDED if v != v else order[p] for v, p in zip(values, place, strict=True)], order
 
 
-def _quartiles(values: NDArray[np.float64]) -> tuple[list[str], list[str]]:
-    known = values[~np.isnan(values)]
+def _quartiles(
+    values: NDArray[np.float64], rows: NDArray[np.float64]
+) -> tuple[list[str], list[str]]:
+    """Groups of distinct values by the quartiles of all rows."""
+    known = rows[~np.isnan(rows)]
     edges = np.unique(np.quantile(known, [0.25, 0.5, 0.75]))
     low, high = known.min(), known.max()
     ends = [low, *edges, high]

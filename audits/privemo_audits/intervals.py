@@ -53,6 +53,41 @@ def wider(first: Interval, second: Interval) -> Interval:
 
 
 @dataclass(frozen=True)
+class Kinds:
+    """Units (people, or people in groups) told apart by what they show and no more.
+
+    Attributes:
+        units: (M,) the distinct units, ascending.
+        patterns: (U, C) int64, the distinct counts of cells that a unit has, in order.
+        kind: (M,) which pattern each unit has.
+    """
+
+    units: NDArray[np.generic]
+    patterns: Ints
+    kind: Ints
+
+
+def kinds_of(cell: Ints, unit: NDArray[np.generic], cells: int) -> Kinds:
+    """Count (N,) cells, each below `cells`, by (N,) unit.
+
+    A million rows take about half a second: counts are packed into one number for each unit where they fit.
+    """
+    units, index = np.unique(unit, return_inverse=True)
+    flat = np.bincount(index * cells + cell, minlength=len(units) * cells)
+    tables = flat.reshape(-1, cells)
+    most = int(flat.max(initial=0))
+    width = max(1, most.bit_length())
+    if width * cells > 63:
+        patterns, kind = np.unique(tables, axis=0, return_inverse=True)
+        return Kinds(units, patterns, kind.ravel())
+    # The first cell is the highest digit, so that numbers are in the order of the rows they stand for.
+    digits = np.int64(1) << (width * np.arange(cells - 1, -1, -1, dtype=np.int64))
+    codes, kind = np.unique(tables @ digits, return_inverse=True)
+    patterns = (codes[:, None] // digits) & ((1 << width) - 1)
+    return Kinds(units, patterns.astype(np.int64), kind)
+
+
+@dataclass(frozen=True)
 class Sample:
     """Confusion counts of a set of people.
 
@@ -70,11 +105,9 @@ class Sample:
     @classmethod
     def of(cls, label: Ints, prediction: Ints, person: NDArray[np.generic], classes: int) -> Sample:
         """Count (N,) labels and predictions by (N,) person."""
-        _, index = np.unique(person, return_inverse=True)
-        tables = np.zeros((int(index.max(initial=-1)) + 1, classes * classes), dtype=np.int64)
-        np.add.at(tables, (index, label * classes + prediction), 1)
-        patterns, people = np.unique(tables, axis=0, return_counts=True)
-        return cls(patterns, people.astype(np.int64), classes)
+        kinds = kinds_of(label * classes + prediction, person, classes * classes)
+        people = np.bincount(kinds.kind, minlength=len(kinds.patterns))
+        return cls(kinds.patterns, people.astype(np.int64), classes)
 
     @property
     def confusion(self) -> Ints:
@@ -133,6 +166,17 @@ class Sample:
         residual = right - rate * size
         variance = people / (people - 1) * float(self.people @ residual**2) / faces**2
         return max(1.0, variance / (rate * (1 - rate) / faces))
+
+    @property
+    def accuracy(self) -> float:
+        """Right answers over faces."""
+        return int(np.trace(self.confusion)) / self.n_faces
+
+    def accuracy_interval(self, alpha: float) -> Interval:
+        """Clopper-Pearson on the effective sample size: Korn and Graubard (1998)."""
+        effect = self.design_effect()
+        right, n = int(np.trace(self.confusion)), self.n_faces
+        return clopper_pearson(right / effect, n / effect, alpha)
 
 
 def accuracies(tables: Floats) -> Floats:

@@ -56,7 +56,7 @@ def validate(frame: pd.DataFrame, label_names: Sequence[str], where: str) -> pd.
 
     Args:
         frame: has `label` and `prediction`, each an index or a name of `label_names`; may have
-            `p_<name>` probabilities.
+            `p_<name>` probabilities, and `abstained`, true or false.
         label_names: the emotions, in index order.
         where: what to call the table in an error.
 
@@ -74,6 +74,8 @@ def validate(frame: pd.DataFrame, label_names: Sequence[str], where: str) -> pd.
     for name in label_names:
         if f"p_{name}" in out.columns:
             out[f"p_{name}"] = _probabilities(out[f"p_{name}"], f"{where}: column 'p_{name}'")
+    if "abstained" in out.columns:
+        out["abstained"] = _yes_or_no(out["abstained"], f"{where}: column 'abstained'")
     if out["label"].nunique() < 2:
         only = label_names[int(out["label"].iloc[0])]
         raise PredictionsError(
@@ -119,6 +121,17 @@ def _indices(column: pd.Series[str], label_names: Sequence[str], where: str) -> 
             _AGAIN,
         )
     return found.astype(np.int64)
+
+
+def _yes_or_no(column: pd.Series[str], where: str) -> pd.Series[bool]:
+    known = {"true": True, "1": True, "false": False, "0": False}
+    found = column.map(lambda value: known.get(str(value).strip().lower()))
+    if found.isna().any():
+        row = int(np.flatnonzero(found.isna().to_numpy())[0])
+        raise PredictionsError(
+            f"{where}, row {row + 1}: {column.iloc[row]!r} is neither true nor false", _AGAIN
+        )
+    return found.astype(bool)
 
 
 def _probabilities(column: pd.Series[str], where: str) -> pd.Series[float]:

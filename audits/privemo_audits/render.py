@@ -12,6 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from .cells import AND
 from .errors import MissingExtraError
 from .report import Gap, GroupCell, Report
 from .summary import plain_number, reason_words
@@ -53,17 +54,22 @@ def render_html(report: Report, *, run_name: str | None = None) -> str:
         ci=_interval,
         points=_points,
         eps=_epsilon,
+        chance=_chance,
         count=_count,
         plain=plain_number,
         words=reason_words,
     )
+    features = _features(report, figures)
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     return environment.get_template("report.html.j2").render(
         r=report,
         run_name=run_name,
         style=markupsafe.Markup(style),  # noqa: S704 - our own file, no data in it
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii"),
-        features=_features(report, figures),
+        features=features,
+        both=[f for f in features if not f["whole"]],
+        controlled=[gap for gap in report.gaps if gap.control is not None],
+        tested=sum(gap.p is not None for gap in report.gaps),
         confusion=_confusion(report),
         exclusion_figure=figures.exclusion_bars(report.exclusions),
         epsilon_figure=figures.epsilon_rounds(report.privacy) if report.privacy.private else None,
@@ -72,17 +78,19 @@ def render_html(report: Report, *, run_name: str | None = None) -> str:
 
 
 def _features(report: Report, figures: Any) -> list[dict[str, Any]]:
-    """Each feature with its cells, its figure and its gap."""
-    gaps: dict[str, Gap] = {gap.feature: gap for gap in report.gaps}
+    """Each feature, and each two, with its cells, its figure and its gap."""
+    gaps: dict[str, Gap] = {gap.feature: gap for gap in report.gaps if gap.control is None}
     out = []
     for feature, cells in groupby(report.groups, key=lambda c: c.feature):
         rows: list[GroupCell] = list(cells)
+        whole = AND not in feature or feature in report.run.sensitive
         out.append(
             {
                 "name": feature,
                 "cells": rows,
                 "gap": gaps.get(feature),
-                "figure": figures.group_intervals(rows, report.performance),
+                "whole": whole,
+                "figure": figures.group_intervals(rows, report.performance) if whole else None,
             }
         )
     return out
@@ -120,6 +128,13 @@ def _points(value: tuple[float, float] | None) -> str:
 
 def _epsilon(value: float | None) -> str:
     return _NONE if value is None else f"{value:.3f}"
+
+
+def _chance(value: float | None) -> str:
+    """A p-value; below a thousandth it says so."""
+    if value is None:
+        return _NONE
+    return f"{value:.3f}" if value >= 0.001 else "below 0.001"
 
 
 def _count(value: int | None) -> str:

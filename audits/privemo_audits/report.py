@@ -141,11 +141,45 @@ class Confusion(Frozen):
     counts: tuple[tuple[int, ...], ...]
 
 
+class CalibrationBin(Frozen):
+    """Faces whose confidence lies between `low` and `high`: how sure the model was, and how often right."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+
+
+class Calibration(Frozen):
+    """Whether the model is as sure as it is right.
+
+    `confidence` is the mean probability of what was named, to be held against the accuracy; `error` the
+    expected calibration error (Guo et al. 2017).
+    """
+
+    confidence: float
+    error: float
+    bins: tuple[CalibrationBin, ...]
+
+
+class Abstention(Frozen):
+    """Faces for which the model chose to name no emotion.
+
+    The scores count what it would have said.
+    """
+
+    n: int
+    share: float
+    ci: Interval
+    accuracy_of_answers: float | None
+
+
 class Performance(Frozen):
     """How well the model tells the emotions apart on held-out faces.
 
-    `chance` is what always answering the commonest emotion would reach, and never less than
-    1 / number of emotions.
+    `calibration` needs probabilities in the predictions, `abstention` a column `abstained`. `chance` is what
+    always answering the commonest emotion would reach, and never less than 1 / number of emotions.
     """
 
     n: int
@@ -158,6 +192,8 @@ class Performance(Frozen):
     f1: dict[str, float | None]
     per_emotion: dict[str, EmotionScore]
     confusion: Confusion
+    calibration: Calibration | None
+    abstention: Abstention | None
     chance: float
     chance_largest_class: float
     chance_uniform: float
@@ -169,15 +205,23 @@ class GroupEmotion(Frozen):
 
     status: Status
     n: int | None = None
+    precision: float | None = None
+    precision_ci: Interval | None = None
+    recall: float | None = None
+    recall_ci: Interval | None = None
     f1: float | None = None
-    ci: Interval | None = None
+    ci: Interval | None = Field(default=None, description="The 95% interval of f1.")
+    selection_rate: float | None = Field(
+        default=None, description="Share of the group's faces that were said to show it."
+    )
 
 
 class GroupCell(Frozen):
-    """One group of one sensitive feature.
+    """One group of one sensitive feature, or of two together (`feature` names both).
 
-    `insufficient` (fewer people than `min_persons`) keeps n but states no score; `suppressed` states
-    nothing at all: the cell could single someone out, or would give away one that could.
+    Of two together there is accuracy alone. `insufficient` (fewer people than `min_persons`) keeps n but
+    states no score; `suppressed` states nothing at all: the cell could single someone out, or would give
+    away one that could.
     """
 
     feature: str
@@ -189,23 +233,33 @@ class GroupCell(Frozen):
     ci: Interval | None = None
     f1: float | None = Field(default=None, description="Mean F1 over the emotions present.")
     f1_ci: Interval | None = None
+    balanced_accuracy: float | None = None
+    balanced_accuracy_ci: Interval | None = None
+    confidence: float | None = None
+    calibration_error: float | None = None
+    abstained: float | None = None
     per_emotion: dict[str, GroupEmotion] = Field(default_factory=dict)
 
 
 class Gap(Frozen):
     """The largest difference in accuracy between two groups of one feature.
 
-    The interval is adjusted for having looked at `pairs` pairs (Bonferroni); `real` says that it
-    leaves out zero.
+    The interval is adjusted for having looked at `pairs` pairs (Bonferroni). `p` is of a permutation test,
+    and `p_adjusted` takes into account that every gap of the report was tested (Holm); `real` says that it
+    is at most `group_rules.alpha`.
     """
 
     feature: str
+    control: str | None = Field(default=None, description="Feature that is held fixed.")
+    level: str | None = Field(default=None, description="Where the controlling feature stands.")
     groups_compared: int
     pairs: int
     highest: str | None
     lowest: str | None
     accuracy_gap: float | None
     ci: Interval | None
+    p: float | None = None
+    p_adjusted: float | None = None
     real: bool
 
 
@@ -312,6 +366,13 @@ class Check(Frozen):
     clause: str
 
 
+class PolicyFacts(Frozen):
+    """The policy that the run was held against: its content, and the hash of its file."""
+
+    sha256: str
+    rules: dict[str, Any]
+
+
 class Evidence(Frozen):
     """What the report was made from and with, so that someone else can repeat it."""
 
@@ -322,7 +383,7 @@ class Evidence(Frozen):
 class Report(Frozen):
     """The whole audit. `to_json` gives its canonical bytes."""
 
-    schema_: Literal["privemo.report/1"] = Field(default="privemo.report/1", alias="schema")
+    schema_: Literal["privemo.report/2"] = Field(default="privemo.report/2", alias="schema")
     passed: bool
     verdict: Literal["passed", "failed"]
     failed_checks: tuple[str, ...]
@@ -337,6 +398,7 @@ class Report(Frozen):
     privacy: Privacy
     lineage: Lineage
     checks: tuple[Check, ...]
+    policy: PolicyFacts | None
     limits: tuple[str, ...]
     evidence: Evidence
 

@@ -231,8 +231,8 @@ def make_limits(
             "differently for them."
         ),
         (
-            "Groups are as the data records them. People are compared one feature at a time, not "
-            "in combinations."
+            "Groups are as the data records them. People are compared by one feature and by two "
+            "together; what only three together would show is not looked for."
         ),
         (
             "Lineage holds the uses that stores recorded against their consent logs. A face used "

@@ -30,6 +30,7 @@ BENCHMARKS: dict[str, str] = {
     "synth": "drawing people who do not exist",
     "consent": "the consent registry on SQLite and PostgreSQL, up to a million people",
     "step": "a private training step against a plain one",
+    "audit": "intervals for groups against Fairlearn's own bootstrap",
     "federation": "a run of several stores against a plain loop of the same training",
 }
 

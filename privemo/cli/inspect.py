@@ -52,13 +52,16 @@ def audit(
     to: Annotated[
         Path | None, typer.Option("--out", help="Folder for the report; the run folder by default.")
     ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="TOML file of thresholds that the run has to meet.")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Repeat the audit of a run from its files. Exit code 1 when a required check fails."""
     from privemo.cli.running import print_failures, summary_table
     from privemo_audits import build_report, write_report
 
-    report = build_report(run)
+    report = build_report(run, policy=policy)
     paths = write_report(report, to or run)
     content = json.loads(report.to_json())
     if json_:

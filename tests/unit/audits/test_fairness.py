@@ -8,7 +8,8 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score, precision_score, recall_score
 
 from privemo_audits import PredictionsError, evaluate_predictions
-from privemo_audits.fairness import EMOTIONS, measure_groups, measure_performance
+from privemo_audits.cells import measure_groups
+from privemo_audits.fairness import EMOTIONS, measure_performance
 
 
 def table(n: int = 400, *, seed: int = 0, accuracy: Any = 0.7, images: int = 1) -> pd.DataFrame:

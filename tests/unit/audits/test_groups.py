@@ -4,11 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from privemo_audits.groups import NOT_RECORDED, hide, label_groups
+from privemo_audits.groups import NOT_RECORDED, group_rows, hide
 
 
 def text(*values: str) -> pd.Series[str]:
     return pd.Series(list(values), dtype=str)
+
+
+def label_groups(column: pd.Series[str], name: str) -> tuple[list[str], list[str]]:
+    """The name of each row's group, and the groups."""
+    row, order = group_rows(column, name)
+    return [order[r] for r in row.tolist()], order
 
 
 def test_ages_are_banded() -> None:

@@ -28,7 +28,7 @@ def test_json_is_canonical_and_comes_back_as_it_was(truthful: RunMaker) -> None:
 
 def test_json_says_what_was_agreed(truthful: RunMaker) -> None:
     value = json.loads(build_report(truthful.directory).to_json())
-    assert value["schema"] == "privemo.report/1"
+    assert value["schema"] == "privemo.report/2"
     assert {
         "run",
         "data",

@@ -19,15 +19,18 @@ from .errors import (
     MissingExtraError,
     PolicyError,
     PredictionsError,
+    ReportError,
     ReportWriteError,
     RunFilesError,
 )
 
 if TYPE_CHECKING:
     from .build import build_report, write_report
+    from .compare import compared
     from .fairness import evaluate_predictions
     from .policy import Policy, load_policy
     from .report import Report
+    from .signature import read_report, verify_report
 
 __all__ = [
     "AuditError",
@@ -37,11 +40,15 @@ __all__ = [
     "PolicyError",
     "PredictionsError",
     "Report",
+    "ReportError",
     "ReportWriteError",
     "RunFilesError",
     "build_report",
+    "compared",
     "evaluate_predictions",
     "load_policy",
+    "read_report",
+    "verify_report",
     "write_report",
 ]
 
@@ -52,6 +59,9 @@ _LAZY = {
     "Policy": "policy",
     "load_policy": "policy",
     "Report": "report",
+    "compared": "compare",
+    "read_report": "signature",
+    "verify_report": "signature",
 }
 
 

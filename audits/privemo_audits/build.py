@@ -6,7 +6,7 @@ import os
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .cells import measure_groups
 from .checks import make_checks
@@ -24,7 +24,11 @@ from .predictions import load_predictions
 from .privacy import measure_privacy
 from .report import DataFacts, Evidence, PolicyFacts, Report, RunFacts
 from .runfiles import Run, load_run
+from .signature import REPORT, SIGNATURE, signature_of
 from .summary import make_limits, make_summary
+
+if TYPE_CHECKING:
+    from privemo_consent.keys import SigningKey
 
 _TOOLS = ("privemo", "fairlearn", "dp-accounting", "numpy", "pandas", "scipy", "matplotlib")
 
@@ -92,33 +96,42 @@ def build_report(run_dir: Path | str, *, policy: Path | str | None = None) -> Re
 
 
 def write_report(
-    report: Report, out_dir: Path | str, *, run_dir: Path | str | None = None
-) -> tuple[Path, Path]:
-    """Write `report.json` and `report.html`; each appears whole or not at all.
+    report: Report,
+    out_dir: Path | str,
+    *,
+    run_dir: Path | str | None = None,
+    key: SigningKey | None = None,
+) -> tuple[Path, ...]:
+    """Write the report as JSON, page, Markdown and model card, and its signature; each whole or not at all.
 
-    Both are rendered before either is written, and moved into place only when both are on the
-    disk, so a failure leaves what was there before.
+    All are rendered before any is written, and moved into place only when all are on the disk, so a failure
+    leaves what was there before. A signature that stood there goes with the report that it was of.
 
     Args:
         report: what to write.
         out_dir: the directory, made if it does not exist.
         run_dir: the run that was audited, to be named by its last path component in the page.
+        key: the auditor's, to sign with.
 
     Returns:
-        The paths of the JSON and of the HTML file.
+        The paths of `report.json`, `report.html`, `report.md`, `model_card.md`, and `report.sig` if signed.
 
     Raises:
         ReportWriteError: the directory or the disk does not take them.
         MissingExtraError: a library of the `audit` extra is not installed.
     """
-    from .render import render_html
+    from .render import render_card, render_html, render_markdown
 
     out = Path(out_dir)
     name = Path(run_dir).resolve().name if run_dir is not None else None
     targets = {
-        out / "report.json": report.to_json(),
+        out / REPORT: report.to_json(),
         out / "report.html": render_html(report, run_name=name).encode(),
+        out / "report.md": render_markdown(report, run_name=name).encode(),
+        out / "model_card.md": render_card(report).encode(),
     }
+    if key is not None:
+        targets[out / SIGNATURE] = signature_of(report, key)
     parts: list[tuple[Path, Path]] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -126,6 +139,8 @@ def write_report(
             parts.append((_write_beside(path, content), path))
         for part, path in parts:
             os.replace(part, path)
+        if key is None:  # what was signed is no longer there
+            (out / SIGNATURE).unlink(missing_ok=True)
     except OSError as error:
         raise ReportWriteError(
             f"the report cannot be written to {out} ({error.strerror or error})",
@@ -134,7 +149,7 @@ def write_report(
     finally:
         for part, _ in parts:
             part.unlink(missing_ok=True)
-    return (out / "report.json", out / "report.html")
+    return tuple(targets)
 
 
 def _write_beside(path: Path, content: bytes) -> Path:

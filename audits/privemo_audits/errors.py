@@ -5,6 +5,7 @@
     ├── PredictionsError     the predictions cannot be measured: evaluate again
     ├── ConsentLogError      a store's consent registry cannot be read: restore it
     ├── PolicyError          the policy cannot be read: mend the file
+    ├── ReportError          a report cannot be read, or is not what was signed: ask for it again
     ├── ReportWriteError     the report could not be written: nothing half-written is left
     └── MissingExtraError    a library of the `audit` extra is absent: install it
 
@@ -46,6 +47,10 @@ class ConsentLogError(AuditError):
 
 class PolicyError(AuditError):
     """The policy that the audit is to be held against cannot be read."""
+
+
+class ReportError(AuditError):
+    """A report cannot be read, or is not what its auditor signed."""
 
 
 class ReportWriteError(AuditError):

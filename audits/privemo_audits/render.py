@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -33,35 +34,15 @@ def render_html(report: Report, *, run_name: str | None = None) -> str:
         MissingExtraError: Jinja2 or matplotlib is not installed.
     """
     try:
-        import jinja2
         import markupsafe
 
         from . import figures
     except ImportError as error:
-        raise MissingExtraError(
-            f"the page needs a library that is not installed ({error.name})",
-            "Install it with: pip install 'privemo[audit]'",
-        ) from error
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        pct=_percent,
-        ci=_interval,
-        points=_points,
-        eps=_epsilon,
-        chance=_chance,
-        count=_count,
-        plain=plain_number,
-        words=reason_words,
-    )
+        raise _missing(error) from error
     features = _features(report, figures)
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
-    return environment.get_template("report.html.j2").render(
+    template = _environment(autoescape=True).get_template("report.html.j2")
+    page: str = template.render(
         r=report,
         run_name=run_name,
         style=markupsafe.Markup(style),  # noqa: S704 - our own file, no data in it
@@ -75,6 +56,72 @@ def render_html(report: Report, *, run_name: str | None = None) -> str:
         epsilon_figure=figures.epsilon_rounds(report.privacy) if report.privacy.private else None,
         listed=LISTED_VIOLATIONS,
     )
+    return page
+
+
+def render_markdown(report: Report, *, run_name: str | None = None) -> str:
+    """The report as Markdown, for a repository or a mail.
+
+    Raises:
+        MissingExtraError: Jinja2 is not installed.
+    """
+    template = _environment(autoescape=False).get_template("report.md.j2")
+    return _tidy(template.render(r=report, p=report.performance, run_name=run_name))
+
+
+def render_card(report: Report) -> str:
+    """A model card in the layout of the Hugging Face Hub (Mitchell et al. 2019, arXiv 1810.03993).
+
+    Raises:
+        MissingExtraError: Jinja2 is not installed.
+    """
+    template = _environment(autoescape=False).get_template("card.md.j2")
+    return _tidy(template.render(r=report, p=report.performance))
+
+
+def _environment(*, autoescape: bool) -> Any:
+    try:
+        import jinja2
+    except ImportError as error:
+        raise _missing(error) from error
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=autoescape,  # noqa: S701 - Markdown escapes what comes from data by its own filter
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        pct=_percent,
+        ci=_interval,
+        points=_points,
+        eps=_epsilon,
+        chance=_chance,
+        count=_count,
+        plain=plain_number,
+        words=reason_words,
+        md=_markdown,
+    )
+    return environment
+
+
+def _missing(error: ImportError) -> MissingExtraError:
+    return MissingExtraError(
+        f"the page needs a library that is not installed ({error.name})",
+        "Install it with: pip install 'privemo[audit]'",
+    )
+
+
+def _markdown(text: object) -> str:
+    """Text that Markdown takes for text: names of groups come from data that nobody vouched for."""
+    line = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
+    escaped = re.sub(r"([\\`*_\[\]|])", r"\\\1", line)
+    return re.sub(r"^([#>+-]|\d+[.)])", r"\\\1", escaped)
+
+
+def _tidy(text: str) -> str:
+    """At most one empty line in a row."""
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def _features(report: Report, figures: Any) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from click import ClickException
 from click.exceptions import Abort, Exit
 
 from privemo.cli import (
+    audit,
     bench,
     copies,
     federation,
@@ -71,9 +72,9 @@ app.command()(train.train)
 app.command()(plan.plan)
 app.command()(plan.budget)
 app.command()(inspect.evaluate)
-app.command()(inspect.audit)
 app.command()(watch.watch)
 app.command()(make.synth)
+app.add_typer(audit.app, name="audit")
 app.add_typer(federation.app, name="federation")
 app.add_typer(bench.app, name="bench")
 app.add_typer(copies.consent_app, name="consent")

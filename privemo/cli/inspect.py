@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ from rich.table import Table
 
 from privemo.cli.common import out, print_json
 
-__all__ = ["audit", "evaluate"]
+__all__ = ["evaluate"]
 
 
 def evaluate(
@@ -45,31 +44,3 @@ def evaluate(
     for reason, count in result["refused"].items():
         table.add_row(f"Refused: {reason}", f"{count:,}")
     out.print(table)
-
-
-def audit(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
-    to: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the report; the run folder by default.")
-    ] = None,
-    policy: Annotated[
-        Path | None, typer.Option(help="TOML file of thresholds that the run has to meet.")
-    ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-) -> None:
-    """Repeat the audit of a run from its files. Exit code 1 when a required check fails."""
-    from privemo.cli.running import print_failures, summary_table
-    from privemo_audits import build_report, write_report
-
-    report = build_report(run, policy=policy)
-    paths = write_report(report, to or run)
-    content = json.loads(report.to_json())
-    if json_:
-        print_json(content)
-    else:
-        out.print(summary_table(content))
-        print_failures(content)
-        for path in paths:
-            out.print(str(path), soft_wrap=True)
-    if not content["passed"]:
-        raise typer.Exit(1)

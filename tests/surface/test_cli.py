@@ -267,3 +267,47 @@ def test_missing_options_and_wrong_folders_are_said(tmp_path: Path, npz: Path) -
 
 def test_a_folder_that_cannot_be_written_is_said(npz: Path) -> None:
     refused(privemo("simulate", "--data", npz, "--out", "/proc/run", *SMALL), "/proc/run")
+
+
+def test_a_report_is_signed_verified_and_compared(finished: Path, tmp_path: Path) -> None:
+    made = privemo("audit", "key", tmp_path / "anna.key", "--name", "anna")
+    public = made.stdout.strip()
+    assert public.startswith("anna+")
+    again = privemo("audit", "key", tmp_path / "anna.key")
+    assert again.returncode == 2, "a key is never overwritten"
+    out = tmp_path / "signed"
+    signing = ("--sign", tmp_path / "anna.key", "--name", "anna")
+    assert privemo("audit", finished / "run", "--out", out, *signing).returncode == 0
+    good = privemo("audit", "verify", out, "--key", public)
+    assert good.returncode == 0, good.stderr
+    assert "Signed by anna" in good.stdout
+    same = privemo("audit", "diff", finished / "run", out, "--json")
+    assert {moved["kind"] for moved in json.loads(same.stdout)["figures"]} == {"same"}
+    report = out / "report.json"
+    report.write_text(report.read_text().replace('"passed":true', '"passed":false', 1))
+    refused(privemo("audit", "verify", out, "--key", public), "not the report that was signed")
+    refused(privemo("audit", "verify", out, "--key", "nonsense"), "name+id+base64")
+
+
+def test_a_policy_that_is_missed_is_exit_code_1(finished: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text('schema = "privemo.policy/1"\n[performance]\nleast_accuracy = 1.0\n')
+    missed = privemo("audit", finished / "run", "--policy", policy, "--out", tmp_path / "out")
+    assert missed.returncode == 1, missed.stderr
+    assert "as accurate as the policy asks" in " ".join(missed.stdout.split())
+    assert (tmp_path / "out" / "report.html").exists()
+    policy.write_text('schema = "privemo.policy/1"\n[performance]\nleast_acuracy = 1.0\n')
+    out = tmp_path / "other"
+    refused(privemo("audit", finished / "run", "--policy", policy, "--out", out), "least_acuracy")
+    assert not out.exists()
+
+
+def test_the_published_schema_is_that_of_the_report(finished: Path) -> None:
+    import jsonschema
+
+    schema = json.loads(privemo("audit", "schema").stdout)
+    report = json.loads((finished / "run" / "report.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(report)
+    report["passed"] = "yes"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(schema).validate(report)

@@ -71,6 +71,7 @@ def test_a_documented_command_is_one(page: str, command: str) -> None:
     found: click.Command = typer.main.get_command(app)
     context = click.Context(found, info_name="privemo")
     while isinstance(found, click.Group):
+        arguments = getattr(found, "named", list)(arguments)
         name = arguments.pop(0)
         inner = found.get_command(context, name)
         assert inner is not None, f"{page}: {found.name} has no command {name}"

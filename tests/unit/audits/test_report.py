@@ -144,9 +144,10 @@ def test_an_audit_never_imports_the_training_code(truthful: RunMaker) -> None:
     assert out.stdout.strip() == "[]"
 
 
-def test_both_files_are_written(truthful: RunMaker, tmp_path: Path) -> None:
+def test_all_files_are_written(truthful: RunMaker, tmp_path: Path) -> None:
     report = build_report(truthful.directory)
-    json_path, html_path = write_report(report, tmp_path / "deep" / "out", run_dir="RUN")
+    json_path, html_path, *others = write_report(report, tmp_path / "deep" / "out", run_dir="RUN")
     assert json_path.read_bytes() == report.to_json()
     assert html_path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-    assert sorted(p.name for p in json_path.parent.iterdir()) == ["report.html", "report.json"]
+    assert [p.name for p in others] == ["report.md", "model_card.md"]
+    assert set(json_path.parent.iterdir()) == {json_path, html_path, *others}

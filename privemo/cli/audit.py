@@ -1,0 +1,157 @@
+"""`privemo audit`: a run audited again, and reports checked, compared and described."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from typer.core import TyperGroup
+
+from privemo.cli.common import out, print_json, print_lines
+
+if TYPE_CHECKING:
+    import click
+
+    from privemo_audits.compare import Difference
+
+__all__ = ["app"]
+
+_DEFAULT = "new"
+
+
+class _RunOrCommand(TyperGroup):
+    """`privemo audit RUN` is short for `privemo audit new RUN`."""
+
+    def named(self, args: list[str]) -> list[str]:
+        """The arguments with a command in front, also where none is named."""
+        named = not args or args[0] in self.commands or args[0] == "--help"
+        return args if named else [_DEFAULT, *args]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As any group does."""
+        return super().parse_args(ctx, self.named(args))
+
+
+app = typer.Typer(
+    cls=_RunOrCommand,
+    no_args_is_help=True,
+    help="Repeat the audit of a run (`privemo audit RUN`); check and compare reports.",
+)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ReportArgument = Annotated[
+    Path, typer.Argument(metavar="REPORT", help="report.json, or the folder that it is in.")
+]
+
+
+@app.command(_DEFAULT)
+def new(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
+    to: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the report; the run folder by default.")
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="TOML file of thresholds that the run has to meet.")
+    ] = None,
+    sign: Annotated[
+        Path | None, typer.Option(help="The auditor's private key, to sign the report with.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="The auditor's name, as in the key.")] = "auditor",
+    json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Repeat the audit of a run from its files. Exit code 1 when a required check fails."""
+    from privemo.cli.running import print_failures, summary_table
+    from privemo_audits import build_report, write_report
+    from privemo_consent.keys import SigningKey
+
+    key = None if sign is None else SigningKey.load(name, sign)
+    report = build_report(run, policy=policy)
+    paths = write_report(report, to or run, run_dir=run, key=key)
+    content = json.loads(report.to_json())
+    if json_:
+        print_json(content)
+    else:
+        out.print(summary_table(content))
+        print_failures(content)
+        for path in paths:
+            out.print(str(path), soft_wrap=True)
+    if not content["passed"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def key(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The new private key.")],
+    name: Annotated[str, typer.Option(help="The auditor's name.")] = "auditor",
+    json_: JsonOption = False,
+) -> None:
+    """Make an auditor's key; print the public half, by which others check what it signs."""
+    from privemo_consent.keys import SigningKey
+
+    made = SigningKey.generate(name)
+    made.save(file)
+    if json_:
+        print_json({"file": str(file), "public": str(made.verifying)})
+    else:
+        print_lines(str(made.verifying))
+
+
+@app.command()
+def verify(
+    report: ReportArgument,
+    public: Annotated[
+        list[str], typer.Option("--key", help="An auditor's public key; several times for several.")
+    ],
+    json_: JsonOption = False,
+) -> None:
+    """Check that a report is as an auditor signed it."""
+    from privemo_audits import verify_report
+    from privemo_consent.keys import VerifyingKey
+
+    found, names = verify_report(report, [VerifyingKey.parse(text) for text in public])
+    if json_:
+        print_json({"signed_by": list(names), "run_id": found.run.run_id, "verdict": found.verdict})
+    else:
+        print_lines(f"Signed by {', '.join(names)}: run {found.run.run_id}, audit {found.verdict}.")
+
+
+@app.command()
+def diff(
+    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A report, or its folder.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER", help="Another one.")],
+    json_: JsonOption = False,
+) -> None:
+    """Hold two reports against each other."""
+    from privemo_audits import compared, read_report
+
+    found = compared(read_report(before), read_report(after))
+    if json_:
+        print_json(found.model_dump(mode="json"))
+    else:
+        _show(found)
+
+
+def _show(found: Difference) -> None:
+    table = Table("figure", "before", "after", "95% of the change", "")
+    for moved in found.figures:
+        values = ["-" if v is None else f"{v:.6g}" for v in (moved.before, moved.after)]
+        change = "" if moved.change is None else f"{moved.change[0]:+.3f} to {moved.change[1]:+.3f}"
+        table.add_row(moved.what, *values, change, moved.kind)
+    out.print(table)
+    print_lines(
+        f"Audit: {found.verdicts[0]}, then {found.verdicts[1]}.",
+        *(f"No longer holds: {name}" for name in found.checks_lost),
+        *(f"Holds now: {name}" for name in found.checks_won),
+        *found.notes,
+    )
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a report."""
+    from privemo_audits import Report
+
+    print_json(Report.model_json_schema(by_alias=True, mode="serialization"))

@@ -20,7 +20,7 @@ from privemo.history import History
 from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder, check_order
 from privemo.schedules import lr_factor, sample_rate_of
 from privemo.serverstep import ServerStep
-from privemo.statements import canonical_hash
+from privemo.statements import LedgerHead, canonical_hash
 from privemo.store import Store
 
 __all__ = ["Orders", "Run"]
@@ -159,7 +159,7 @@ class Run:
         Raises:
             RunError: one of them does not follow the one before.
         """
-        history = History(canonical_hash(self.facts))
+        history = History(canonical_hash(self.facts), heard=self._heard(), keep=self._keep_heard)
         for manifest in self.manifests():
             if manifest["prev"] != history.head:
                 raise RunError(
@@ -168,6 +168,24 @@ class Run:
                 )
             history.take(manifest)
         return history
+
+    def _heard(self) -> dict[str, LedgerHead]:
+        """How far stores' ledgers went in rounds that did not become whole."""
+        if not self._heard_path.exists():
+            return {}
+        content = read_json(self._heard_path, schema="privemo.ledger-heads/1")
+        try:
+            return {name: LedgerHead(**head) for name, head in content["heads"].items()}
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise RunError(f"{self._heard_path} is damaged ({error}); restore it.") from error
+
+    def _keep_heard(self, heard: Mapping[str, LedgerHead]) -> None:
+        heads = {name: head.model_dump() for name, head in sorted(heard.items())}
+        write_json(self._heard_path, {"schema": "privemo.ledger-heads/1", "heads": heads})
+
+    @property
+    def _heard_path(self) -> Path:
+        return self.folder / "checkpoints" / "ledger-heads.json"
 
     def last_whole_round(self) -> tuple[int, w.Weights]:
         """Number of the last whole round (0 before the first) and the model after it.

@@ -26,6 +26,7 @@ from privemo.secagg import Collector, Lattice, Session, needed
 from privemo.secagg.gradients import lattice_of, step_against, trained_names
 from privemo.secure_sum import KeptSum, SecureSum
 from privemo.serverstep import ServerStep
+from privemo.statements import Signed, Statement
 from privemo.strategy import OrderFor, Round, StoreAveraging, WholeRound
 
 __all__ = ["SecureAveraging"]
@@ -128,7 +129,16 @@ class SecureAveraging(StoreAveraging):
         if now is None or one is None:
             raise RunError("Replies arrived for a round that was never ordered.")
         if not one.resumed:
-            one.take_vectors(replies, lambda signed: self.check_statement(signed, now))
+            heard: list[Statement] = []
+
+            def check(signed: Signed) -> Statement:
+                heard.append(self.check_statement(signed, now))
+                return heard[-1]
+
+            try:
+                one.take_vectors(replies, check)
+            finally:  # they have paid, also where too few are left
+                self.history.hear(heard)
             KeptSum(now.number, now.model_in, one.stores, one.collector).write(self.pending)
         try:
             one.confirm()

@@ -130,7 +130,7 @@ class StoreAveraging(Strategy):
         order = replace(
             self.order_for(number),
             history=self.history.head,
-            ledgers={n: (k.entries, k.hash) for n, k in self.history.ledgers.items()},
+            ledgers={n: (k.entries, k.hash) for n, k in self.history.known().items()},
         )
         self._round = Round(
             number, datetime.now(UTC), order, weights, w.sha256(weights), own_of(order, weights)
@@ -156,6 +156,7 @@ class StoreAveraging(Strategy):
         # Sorted by store, so that the floating-point sum does not depend on who answered first; and what
         # does not count comes last, so that nobody takes a store's place in its name.
         read = [(reply, *self._stated(reply, now)) for reply in map(read_reply, replies)]
+        self.history.hear(statement for _, statement, _ in read if statement is not None)
         for reply, statement, fault in sorted(read, key=lambda r: (r[1] is None, r[0].name)):
             update = self._judge(reply, statement, fault, stores, now, bound)
             if update is not None:

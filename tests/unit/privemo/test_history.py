@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from privemo.errors import UpdateRejected
 from privemo.history import History
-from privemo.statements import LedgerHead, canonical_hash
+from privemo.statements import LedgerHead, Statement, canonical_hash
 
 
 def said(entries: int, status: str = "trained") -> dict[str, Any]:
@@ -36,3 +39,56 @@ def test_a_store_that_said_nothing_is_remembered_as_it_was() -> None:
         "a": LedgerHead(entries=3, hash=f"{3:064x}"),
         "b": LedgerHead(entries=4, hash=f"{4:064x}"),
     }
+
+
+def statement(store: str, entries: int, status: str = "trained", **changes: Any) -> Statement:
+    facts: dict[str, Any] = {
+        "run_id": "r",
+        "round": 1,
+        "store": store,
+        "order": "0" * 64,
+        "model_in": "0" * 64,
+        "history": "0" * 64,
+        "status": status,
+        "reason": None if status == "trained" else "no_faces",
+        "update_sha256": "0" * 64 if status == "trained" else None,
+        "consent_log_root": "0" * 64,
+        "ledger": {"entries": entries, "hash": f"{entries:064x}"},
+        "details": "0" * 64,
+        "versions": {},
+    }
+    return Statement(**{**facts, **changes})
+
+
+def test_what_was_heard_in_a_round_that_failed_is_written_down_and_held_against_the_store() -> None:
+    kept: list[dict[str, LedgerHead]] = []
+    history = History(keep=lambda heard: kept.append(dict(heard)))
+    history.take(manifest(a=1, b=1))
+    history.hear([statement("a", 2), statement("b", 0, "refused")])
+    assert kept == [{"a": LedgerHead(entries=2, hash=f"{2:064x}")}]
+    assert history.known()["a"].entries == 2
+    assert history.known()["b"].entries == 1, "one that refused may have lost some"
+    with pytest.raises(UpdateRejected, match="had 2 entries when it last took part"):
+        history.check(statement("a", 1), private=True)
+    forked = statement("a", 2, ledger={"entries": 2, "hash": "f" * 64})
+    with pytest.raises(UpdateRejected, match="they are gone"):
+        history.check(forked, private=True)
+
+
+def test_what_was_sent_for_a_round_that_failed_may_be_sent_again_for_nothing() -> None:
+    history = History()
+    history.take(manifest(a=1))
+    history.hear([statement("a", 2)])
+    history.check(statement("a", 2), private=True)
+    history.take(manifest(a=2))
+    with pytest.raises(UpdateRejected, match="no entry for this round"):
+        history.check(statement("a", 2), private=True)
+
+
+def test_hearing_nothing_new_writes_nothing() -> None:
+    kept: list[object] = []
+    history = History(keep=kept.append)
+    history.take(manifest(a=3))
+    history.hear([statement("a", 3), statement("a", 2)])
+    assert kept == []
+    assert history.known() == history.ledgers

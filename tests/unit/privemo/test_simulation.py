@@ -16,8 +16,10 @@ import pytest
 
 from privemo import simulation
 from privemo import weights as w
+from privemo.config import KEY_FILE
 from privemo.errors import DataError, RunError, RunInterrupted
 from privemo.faces import load_faces
+from privemo.ledger import Ledger
 from privemo.runs import Run
 from privemo_audits import build_report
 from privemo_consent import ConsentRegistry, ItemKind, Purpose, Vault
@@ -434,3 +436,45 @@ def test_ray_gives_the_same_model_as_one_process(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr[-2000:]
     models = [w.load_weights(tmp_path / e / "model.safetensors") for e in ("inprocess", "ray")]
     assert w.sha256(models[0]) == w.sha256(models[1])
+
+
+@pytest.fixture
+def failed_round(tmp_path: Path) -> Run:
+    """One of two stores trained, and the round took both."""
+    run = small_run(tmp_path, quorum=2, model="gray-cnn")
+    key = run.folder / "stores/store-02" / KEY_FILE
+    key.rename(key.with_name("put away"))
+    with pytest.raises(RunError, match="Only 1 of the 2 stores"):
+        simulation.run(run)
+    key.with_name("put away").rename(key)
+    assert run.manifests() == []
+    return run
+
+
+def test_what_a_store_sent_for_a_round_that_failed_is_sent_again_for_nothing(
+    failed_round: Run,
+) -> None:
+    simulation.run(failed_round)
+    for name in failed_round.stores:
+        ledger = Ledger(failed_round.folder / "stores" / name / "ledger.jsonl")
+        assert [entry.round for entry in ledger.entries] == [1, 2]
+
+
+def test_a_ledger_lost_after_a_round_that_failed_is_missed(failed_round: Run) -> None:
+    """The server remembers how far it went, though no manifest says so."""
+    store = failed_round.folder / "stores/store-01"
+    for name in ("ledger.jsonl", "ledger.head"):
+        (store / name).unlink()
+    for left in (store / "outbox").iterdir():
+        left.unlink()
+    with pytest.raises(RunError, match=r"store-01: ledger_lost"):
+        simulation.run(failed_round)
+    assert not (store / "ledger.jsonl").exists()
+
+
+def test_a_damaged_memory_of_ledgers_is_named(failed_round: Run) -> None:
+    (failed_round.folder / "checkpoints/ledger-heads.json").write_text(
+        '{"schema":"privemo.ledger-heads/1","heads":{"store-01":{"entries":-1}}}'
+    )
+    with pytest.raises(RunError, match=r"ledger-heads\.json is damaged"):
+        failed_round.history()

@@ -155,11 +155,17 @@ ACTS: dict[str, tuple[Callable[[House], None], str, Callable[[House], None]]] = 
 }
 
 
+EVERY = pytest.mark.parametrize(
+    "every", [pytest.param(1, marks=pytest.mark.slow), 3], ids=["each", "third"]
+)
+
+
+@EVERY
 @pytest.mark.parametrize("name", ACTS)
-def test_killed_at_any_step_it_is_whole_or_not_there(house: House, name: str) -> None:
+def test_killed_at_any_step_it_is_whole_or_not_there(house: House, name: str, every: int) -> None:
     act, made, check = ACTS[name]
     place, left_alone = house.folder / made, 0
-    for step in range(2000):
+    for step in range(0, 2000, every):
 
         def child(step: int = step) -> None:
             arm(step, die)
@@ -175,7 +181,7 @@ def test_killed_at_any_step_it_is_whole_or_not_there(house: House, name: str) ->
         else:
             left_alone += 1
         remove(house, "new.keys", "tried.sqlite", "tried.jsonl", "tried.keys")
-    assert left_alone > 20, "it was killed at many points before it was there"
+    assert left_alone > 20 / every, "it was killed at many points before it was there"
     check(house)
     assert not list(house.folder.glob(".*.making-*")), "whoever comes next sweeps up"
     with house.open() as registry:  # the old one is as it was
@@ -194,11 +200,14 @@ def remove(house: House, *names: str) -> None:
             place.unlink(missing_ok=True)
 
 
+@EVERY
 @pytest.mark.parametrize("end", ["killed", "disk full"])
-def test_no_moment_of_a_move_leaves_two_registries_that_permit(house: House, end: str) -> None:
+def test_no_moment_of_a_move_leaves_two_registries_that_permit(
+    house: House, end: str, every: int
+) -> None:
     """A file on which consents live is there only once the old registry permits nothing."""
     seen: set[tuple[bool, bool]] = set()
-    for step in range(2000):
+    for step in range(0, 2000, every):
         trial = House.__new__(House)
         trial.folder = house.folder.parent / f"{house.folder.name}-{step}"
         shutil.copytree(house.folder, trial.folder)

@@ -21,7 +21,7 @@ from tests.conftest import noise_faces
 ROUNDS = [1, 2]
 ARGUMENTS = [
     *("--stores", "2", "--rounds", "2", "--steps", "3", "--sample-rate", "0.5"),
-    *("--declared-people", "10", "--init", "scratch", "--seed", "3"),
+    *("--declared-people", "10", "--init", "scratch", "--seed", "3", "--model", "gray-cnn"),
 ]
 
 
@@ -120,7 +120,17 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit_kib * 1024, limit_kib * 1024))
 
     run = tmp_path / "run"
-    process = start("simulate", "--data", data, "--out", run, *ARGUMENTS, before=small_files)
+    process = start(
+        "simulate",
+        "--data",
+        data,
+        "--out",
+        run,
+        *ARGUMENTS,
+        "--model",
+        "emotion-cnn",
+        before=small_files,
+    )
     out, err = process.communicate(timeout=120)
     assert process.returncode == 2, err
     assert "Traceback" not in err, err

@@ -113,7 +113,7 @@ def test_one_epsilon_covers_them_and_the_audit_passes(finished: Run) -> None:
 
 def resumed(folder: Path, stop_after: int | None) -> Run:
     folder.mkdir()
-    run = small_run(folder, personal="head", rounds=3)
+    run = small_run(folder, personal="head", rounds=3, model="gray-cnn")
     if stop_after is not None:
         left: list[int] = []
 

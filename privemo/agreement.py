@@ -20,6 +20,10 @@ def check_agreed(mine: StoreConfig, order: RoundOrder) -> None:
     check_order(order)
     if mine.run_id != order.run_id:
         raise SettingsError(f"{mine.name} takes part in another run than {order.run_id}.")
+    if order.recipe.personal != mine.personal:
+        raise SettingsError(
+            f"{mine.name} agreed to keep {mine.personal} to itself, and is asked for {order.recipe.personal}."
+        )
     if not isinstance(order.recipe, PlainRecipe):
         _check_private(mine, order.recipe)
     elif mine.epsilon_budget is not None:

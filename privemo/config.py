@@ -403,6 +403,8 @@ class StoreConfig(_Settings):
     With whom a store adds up is not for the server to say."""
     noise_stores: int = Field(1, ge=1)
     """Fewest stores of the roster whose shares make the noise whole; a sum of fewer is never unmasked."""
+    personal: PersonalName = "none"
+    """Layers that stay here. It stands here, for a server that asks for less of them would get some."""
     spent_before: tuple[Mechanism | Stated, ...] = ()
     """What the people of this store lost before this run, in whichever runs; it counts against the budget."""
     turned_away: dict[Literal["train", "test"], dict[NamelessReason, Counted]] = {}

@@ -182,6 +182,7 @@ def agreed_facts(
         "challenge_age": settings.challenge_age,
         "jurisdiction": settings.jurisdiction,
         "sensitive": settings.sensitive,
+        "personal": settings.personal,
         **private,
     }
 

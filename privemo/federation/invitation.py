@@ -16,6 +16,7 @@ from privemo.config import StoreConfig
 from privemo.errors import RunError
 from privemo.federation.identity import CARD_FILE, StoreCard
 from privemo.files import read_json, write_bytes, write_json
+from privemo.orders import PersonalName
 
 __all__ = ["AUTHORITY_FILE", "JOINED_FILE", "Agreement", "Invitation", "join"]
 
@@ -40,6 +41,7 @@ class Agreement(BaseModel):
     sensitive: tuple[str, ...]
     roster: dict[str, str]
     noise_stores: int = Field(1, ge=1)
+    personal: PersonalName = "none"
 
 
 class Invitation(BaseModel):

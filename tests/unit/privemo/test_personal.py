@@ -213,3 +213,23 @@ def test_an_order_that_names_them_is_another_order(tmp_path: Path) -> None:
 def test_where_they_make_no_sense_they_are_refused(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         RunSettings.of(personal="head", **settings)
+
+
+@pytest.mark.parametrize(
+    ("agreed", "asked"), [("head", "none"), ("head", "norm"), ("none", "head")]
+)
+def test_a_server_cannot_ask_for_layers_that_were_to_stay(
+    tmp_path: Path, agreed: str, asked: str
+) -> None:
+    """The head of a store that was told to share all of it would leave with the next update."""
+    run = small_run(
+        tmp_path, personal=agreed, model="gray-cnn" if "norm" not in asked else "emotion-cnn"
+    )
+    store = run.store("store-01")
+    try:
+        order = changed(run.order_for(1), personal=asked)
+        assert store.train_round(first_model(run), order).reason == "recipe_refused"
+        assert store.ledger.entries == ()
+        assert not (store.folder / "personal").exists()
+    finally:
+        store.close()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from privemo.config import StoreConfig
 from privemo.errors import SettingsError
 from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder, check_order
+from privemo.storeconfig import StoreConfig
 
 __all__ = ["check_agreed"]
 

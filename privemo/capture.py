@@ -26,10 +26,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from privemo.config import Counted, NamelessReason
 from privemo.errors import DataError
 from privemo.faces import Faces, FaceTable
 from privemo.labels import EMOTIONS, IMAGE_SIZE
+from privemo.storeconfig import Counted, NamelessReason
 from privemo_consent import (
     Admitted,
     AgeBand,

@@ -17,35 +17,28 @@ from pydantic import (
 
 from privemo.errors import SettingsError
 from privemo.orders import MOST_AT_ONCE, AugmentName, NoiseName, PersonalName, Precision
-from privemo.releases import Mechanism, Stated
 
 FEWEST_TO_SHARE, MOST_TO_SHARE = 3, 200
 """Stores that may share noise. Of two each would know the other's part of a sum; and each exchanges secrets
 with each other one, so that the work of all together grows with the square of their number."""
 
-KEY_FILE = "store.key"
-"""In a store's folder: its own Ed25519 key, 32 bytes; the public half stands in rosters."""
-
 ServerOptimizerName = Literal["sgd", "adam", "yogi"]
 
 AggregationName = Literal["mean", "trimmed_mean", "median", "krum"]
 
-NamelessReason = Literal["minor", "unknown_age", "suspected_minor", "no_record"]
-"""Why a face was turned away of which nothing is kept but a count."""
-
 __all__ = [
     "AggregationName",
-    "Counted",
-    "NamelessReason",
+    "FrozenSettings",
     "PlainSettings",
     "PrivacySettings",
     "RunSettings",
     "ServerOptimizerName",
-    "StoreConfig",
 ]
 
 
-class _Settings(BaseModel):
+class FrozenSettings(BaseModel):
+    """Base of all settings: immutable, closed to unknown names, finite numbers only."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
@@ -67,7 +60,7 @@ class _Settings(BaseModel):
             raise SettingsError(f"Settings refused: {problems}.") from error
 
 
-class PrivacySettings(_Settings):
+class PrivacySettings(FrozenSettings):
     """The promise made to each person, and how it is kept.
 
     Attributes:
@@ -135,7 +128,7 @@ class PrivacySettings(_Settings):
         return self
 
 
-class PlainSettings(_Settings):
+class PlainSettings(FrozenSettings):
     """Training without privacy, for people who do not exist and for comparison.
 
     The fields are those of `privemo.orders.PlainRecipe`, where each is described.
@@ -158,7 +151,7 @@ _ONLY_WHERE_CHOSEN = (
 )
 
 
-class RunSettings(_Settings):
+class RunSettings(FrozenSettings):
     """Everything that defines a run.
 
     Attributes:
@@ -362,69 +355,3 @@ class RunSettings(_Settings):
         share = max(1.0, 0.5 * people_in_table / self.stores)
         unit = 10 ** max(0, math.floor(math.log10(share)) - 1)
         return max(1, int(share // unit) * int(unit))
-
-
-class Counted(_Settings):
-    """Faces, and the persons they are of."""
-
-    faces: int = Field(ge=0)
-    persons: int = Field(ge=0)
-
-
-class StoreConfig(_Settings):
-    """What one store's own machine knows (`store.json`); the server never sees it.
-
-    The budget stands here and not in the server's messages: a server that asks for less noise than
-    agreed meets the store's own wall.
-    """
-
-    schema_: Literal["privemo.store/3"] = Field("privemo.store/3", alias="schema")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    run_id: str
-    registry_mode: Literal["simulation", "production"]
-    epsilon_budget: float | None
-    delta: float = 1e-5
-    accountant: Literal["rdp", "prv"] = "rdp"
-    max_stores_per_person: int = Field(1, ge=1)
-    declared_people: int = Field(ge=1)
-    largest_step: int = Field(ge=1)
-    """Most people that a step may expect, and fewest with whom the store takes part. It stands here, for a
-    threshold that the server moves from order to order would tell it the number of people."""
-    agreed: tuple[tuple[float, float], ...] = ()
-    """(Noise multiplier, sample rate) of the steps agreed to. Held against orders where a person may be in
-    several stores: there each store sees its own share alone, and shares only add up where all stores take
-    the same kind of step."""
-    challenge_age: float = Field(25.0, ge=18)
-    jurisdiction: str = "IE"
-    sensitive: tuple[str, ...] = ()
-    seed: int | None = None
-    roster: dict[str, str] = {}
-    """The public keys (Ed25519, hex) of all stores of a run in which stores share the noise, this one's too.
-    With whom a store adds up is not for the server to say."""
-    noise_stores: int = Field(1, ge=1)
-    """Fewest stores of the roster whose shares make the noise whole; a sum of fewer is never unmasked."""
-    personal: PersonalName = "none"
-    """Layers that stay here. It stands here, for a server that asks for less of them would get some."""
-    spent_before: tuple[Mechanism | Stated, ...] = ()
-    """What the people of this store lost before this run, in whichever runs; it counts against the budget."""
-    turned_away: dict[Literal["train", "test"], dict[NamelessReason, Counted]] = {}
-    """Who was turned away when faces were captured and left no name: by part and reason."""
-    withdrawals: tuple[tuple[str, int, int], ...] = ()
-    """Simulated shoppers who change their mind: (person, round, batch)."""
-
-    @model_validator(mode="after")
-    def _one_store_in_a_sum(self) -> Self:
-        if self.roster and self.max_stores_per_person != 1:
-            raise ValueError("Where stores share the noise, a person is in one of them")
-        return self
-
-    @model_validator(mode="after")
-    def _real_people_are_protected(self) -> Self:
-        if self.registry_mode == "production":
-            if self.epsilon_budget is None:
-                raise ValueError("A store of real people has a privacy budget: set epsilon_budget")
-            if self.seed is not None:
-                raise ValueError("A store of real people draws its noise unseeded: leave out seed")
-            if self.withdrawals:
-                raise ValueError("Withdrawals are simulated in a simulation only")
-        return self

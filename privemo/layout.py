@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from privemo.cameras import Camera
 from privemo.capture import Part, capture
-from privemo.config import KEY_FILE, RunSettings, StoreConfig
+from privemo.config import RunSettings
 from privemo.faces import FaceTable
 from privemo.files import write_bytes, write_json
 from privemo.releases import Mechanism, Release
 from privemo.secagg.session import needed
 from privemo.skew import shared_out
+from privemo.storeconfig import KEY_FILE, StoreConfig
 from privemo_consent import (
     ConsentMix,
     ConsentRegistry,

@@ -16,12 +16,12 @@ from __future__ import annotations
 from hashlib import sha256
 from pathlib import Path
 
-from privemo.config import StoreConfig
 from privemo.dp import composed, spent
 from privemo.errors import BudgetExhausted, LedgerLost
 from privemo.files import write_bytes
 from privemo.ledger import MECHANISMS, Ledger
 from privemo.orders import PrivateRecipe, RoundOrder, order_digest
+from privemo.storeconfig import StoreConfig
 
 __all__ = ["Outbox"]
 

@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privemo import weights as w
-from privemo.config import KEY_FILE
 from privemo.dp import DiscreteGaussian
 from privemo.errors import SecureSumError, SettingsError
 from privemo.files import write_bytes
@@ -33,6 +32,7 @@ from privemo.secagg import Advert, Member, Reveal, Session
 from privemo.secagg.gradients import flat, lattice_of
 from privemo.statements import Signed, read_signing_key
 from privemo.store import Store, threads_of
+from privemo.storeconfig import KEY_FILE
 from privemo.training import clipped_sum
 
 __all__ = ["Masked", "SecureStore"]

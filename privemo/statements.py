@@ -27,8 +27,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from privemo.config import KEY_FILE
 from privemo.errors import RunError, UpdateRejected
+from privemo.storeconfig import KEY_FILE
 
 __all__ = [
     "FIRST",

@@ -30,7 +30,6 @@ from privemo import heldout
 from privemo import weights as w
 from privemo.agreement import check_agreed
 from privemo.capture import PURPOSE_OF, Admission, Part, asked, demographics, faces_of
-from privemo.config import StoreConfig
 from privemo.dp import GaussianNoise
 from privemo.errors import (
     BudgetExhausted,
@@ -49,6 +48,7 @@ from privemo.outbox import Outbox
 from privemo.personal import Personal
 from privemo.records import state
 from privemo.statements import Signed
+from privemo.storeconfig import StoreConfig
 from privemo.training import PermittedNow, Randomness, predict, train_plain, train_private
 from privemo_consent import (
     ConsentGate,

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from privemo.config import KEY_FILE
 from privemo.errors import RunError
 from privemo.files import read_json, write_bytes, write_json
+from privemo.storeconfig import KEY_FILE
 
 __all__ = ["CARD_FILE", "NODE_KEY_FILE", "StoreCard", "enroll"]
 

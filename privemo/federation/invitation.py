@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from privemo.config import StoreConfig
 from privemo.errors import RunError
 from privemo.federation.identity import CARD_FILE, StoreCard
 from privemo.files import read_json, write_bytes, write_json
 from privemo.orders import PersonalName
+from privemo.storeconfig import StoreConfig
 
 __all__ = ["AUTHORITY_FILE", "JOINED_FILE", "Agreement", "Invitation", "join"]
 

@@ -21,13 +21,14 @@ import pytest
 
 from privemo import weights as w
 from privemo.client_app import app as client_app
-from privemo.config import KEY_FILE, PrivacySettings
+from privemo.config import PrivacySettings
 from privemo.federation.authority import issue
 from privemo.federation.identity import enroll
 from privemo.grid import InProcessGrid
 from privemo.ledger import Ledger
 from privemo.runs import Run
 from privemo.server_app import app as server_app
+from privemo.storeconfig import KEY_FILE
 from tests.support.small_runs import small_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

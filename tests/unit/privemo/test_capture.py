@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from privemo.capture import Admission, asked, capture, demographics, faces_of
-from privemo.config import Counted
 from privemo.errors import DataError
 from privemo.faces import FaceTable, load_faces
 from privemo.layout import CONTROLLER
+from privemo.storeconfig import Counted
 from privemo_consent import (
     AgeBand,
     ConsentGate,

@@ -22,7 +22,7 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
-from privemo.config import PrivacySettings, RunSettings, StoreConfig
+from privemo.config import PrivacySettings, RunSettings
 from privemo.errors import RunError, SettingsError
 from privemo.federation.authority import issue
 from privemo.federation.identity import StoreCard, enroll
@@ -31,6 +31,7 @@ from privemo.federation.processes import online_nodes, run_rounds, serve, serve_
 from privemo.federation.server import init_federation
 from privemo.runs import Run
 from privemo.store import Store as PrivemoStore
+from privemo.storeconfig import StoreConfig
 from privemo_consent import ConsentRegistry
 from tests.support.consent import PARTY
 

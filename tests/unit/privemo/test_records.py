@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from privemo.config import KEY_FILE
 from privemo.errors import LedgerError, RunError
 from privemo.records import state
 from privemo.runs import Run
 from privemo.statements import canonical_hash
 from privemo.store import Store
+from privemo.storeconfig import KEY_FILE
 from tests.support.small_runs import first_model
 
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from privemo import secure_protocol, simulation
 from privemo import weights as w
 from privemo.client_app import app as client_app
-from privemo.config import KEY_FILE, PrivacySettings, RunSettings
+from privemo.config import PrivacySettings, RunSettings
 from privemo.errors import LedgerLost, RunError, SecureSumError, SettingsError
 from privemo.flower import Array, ArrayRecord, ConfigRecord, Context, Message
 from privemo.grid import InProcessGrid
@@ -25,6 +25,7 @@ from privemo.secagg import Session, needed
 from privemo.secure_store import SecureStore
 from privemo.server_app import app as server_app
 from privemo.store import Store
+from privemo.storeconfig import KEY_FILE
 from privemo_audits import build_report
 from tests.support.small_runs import changed, first_model, small_run
 

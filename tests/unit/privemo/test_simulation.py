@@ -16,11 +16,11 @@ import pytest
 
 from privemo import simulation
 from privemo import weights as w
-from privemo.config import KEY_FILE
 from privemo.errors import DataError, RunError, RunInterrupted
 from privemo.faces import load_faces
 from privemo.ledger import Ledger
 from privemo.runs import Run
+from privemo.storeconfig import KEY_FILE
 from privemo_audits import build_report
 from privemo_consent import ConsentRegistry, ItemKind, Purpose, Vault
 from tests.conftest import noise_faces

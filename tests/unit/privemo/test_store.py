@@ -16,7 +16,6 @@ import pytest
 from privemo import protocol, simulation
 from privemo import weights as w
 from privemo.capture import PURPOSE_OF
-from privemo.config import StoreConfig
 from privemo.errors import RunError, SettingsError
 from privemo.faces import load_faces
 from privemo.models import build_model
@@ -24,6 +23,7 @@ from privemo.orders import PlainRecipe, RoundOrder, check_order
 from privemo.runs import Run
 from privemo.statements import canonical_hash
 from privemo.store import Store
+from privemo.storeconfig import StoreConfig
 from privemo_audits import build_report
 from privemo_consent import AgeBand, Item, ItemKind, KeyFileError, Purpose, TamperedError
 from privemo_consent.storage import guards

@@ -109,11 +109,11 @@ class Personal:
         own = w.load_weights(rounds[max(earlier)])
         return {name: own.get(name, array) for name, array in weights.items()}
 
-    def split(self, after: w.Weights, update: w.Weights, order: RoundOrder) -> w.Weights:
+    def split(self, model: nn.Module, update: w.Weights, order: RoundOrder) -> w.Weights:
         """Keep what stays in the store, and return what may leave: the update, 0 in its place.
 
         Args:
-            after: weights after training.
+            model: after training.
             update: what training changed.
             order: of the round.
 
@@ -121,12 +121,10 @@ class Personal:
             SettingsError: the network has no such layers.
             RunError: the file cannot be written.
         """
-        names = own_of(order, after)
+        names = own_parameters(model, order.recipe.personal)
         if not names:
             return update
-        w.save_weights(
-            self._folder / f"{order.round:04d}.safetensors",
-            {name: after[name] for name in sorted(names)},
-        )
+        own = {name: array for name, array in w.from_model(model).items() if name in names}
+        w.save_weights(self._folder / f"{order.round:04d}.safetensors", own)
         (self._folder / f"{order.round - _KEPT:04d}.safetensors").unlink(missing_ok=True)
         return {n: np.zeros_like(a) if n in names else a for n, a in update.items()}

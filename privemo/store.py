@@ -273,7 +273,7 @@ class Store:
         update = {name: after[name] - start[name] for name in after}
         if not all(np.isfinite(array).all() for array in update.values()):
             raise SettingsError(f"{self.config.name}: this order drives the weights to infinity.")
-        return self.personal.split(after, update, order)
+        return self.personal.split(model, update, order)
 
     def ready(
         self, weights: w.Weights, order: RoundOrder, model_in: str

@@ -134,10 +134,7 @@ def _by_dp_accounting(
         from dp_accounting.pld import PLDAccountant
         from dp_accounting.rdp import RdpAccountant
     except ImportError as error:
-        raise MissingExtraError(
-            f"the audit needs a library that is not installed ({error.name})",
-            "Install it with: pip install 'privemo[audit]'",
-        ) from error
+        raise MissingExtraError.of(error.name) from error
     neighbours = dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE
 
     def asked(accountant: PrivacyAccountant) -> float:

@@ -181,10 +181,7 @@ def _need_extra() -> None:
 
     needed = ("fairlearn", "pandas", "scipy", "sklearn", "dp_accounting", "matplotlib", "jinja2")
     if missing := [name for name in needed if find_spec(name) is None]:
-        raise MissingExtraError(
-            f"the audit needs libraries that are not installed: {', '.join(missing)}",
-            "Install them with: pip install 'privemo[audit]'",
-        )
+        raise MissingExtraError.of(*missing)
 
 
 def _run_facts(run: Run) -> RunFacts:

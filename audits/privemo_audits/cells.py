@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,9 @@ from .scores import Ints, emotion_score, mean_interval, metric_frame, people_of,
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["AND", "Grouping", "measure_groups"]
+__all__ = ["Grouping", "measure_groups"]
 
-AND = " and "
+_AND = " and "
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Grouping:
         row: (N,) which of `order` each row belongs to.
         order: names of the groups, in reading order.
         hidden: (G,) groups that are not shown.
-        whole: whether all scores are given, or accuracy alone.
+        crossed: of two features together, for which there is accuracy alone.
     """
 
     feature: str
     row: Ints
     order: tuple[str, ...]
     hidden: NDArray[np.bool_]
-    whole: bool = True
+    crossed: bool = False
 
 
 def measure_groups(
@@ -75,7 +75,7 @@ def measure_groups(
     for grouping in found:
         mine, judged = table.cells(grouping)
         cells += mine
-        gaps.append(gap_of(grouping.feature, judged))
+        gaps.append(gap_of(grouping.feature, judged, crossed=grouping.crossed))
     for control in dict.fromkeys(controls):
         gaps += _controlled(table, found, control)
     return cells, adjusted(gaps), notes
@@ -114,14 +114,23 @@ def _both(one: Grouping, two: Grouping, people: Ints) -> Grouping:
     A group that is not shown by itself is not shown in parts, and whatever the totals of the others
     would give away is not shown either.
     """
+    table, hidden = _crossed(one, two, people)
     wide = len(two.order)
     cell = one.row * wide + two.row
-    table = _people_in(cell, people, len(one.order) * wide).reshape(-1, wide)
-    hidden = hide(table, one.hidden[:, None] | two.hidden[None, :]).ravel()
     filled = np.flatnonzero(table.ravel())
     names = tuple(f"{one.order[c // wide]}, {two.order[c % wide]}" for c in filled.tolist())
     row = np.searchsorted(filled, cell).astype(np.int64)
-    return Grouping(f"{one.feature}{AND}{two.feature}", row, names, hidden[filled], whole=False)
+    return Grouping(
+        f"{one.feature}{_AND}{two.feature}", row, names, hidden.ravel()[filled], crossed=True
+    )
+
+
+def _crossed(one: Grouping, two: Grouping, people: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+    """(G, H) people in each group of two features together, and which of these are not shown."""
+    wide = len(two.order)
+    cell = one.row * wide + two.row
+    table = _people_in(cell, people, len(one.order) * wide).reshape(-1, wide)
+    return table, hide(table, one.hidden[:, None] | two.hidden[None, :])
 
 
 def _people_in(row: Ints, people: Ints, groups: int) -> Ints:
@@ -139,11 +148,12 @@ def _controlled(table: _Table, found: Sequence[Grouping], control: str) -> list[
         return []
     gaps = []
     for grouping in found:
-        if not grouping.whole or grouping.feature == control:
+        if grouping.crossed or grouping.feature == control:
             continue
+        _, hidden = _crossed(grouping, levels, table.people)
         for level, name in enumerate(levels.order):
             if not levels.hidden[level]:
-                judged = table.judged(grouping, only=levels.row == level)
+                judged = table.judged(grouping, levels.row == level, hidden[:, level])
                 gaps.append(gap_of(grouping.feature, judged, control=control, level=name))
     return gaps
 
@@ -185,18 +195,20 @@ class _Table:
         ).by_group["sample"]
         return {int(group): sample for group, sample in by_group.items()}
 
-    def judged(self, grouping: Grouping, only: NDArray[np.bool_]) -> Judged:
-        """The samples of groups large enough to judge."""
+    def judged(
+        self, grouping: Grouping, only: NDArray[np.bool_], hidden: NDArray[np.bool_]
+    ) -> Judged:
+        """Of some rows the samples of groups that are shown there and large enough to judge."""
         return {
             grouping.order[g]: sample
             for g, sample in sorted(self.samples(grouping, only).items())
-            if not grouping.hidden[g] and sample.n_people >= MIN_PERSONS
+            if not hidden[g] and sample.n_people >= MIN_PERSONS
         }
 
     def cells(self, grouping: Grouping) -> tuple[list[GroupCell], Judged]:
         """Measure each group; and the sample of each that is shown and judged."""
         samples = self.samples(grouping)
-        shown = self._emotions(grouping) if grouping.whole else None
+        shown = None if grouping.crossed else self._emotions(grouping)
         cells = []
         for g, name in enumerate(grouping.order):
             cells.append(self._cell(grouping, g, name, samples[g], shown))
@@ -218,7 +230,7 @@ class _Table:
         sample: iv.Sample,
         shown: tuple[Ints, NDArray[np.bool_]] | None,
     ) -> GroupCell:
-        here = {"feature": grouping.feature, "group": name}
+        here = {"feature": grouping.feature, "crossed": grouping.crossed, "group": name}
         if grouping.hidden[g]:
             return GroupCell(**here, status="suppressed")
         counted = {**here, "n": sample.n_faces, "persons": sample.n_people}
@@ -232,16 +244,11 @@ class _Table:
         drawn = sample.draw()
         ci, _ = iv.proportion_interval(right, sample.n_faces, sample, iv.accuracies(drawn))
         scores = [emotion_score(i, sample, table, drawn) for i in range(len(self.label_names))]
-        exact = np.asarray(table, dtype=float)[None]
         return GroupCell(
             **counted,
             ci=ci,
-            f1=float(iv.macro_f1s(exact)[0]),
-            f1_ci=mean_interval(iv.macro_f1s(drawn), [s.ci for s in scores]),
-            balanced_accuracy=float(iv.balanced_accuracies(exact)[0]),
-            balanced_accuracy_ci=mean_interval(
-                iv.balanced_accuracies(drawn), [s.recall_ci for s in scores]
-            ),
+            # A mean over emotions would tell of those that are hidden.
+            **({} if shown[1][g].any() else _means(table, drawn, scores)),
             **self._sureness(grouping.row == g),
             per_emotion={
                 emotion: _group_emotion(
@@ -260,6 +267,19 @@ class _Table:
         if self.abstained is not None:
             found["abstained"] = float(self.abstained[rows].mean())
         return found
+
+
+def _means(table: Ints, drawn: iv.Floats, scores: Sequence[EmotionScore]) -> dict[str, Any]:
+    """What is a mean over all emotions, with its intervals."""
+    exact = np.asarray(table, dtype=float)[None]
+    return {
+        "f1": float(iv.macro_f1s(exact)[0]),
+        "f1_ci": mean_interval(iv.macro_f1s(drawn), [s.ci for s in scores]),
+        "balanced_accuracy": float(iv.balanced_accuracies(exact)[0]),
+        "balanced_accuracy_ci": mean_interval(
+            iv.balanced_accuracies(drawn), [s.recall_ci for s in scores]
+        ),
+    }
 
 
 def _group_emotion(score: EmotionScore, faces: int, people: int, hidden: bool) -> GroupEmotion:

@@ -74,9 +74,9 @@ def _figures(before: Report, after: Report) -> Iterator[Moved]:
         yield _measured(f"F1 of {name}", (one.f1, one.ci), (two.f1, two.ci))
     if p.calibration is not None and q.calibration is not None:
         yield _unsure("calibration error", p.calibration.error, q.calibration.error)
-    theirs = {gap.feature: gap for gap in after.gaps if gap.control is None}
+    theirs = {(gap.feature, gap.crossed): gap for gap in after.gaps if gap.control is None}
     for gap in before.gaps:
-        other = theirs.get(gap.feature)
+        other = theirs.get((gap.feature, gap.crossed))
         if gap.control is None and other is not None:
             yield _gap(f"largest gap by {gap.feature}", gap, other)
     yield _less("epsilon", before.privacy.epsilon_max_person, after.privacy.epsilon_max_person)

@@ -59,3 +59,12 @@ class ReportWriteError(AuditError):
 
 class MissingExtraError(AuditError):
     """A library of the `audit` extra is not installed."""
+
+    @classmethod
+    def of(cls, *libraries: str | None) -> MissingExtraError:
+        """The error that names what is missing."""
+        names = ", ".join(str(name) for name in libraries)
+        return cls(
+            f"the audit needs libraries that are not installed: {names}",
+            "Install them with: pip install 'privemo[audit]'",
+        )

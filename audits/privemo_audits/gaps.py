@@ -15,13 +15,19 @@ Judged = dict[str, iv.Sample]
 
 
 def gap_of(
-    feature: str, judged: Judged, *, control: str | None = None, level: str | None = None
+    feature: str,
+    judged: Judged,
+    *,
+    crossed: bool = False,
+    control: str | None = None,
+    level: str | None = None,
 ) -> Gap:
     """The largest accuracy gap between groups, with its interval and the p-value of its test.
 
     Args:
         feature: what the groups are groups of.
         judged: the groups.
+        crossed: of two features together.
         control: feature that is held fixed, if any.
         level: where it stands.
 
@@ -30,7 +36,13 @@ def gap_of(
     """
     groups = len(judged)
     pairs = groups * (groups - 1) // 2
-    where = {"feature": feature, "control": control, "level": level, "groups_compared": groups}
+    where = {
+        "feature": feature,
+        "crossed": crossed,
+        "control": control,
+        "level": level,
+        "groups_compared": groups,
+    }
     if not pairs:
         nothing = dict.fromkeys(("highest", "lowest", "accuracy_gap", "ci"))
         return Gap(**where, pairs=0, **nothing, real=False)

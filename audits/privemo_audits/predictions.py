@@ -115,11 +115,7 @@ def _indices(column: pd.Series[str], label_names: Sequence[str], where: str) -> 
     known |= {name: i for i, name in enumerate(label_names)}
     found = text.map(known)
     if found.isna().any():
-        row = int(np.flatnonzero(found.isna().to_numpy())[0])
-        raise PredictionsError(
-            f"{where}, row {row + 1}: {text.iloc[row]!r} is none of {', '.join(label_names)}",
-            _AGAIN,
-        )
+        raise _first_bad(text, found.isna(), where, f"none of {', '.join(label_names)}")
     return found.astype(np.int64)
 
 
@@ -127,10 +123,7 @@ def _yes_or_no(column: pd.Series[str], where: str) -> pd.Series[bool]:
     known = {"true": True, "1": True, "false": False, "0": False}
     found = column.map(lambda value: known.get(str(value).strip().lower()))
     if found.isna().any():
-        row = int(np.flatnonzero(found.isna().to_numpy())[0])
-        raise PredictionsError(
-            f"{where}, row {row + 1}: {column.iloc[row]!r} is neither true nor false", _AGAIN
-        )
+        raise _first_bad(column, found.isna(), where, "neither true nor false")
     return found.astype(bool)
 
 
@@ -140,8 +133,12 @@ def _probabilities(column: pd.Series[str], where: str) -> pd.Series[float]:
     values = pd.to_numeric(column, errors="coerce").astype(float)
     bad = ~((values >= 0) & (values <= 1 + 1e-6))
     if bad.any():
-        row = int(np.flatnonzero(bad.to_numpy())[0])
-        raise PredictionsError(
-            f"{where}, row {row + 1}: {column.iloc[row]!r} is no probability", _AGAIN
-        )
+        raise _first_bad(column, bad, where, "no probability")
     return values
+
+
+def _first_bad(
+    column: pd.Series[str], bad: pd.Series[bool], where: str, what: str
+) -> PredictionsError:
+    row = int(np.flatnonzero(bad.to_numpy())[0])
+    return PredictionsError(f"{where}, row {row + 1}: {column.iloc[row]!r} is {what}", _AGAIN)

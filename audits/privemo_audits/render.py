@@ -13,7 +13,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from .cells import AND
 from .errors import MissingExtraError
 from .report import Gap, GroupCell, Report
 from .summary import plain_number, reason_words
@@ -38,7 +37,7 @@ def render_html(report: Report, *, run_name: str | None = None) -> str:
 
         from . import figures
     except ImportError as error:
-        raise _missing(error) from error
+        raise MissingExtraError.of(error.name) from error
     features = _features(report, figures)
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     template = _environment(autoescape=True).get_template("report.html.j2")
@@ -48,7 +47,7 @@ def render_html(report: Report, *, run_name: str | None = None) -> str:
         style=markupsafe.Markup(style),  # noqa: S704 - our own file, no data in it
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii"),
         features=features,
-        both=[f for f in features if not f["whole"]],
+        both=[f for f in features if f["crossed"]],
         controlled=[gap for gap in report.gaps if gap.control is not None],
         tested=sum(gap.p is not None for gap in report.gaps),
         confusion=_confusion(report),
@@ -83,7 +82,7 @@ def _environment(*, autoescape: bool) -> Any:
     try:
         import jinja2
     except ImportError as error:
-        raise _missing(error) from error
+        raise MissingExtraError.of(error.name) from error
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=autoescape,  # noqa: S701 - Markdown escapes what comes from data by its own filter
@@ -105,13 +104,6 @@ def _environment(*, autoescape: bool) -> Any:
     return environment
 
 
-def _missing(error: ImportError) -> MissingExtraError:
-    return MissingExtraError(
-        f"the page needs a library that is not installed ({error.name})",
-        "Install it with: pip install 'privemo[audit]'",
-    )
-
-
 def _markdown(text: object) -> str:
     """Text that Markdown takes for text: names of groups come from data that nobody vouched for."""
     line = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
@@ -126,18 +118,21 @@ def _tidy(text: str) -> str:
 
 def _features(report: Report, figures: Any) -> list[dict[str, Any]]:
     """Each feature, and each two, with its cells, its figure and its gap."""
-    gaps: dict[str, Gap] = {gap.feature: gap for gap in report.gaps if gap.control is None}
+    gaps: dict[tuple[str, bool], Gap] = {
+        (gap.feature, gap.crossed): gap for gap in report.gaps if gap.control is None
+    }
     out = []
-    for feature, cells in groupby(report.groups, key=lambda c: c.feature):
+    for (feature, crossed), cells in groupby(report.groups, key=lambda c: (c.feature, c.crossed)):
         rows: list[GroupCell] = list(cells)
-        whole = AND not in feature or feature in report.run.sensitive
         out.append(
             {
                 "name": feature,
                 "cells": rows,
-                "gap": gaps.get(feature),
-                "whole": whole,
-                "figure": figures.group_intervals(rows, report.performance) if whole else None,
+                "gap": gaps.get((feature, crossed)),
+                "crossed": crossed,
+                "figure": figures.group_intervals(rows, report.performance)
+                if not crossed
+                else None,
             }
         )
     return out

@@ -219,12 +219,14 @@ class GroupEmotion(Frozen):
 class GroupCell(Frozen):
     """One group of one sensitive feature, or of two together (`feature` names both).
 
-    Of two together there is accuracy alone. `insufficient` (fewer people than `min_persons`) keeps n but
+    Of two together there is accuracy alone; means over the emotions are not stated where one of these is
+    hidden. `insufficient` (fewer people than `min_persons`) keeps n but
     states no score; `suppressed` states nothing at all: the cell could single someone out, or would give
     away one that could.
     """
 
     feature: str
+    crossed: bool = Field(default=False, description="Of two features together.")
     group: str
     status: Status
     n: int | None = None
@@ -250,6 +252,7 @@ class Gap(Frozen):
     """
 
     feature: str
+    crossed: bool = Field(default=False, description="Of two features together.")
     control: str | None = Field(default=None, description="Feature that is held fixed.")
     level: str | None = Field(default=None, description="Where the controlling feature stands.")
     groups_compared: int

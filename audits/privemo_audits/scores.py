@@ -93,8 +93,5 @@ def metric_frame() -> Any:
     try:
         from fairlearn.metrics import MetricFrame
     except ImportError as error:
-        raise MissingExtraError(
-            f"the audit needs a library that is not installed ({error.name})",
-            "Install it with: pip install 'privemo[audit]'",
-        ) from error
+        raise MissingExtraError.of(error.name) from error
     return MetricFrame

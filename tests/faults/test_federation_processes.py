@@ -112,6 +112,14 @@ class Federation:
             self.start(name, "join", self.stores / name, disk=disk)
         until("all stores are online", lambda: self.online() == 3)
 
+    def run_past_a_round(self) -> subprocess.Popen[bytes]:
+        """All stores take part, and the first round is whole."""
+        self.serve()
+        self.open_stores()
+        running = self.start("run", "run", self.chain)
+        until("the first round", (self.chain / "rounds" / "0001.json").exists, 400)
+        return running
+
     def trained(self, name: str) -> list[int]:
         """Rounds that a store has paid for."""
         return [entry.round for entry in Ledger(self.stores / name / "ledger.jsonl").entries]
@@ -196,10 +204,7 @@ def strangers(federation: Federation, tmp_path: Path) -> None:
 
 
 def test_a_store_that_is_killed_is_left_out_and_the_round_counts(federation: Federation) -> None:
-    federation.serve()
-    federation.open_stores()
-    running = federation.start("run", "run", federation.chain)
-    until("the first round", (federation.chain / "rounds" / "0001.json").exists, 400)
+    running = federation.run_past_a_round()
     gone = federation.names[1]
     os.kill(child_of(federation.processes[gone]), signal.SIGKILL)
     assert running.wait(600) == 0, federation.said("run")
@@ -225,10 +230,7 @@ def family(process: subprocess.Popen[bytes]) -> list[int]:
 
 def test_a_store_that_stands_still_holds_nobody_up_and_comes_back(federation: Federation) -> None:
     """A laptop's lid was closed."""
-    federation.serve()
-    federation.open_stores()
-    running = federation.start("run", "run", federation.chain)
-    until("the first round", (federation.chain / "rounds" / "0001.json").exists, 400)
+    running = federation.run_past_a_round()
     slow = federation.names[2]
     still = family(federation.processes[slow])
     for pid in still:

@@ -163,3 +163,45 @@ def test_someone_in_two_groups_counts_in_both() -> None:
     assert both
     assert (cells["a"].persons or 0) + (cells["b"].persons or 0) == 30 + both
     assert min(cells["a"].persons or 0, cells["b"].persons or 0) >= MIN_PERSONS
+
+
+def test_a_mean_over_emotions_does_not_tell_of_those_that_are_hidden() -> None:
+    """With the sum of two hidden recalls, small whole numbers could be solved for."""
+    frame = table(200, group=drawn(200, "a", "b"))
+    here = frame["group"] == "a"
+    rare = frame.index[here & (frame["label"] == 1)][2:]
+    frame.loc[rare, "label"] = 0  # two people of `a` are sad
+    cells = {c.group: c for c in measure_groups(frame, ["group"], EMOTIONS)[0]}
+    assert cells["a"].per_emotion["sad"].status == "suppressed"
+    for value in (
+        *(cells["a"].balanced_accuracy, cells["a"].balanced_accuracy_ci),
+        *(cells["a"].f1, cells["a"].f1_ci),
+    ):
+        assert value is None
+    assert cells["a"].accuracy is not None
+
+
+def test_a_control_shows_no_group_that_the_two_together_do_not() -> None:
+    """Where it is bright 2 of `a` are; the other part of `a` would give them away."""
+    group = np.array(["a"] * 42 + ["b"] * 22 + ["c"] * 60)
+    light = np.array(
+        ["dark"] * 40 + ["bright"] * 2 + ["dark"] * 20 + ["bright"] * 2 + ["dark", "bright"] * 30
+    )
+    found = measure_groups(
+        table(124, group=group, light=light), ["group", "light"], EMOTIONS, controls=["light"]
+    )
+    hidden = {c.group for c in found[0] if c.crossed and c.status == "suppressed"}
+    assert {"a, bright", "b, bright", "a, dark", "b, dark"} <= hidden
+    (dark,) = (g for g in found[1] if (g.feature, g.level) == ("group", "dark"))
+    assert dark.groups_compared == 1
+    assert dark.accuracy_gap is None
+
+
+def test_a_column_called_like_two_others_is_itself() -> None:
+    columns = {"one": drawn(90, "a", "b"), "two": drawn(90, "c", "d", seed=2)}
+    frame = table(90, **columns, **{"one and two": drawn(90, "e", "f", seed=3)})
+    cells, gaps, _ = measure_groups(frame, ["one", "two", "one and two"], EMOTIONS)
+    named = [c for c in cells if c.feature == "one and two"]
+    assert {c.group for c in named if not c.crossed} == {"e", "f"}
+    assert {c.group for c in named if c.crossed} == {"a, c", "a, d", "b, c", "b, d"}
+    assert sorted(g.crossed for g in gaps if g.feature == "one and two") == [False, True]

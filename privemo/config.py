@@ -226,8 +226,8 @@ class RunSettings(FrozenSettings):
     flip: bool = True
     test_fraction: float = Field(0.2, gt=0, lt=1)
     declared_people: int | None = Field(None, ge=1)
-    seed: int | None = Field(None, ge=0, lt=2**63)
-    split_seed: int | None = Field(None, ge=0, lt=2**63)
+    seed: int | None = Field(None, ge=0, lt=2**53)
+    split_seed: int | None = Field(None, ge=0, lt=2**53)
     init: str = "nobody"
     model: str = "emotion-cnn"
     sensitive: tuple[str, ...] = ()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from .report import Check, Exclusions, Lineage, Performance, Privacy, Violation
+from .report import Check, Exclusions, Lineage, Performance, Violation
+from .report_privacy import Attacked, Privacy
 from .runfiles import Run
 from .summary import plain_number
 
@@ -164,6 +165,7 @@ def _privacy_checks(run: Run, privacy: Privacy, violations: Sequence[Violation])
         ),
         chain,
         _noise(privacy),
+        *([] if privacy.attacked is None else [_attacked(privacy.attacked)]),
     ]
 
 
@@ -222,6 +224,19 @@ def _within_budget(privacy: Privacy) -> Check:
         required=True,
         evidence=f"epsilon of the person most exposed is {says} at delta "
         f"{plain_number(privacy.delta)}; {limit}",
+        clause="GDPR 35(7)",
+    )
+
+
+def _attacked(attacked: Attacked) -> Check:
+    """A bound from below over the bound from above: something is not as it was accounted."""
+    return Check(
+        id="privacy.attack_within_claim",
+        title="No attack found out more than epsilon allows",
+        passed=attacked.within,
+        required=True,
+        evidence=f"attacks prove an epsilon of {attacked.epsilon_at_least:.3f} or more, where the mechanism "
+        f"that was attacked claims {attacked.epsilon_claimed:.3f} (PLD)",
         clause="GDPR 35(7)",
     )
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Literal
 
 from . import intervals as iv
-from .report import Frozen, Gap, Report
+from .frozen import Frozen
+from .report import Gap, Report
 
 __all__ = ["Difference", "Moved", "compared"]
 

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .report import Exclusions, GroupCell, Performance, Privacy
+from .report import Exclusions, GroupCell, Performance
+from .report_privacy import Privacy
 from .summary import reason_words
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import rfc8785
 
 from .accounting import Release
-from .report import LedgerChain, Violation
+from .report import Violation
+from .report_privacy import LedgerChain
 from .runfiles import Line, Run
 
 FIRST = "0" * 64

@@ -16,7 +16,9 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from .errors import PolicyError
-from .report import Check, Exclusions, Frozen, Gap, GroupCell, Performance, Privacy
+from .frozen import Frozen
+from .report import Check, Exclusions, Gap, GroupCell, Performance
+from .report_privacy import Privacy
 
 __all__ = ["Policy", "controls_of", "load_policy", "policy_checks"]
 

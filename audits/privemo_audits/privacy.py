@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from . import ledger
 from .accounting import epsilon_of_curve, rdp_curve
-from .report import LedgerRound, Privacy, StorePrivacy, Violation
+from .report import Violation
+from .report_privacy import LedgerRound, Privacy, StorePrivacy
 from .runfiles import Line, Run
 from .spending import Spend, delta_of, larger, spend_after_earlier, spend_of_set, spend_of_store
 

@@ -11,18 +11,10 @@ import json
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Interval = tuple[float, float]
-Status = Literal["ok", "insufficient", "suppressed"]
-
-
-class Frozen(BaseModel):
-    """Base of every part: immutable, closed to unknown keys, finite numbers only."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
-    )
+from .frozen import Frozen, Interval, Status
+from .report_privacy import Privacy
 
 
 class Counted(Frozen):
@@ -264,70 +256,6 @@ class Gap(Frozen):
     p: float | None = None
     p_adjusted: float | None = None
     real: bool
-
-
-class LedgerRound(Frozen):
-    """Epsilon of one store after one ledger entry: claimed, and recomputed by a second accountant."""
-
-    seq: int
-    round: int
-    steps: int
-    noise_multiplier: float
-    sample_rate: float
-    epsilon_rdp: float | None
-    epsilon_prv: float | None
-    recomputed_rdp: float | None
-    arrived: bool = Field(description="False: spent, but the update never reached the server.")
-
-
-class StorePrivacy(Frozen):
-    """One store's whole privacy spend."""
-
-    store: str
-    epsilon_rdp: float | None
-    epsilon_prv: float | None
-    recomputed_rdp: float | None
-    recomputed_pld: float | None
-    rounds: tuple[LedgerRound, ...]
-
-
-class LedgerChain(Frozen):
-    """Whether every ledger's hash chain holds, and each break by store and entry."""
-
-    intact: bool
-    entries: int
-    breaks: tuple[str, ...]
-
-
-class Privacy(Frozen):
-    """What privacy was spent (GDPR 35(7): unit, epsilon, delta, sampler, accountant, neighbours).
-
-    `epsilon_max_person` holds for the person most exposed: the largest, over every set of stores
-    any one person appears in, of the larger of claimed and recomputed epsilon by the accountant
-    that the budget is written in. It is null when the run is not private, or when epsilon is
-    unbounded (`unbounded`).
-    """
-
-    private: bool
-    unbounded: bool
-    epsilon_max_person: float | None
-    epsilon_budget: float | None
-    delta: float | None
-    unit: str | None
-    sampler: str | None
-    neighbouring: str | None
-    accountant: str | None
-    noise_source: str | None
-    max_grad_norm: float | None
-    normaliser: float | None
-    accountants: dict[str, float | None]
-    recomputed: dict[str, float | None]
-    most_exposed_stores: tuple[str, ...]
-    store_sets: tuple[tuple[str, ...], ...]
-    stores: tuple[StorePrivacy, ...]
-    ledger_chain: LedgerChain
-    released_not_arrived: tuple[str, ...]
-    notes: tuple[str, ...]
 
 
 class Violation(Frozen):

@@ -3,6 +3,7 @@
     RUN/run.json                     what was run
     RUN/rounds/0001.json             one per finished round
     RUN/model.safetensors            the last model
+    RUN/attack.json                  what an attack on it counted, if there was one (see `attacked`)
     RUN/stores/STORE/consent.sqlite  that store's consent registry (see `consent_log`)
     RUN/stores/STORE/ledger.jsonl    one line per private release, hash-chained (see `privacy`)
     RUN/stores/STORE/statements.jsonl  what the store stated of each round, and what it kept to itself
@@ -33,13 +34,16 @@ Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 StoreName = Annotated[str, Field(pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,99}$")]
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
     """Unknown keys are let by: a later version of the run may say more."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
-class DataInfo(_Part):
+M = TypeVar("M", bound=Part)
+
+
+class DataInfo(Part):
     """`run.json: data`."""
 
     name: str = "unnamed"
@@ -49,7 +53,7 @@ class DataInfo(_Part):
     origin: str = "not stated"
 
 
-class Earlier(_Part):
+class Earlier(Part):
     """A release on the same people before the run: of the Gaussian mechanism, or as stated."""
 
     noise_multiplier: float | None = Field(default=None, gt=0)
@@ -69,7 +73,7 @@ class Earlier(_Part):
         return self
 
 
-class PrivacyInfo(_Part):
+class PrivacyInfo(Part):
     """`run.json: privacy`, the plan that the ledger is held against."""
 
     private: bool
@@ -87,14 +91,14 @@ class PrivacyInfo(_Part):
     spent_before: tuple[Earlier, ...] = ()
 
 
-class ContextInfo(_Part):
+class ContextInfo(Part):
     """`run.json: context`."""
 
     setting: str = "retail"
     jurisdiction: str = "not stated"
 
 
-class RunInfo(_Part):
+class RunInfo(Part):
     """`run.json`."""
 
     schema_: Literal["privemo.run/1"] = Field(alias="schema")
@@ -116,14 +120,14 @@ class RunInfo(_Part):
     versions: dict[str, str] = Field(default_factory=dict)
 
 
-class LedgerHead(_Part):
+class LedgerHead(Part):
     """How far a store's ledger went."""
 
     entries: int = Field(ge=0)
     hash: Hex
 
 
-class Statement(_Part):
+class Statement(Part):
     """`rounds/NNNN.json: stores.NAME.statement`: what the store signed."""
 
     schema_: Literal["privemo.statement/1"] = Field(alias="schema")
@@ -150,14 +154,14 @@ class Statement(_Part):
         return self
 
 
-class SignedStatement(_Part):
+class SignedStatement(Part):
     """A line of `statements.jsonl`, as far as it was sent."""
 
     statement: Statement
     signature: str = Field(pattern=r"^[0-9a-f]{128}$")
 
 
-class StoreRound(_Part):
+class StoreRound(Part):
     """What one store did in one round."""
 
     statement: Statement | None = None
@@ -169,14 +173,14 @@ class StoreRound(_Part):
     consent_log_seq: int | None = None
 
 
-class SecureSum(_Part):
+class SecureSum(Part):
     """`rounds/NNNN.json: secure_sum`, where stores share the noise."""
 
     enough: int = Field(ge=1)
     summed: tuple[StoreName, ...]
 
 
-class RoundInfo(_Part):
+class RoundInfo(Part):
     """`rounds/NNNN.json`."""
 
     schema_: Literal["privemo.round/2"] = Field(alias="schema")
@@ -192,7 +196,7 @@ class RoundInfo(_Part):
     stores: dict[StoreName, StoreRound]
 
 
-class LedgerEntry(_Part):
+class LedgerEntry(Part):
     """One line of `ledger.jsonl`: one release of a noised update."""
 
     schema_: Literal["privemo.ledger/1"] = Field(alias="schema")
@@ -215,21 +219,21 @@ class LedgerEntry(_Part):
     hash: Hex
 
 
-class Counts(_Part):
+class Counts(Part):
     """Faces and persons."""
 
     faces: int = Field(ge=0)
     persons: int = Field(ge=0)
 
 
-class Refused(_Part):
+class Refused(Part):
     """Faces and persons by reason."""
 
     faces: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     persons: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
 
 
-class Admission(_Part):
+class Admission(Part):
     """One line of `admissions.jsonl`: one time the gate was asked."""
 
     schema_: Literal["privemo.admission/1"] = Field(alias="schema")
@@ -249,7 +253,7 @@ class Admission(_Part):
         return self
 
 
-class Details(_Part):
+class Details(Part):
     """What a store kept to itself of a round; its statement holds the hash."""
 
     schema_: Literal["privemo.details/1"] = Field(alias="schema")
@@ -319,6 +323,15 @@ def load_run(run_dir: Path) -> Run:
     details = {s: _details(rows, s) for s, rows in kept.items()}
     signed = {s: tuple(rows) for s, rows in kept.items()}
     return Run(directory, info, rounds, ledgers, admissions, details, signed, said, files)
+
+
+def read_model(run: Run, name: str, kind: type[M]) -> M:
+    """One more file of a run, read and validated; its hash joins `run.files`.
+
+    Raises:
+        RunFilesError: it is missing, torn, or not what its schema says.
+    """
+    return _model(kind, _json(_read(run.directory, name, run.files), name, _AS_WRITTEN), name)
 
 
 def _same_run(info: RunInfo, rounds: tuple[RoundInfo, ...]) -> None:
@@ -431,9 +444,6 @@ def _json(raw: bytes, where: str, remedy: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RunFilesError(f"{where}: a JSON object was due, found {type(value).__name__}", remedy)
     return value
-
-
-M = TypeVar("M", bound=_Part)
 
 
 def _model(kind: type[M], value: bytes | dict[str, Any], where: str) -> M:

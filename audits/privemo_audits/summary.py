@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .report import Check, Exclusions, Gap, GroupCell, Lineage, Performance, Privacy
+from .report import Check, Exclusions, Gap, GroupCell, Lineage, Performance
+from .report_privacy import Privacy
 from .runfiles import Run
 
 REASON_WORDS = {
@@ -200,7 +201,29 @@ def _privacy(p: Privacy) -> str:
     )
     return (
         f"The most that anyone's privacy was touched is epsilon {p.epsilon_max_person:.2f}{budget} "
-        f"(smaller is safer; delta {plain_number(p.delta)}){confirmed}."
+        f"(smaller is safer; delta {plain_number(p.delta)}){confirmed}.{_found_out(p)}"
+    )
+
+
+def _found_out(p: Privacy) -> str:
+    if p.attacked is None:
+        return ""
+    proved = f"{p.attacked.epsilon_at_least:.2f} at least"
+    if p.attacked.within:
+        return f" An attacker who knew everybody else could prove {proved}, which is within it."
+    return f" But an attacker proved {proved}, which is more than this mechanism may give away."
+
+
+def _of_attacks(privacy: Privacy) -> str:
+    if privacy.attacked is None:
+        return (
+            "Epsilon is an upper bound from the mechanism as recorded; no attack was made "
+            "(`privemo attack`), so no lower bound is stated."
+        )
+    return (
+        "Attacks were made on the mechanism, rehearsed with people who do not exist, and not on the model of "
+        "this run or on anybody in it. They bound from below what such attacks find; a better one may find "
+        "more."
     )
 
 
@@ -242,10 +265,7 @@ def make_limits(
             "People are told apart by pseudonym. A person who goes by different pseudonyms in "
             "two stores counts as two, and their privacy loss would add up."
         ),
-        (
-            "Epsilon is an upper bound from the mechanism as recorded; no attack on the model was "
-            "attempted here, so no lower bound is stated."
-        ),
+        _of_attacks(privacy),
     ]
     if not privacy.private:
         out.append("There is no privacy guarantee: the run was not private.")

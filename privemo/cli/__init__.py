@@ -17,6 +17,7 @@ from click import ClickException
 from click.exceptions import Abort, Exit
 
 from privemo.cli import (
+    attack,
     audit,
     bench,
     copies,
@@ -72,6 +73,7 @@ app.command()(train.train)
 app.command()(plan.plan)
 app.command()(plan.budget)
 app.command()(inspect.evaluate)
+app.command()(attack.attack)
 app.command()(watch.watch)
 app.command()(make.synth)
 app.add_typer(audit.app, name="audit")

@@ -22,6 +22,7 @@ from privemo.errors import SettingsError
         ({"jurisdiction": "Ireland"}, "jurisdiction"),
         ({"seed": -1}, "seed"),
         ({"split_seed": -1}, "split_seed"),
+        ({"seed": 2**53}, "seed"),  # no JSON number that everybody reads alike
         ({"ema": 1.0}, "ema"),
         ({"server_momentum": -0.1}, "server_momentum"),
         ({"server_optimizer": "lion"}, "server_optimizer"),

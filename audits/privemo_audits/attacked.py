@@ -1,0 +1,268 @@
+"""What an attack's counts say about epsilon: lower bounds, each with 95% certainty.
+
+`attack.json` is written by `privemo attack`; here are no models, only counts. Three kinds of evidence:
+
+* Answers about single steps. The chance of saying "in" of somebody who was, and of somebody who was not,
+  each with its exact interval (Clopper & Pearson), say how far apart steps with and without a person lie at
+  least; hence how large the noise is at most, and what epsilon at least (Nasr et al. 2023, arXiv
+  2302.07956; Dong, Roth & Su 2022, arXiv 1905.02383). That takes Gaussian noise for granted.
+* Guesses about whole runs, in which a coin of its own decided of each person whether they take part.
+  Whoever guesses right more often than (epsilon, delta) lets anybody proves a larger epsilon (Steinke, Nasr
+  & Jagielski 2023, arXiv 2305.08846). That takes nothing for granted.
+* Pictures made from updates, which bound nothing, but show what is meant.
+
+Several bounds from one attack share the 5% among them (Bonferroni).
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from scipy.stats import binom, norm, rankdata
+
+from .accounting import Release, epsilon_dp_accounting
+from .errors import RunFilesError
+from .intervals import ALPHA, clopper_pearson
+from .report_privacy import Attacked, Inversion, MembershipAttack, StepAttack
+from .runfiles import Part, Run, read_model
+
+ATTACK_FILE = "attack.json"
+
+GUESSED = (0.1, 0.3, 1.0)
+"""Shares of the people whom guesses are made about; chosen beforehand, so each costs a part of the 5%."""
+
+_LEAST_NOISE = 0.3
+"""Smaller noise is taken to be this: a bound far above any claim is enough; accountants are slow below."""
+
+_LARGEST = 60.0
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class Answers(Part):
+    """`attack.json: steps.ADVERSARY`."""
+
+    inside: Count
+    inside_called_in: Count
+    outside: Count
+    outside_called_in: Count
+
+    @model_validator(mode="after")
+    def _no_more_than_asked(self) -> Answers:
+        if self.inside_called_in > self.inside or self.outside_called_in > self.outside:
+            raise ValueError("more were called in than asked about")
+        return self
+
+
+class Scored(Part):
+    """`attack.json: membership.ADVERSARY`, of one rehearsal: a higher score says "took part"."""
+
+    scores: tuple[float, ...] = Field(min_length=10)
+    took_part: tuple[bool, ...]
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Scored:
+        if len(self.scores) != len(self.took_part):
+            raise ValueError("as many scores as people are due")
+        if len(set(self.took_part)) == 1:
+            raise ValueError("some took part and some did not; here it was all or none")
+        return self
+
+
+class Mechanism(Part):
+    """`attack.json: mechanism`: what was rehearsed."""
+
+    noise_multiplier: float = Field(gt=0)
+    steps_at_each_rate: tuple[tuple[Annotated[float, Field(gt=0, le=1)], Count], ...] = Field(
+        min_length=1
+    )
+    delta: float = Field(gt=0, lt=1)
+
+
+class InversionInfo(Part):
+    """`attack.json: inversion`."""
+
+    pictures: int = Field(ge=1)
+    without_noise: float = Field(ge=-1, le=1)
+    with_noise: float = Field(ge=-1, le=1)
+
+
+class AttackInfo(Part):
+    """`attack.json`."""
+
+    schema_: Literal["privemo.attack/1"] = Field(alias="schema")
+    run_id: str
+    made: datetime
+    mechanism: Mechanism
+    canaries: int = Field(ge=1)
+    rehearsals: int = Field(ge=1)
+    steps: dict[str, Answers] = Field(min_length=1)
+    membership: dict[str, tuple[Scored, ...]] = Field(min_length=1)
+    inversion: InversionInfo
+
+
+def measure_attack(run: Run) -> Attacked | None:
+    """Bounds from the attack on a run; None where there was none.
+
+    Raises:
+        RunFilesError: `attack.json` is torn, malformed, or of another run.
+    """
+    if not (run.directory / ATTACK_FILE).is_file():
+        return None
+    info = read_model(run, ATTACK_FILE, AttackInfo)
+    if info.run_id != run.info.run_id:
+        raise RunFilesError(
+            f"{ATTACK_FILE} is of run {info.run_id!r}, run.json of {run.info.run_id!r}",
+            "Attack this run anew with `privemo attack`, or take the file away.",
+        )
+    return bounds(info)
+
+
+def bounds(info: AttackInfo) -> Attacked:
+    """What follows from the counts."""
+    share = ALPHA / (len(info.steps) + len(info.membership))
+    in_steps = tuple(_of_steps(info, name, share) for name in sorted(info.steps))
+    in_runs = tuple(_of_runs(info, name, share) for name in sorted(info.membership))
+    claimed = _epsilon(info, info.mechanism.noise_multiplier)
+    found = max([*(s.epsilon_at_least for s in in_steps), *(r.epsilon_at_least for r in in_runs)])
+    return Attacked(
+        made=info.made,
+        persons=info.canaries,
+        rehearsals=info.rehearsals,
+        noise_multiplier=info.mechanism.noise_multiplier,
+        steps=sum(steps for _, steps in info.mechanism.steps_at_each_rate),
+        delta=info.mechanism.delta,
+        epsilon_claimed=claimed,
+        epsilon_at_least=found,
+        within=found <= claimed,
+        in_steps=in_steps,
+        in_runs=in_runs,
+        inversion=Inversion(**info.inversion.model_dump()),
+    )
+
+
+# -- single steps ----------------------------------------------------------------------------------
+
+
+def separation(answers: Answers, alpha: float) -> float:
+    """Standard deviations between steps with and without a person, at least; 0 where nothing was felt."""
+    found, _ = clopper_pearson(answers.inside_called_in, answers.inside, alpha)
+    _, mistaken = clopper_pearson(answers.outside_called_in, answers.outside, alpha)
+    if found <= 0 or mistaken >= 1:
+        return 0.0
+    return max(0.0, float(norm.ppf(found) - norm.ppf(mistaken)))
+
+
+def _of_steps(info: AttackInfo, adversary: str, alpha: float) -> StepAttack:
+    answers = info.steps[adversary]
+    # Two one-sided intervals of alpha / 2 each: clopper_pearson's are two-sided.
+    felt = separation(answers, alpha) if answers.inside and answers.outside else 0.0
+    noise = 1 / felt if felt else None
+    return StepAttack(
+        adversary=adversary,
+        **answers.model_dump(),
+        separation_claimed=1 / info.mechanism.noise_multiplier,
+        separation_at_least=felt,
+        noise_at_most=noise,
+        epsilon_at_least=0.0 if noise is None else _epsilon(info, noise),
+    )
+
+
+def _epsilon(info: AttackInfo, noise: float) -> float:
+    """Of the mechanism with such noise, by the tightest accountant: a bound from below may not be loose."""
+    releases = [
+        Release(max(noise, _LEAST_NOISE), rate, steps)
+        for rate, steps in info.mechanism.steps_at_each_rate
+    ]
+    return epsilon_dp_accounting(releases, info.mechanism.delta, "pld")
+
+
+# -- whole runs ------------------------------------------------------------------------------------
+
+
+def chance_of_guessing(
+    persons: int, guesses: int, right: int, epsilon: float, delta: float
+) -> float:
+    """Most that (epsilon, delta) leaves anybody of guessing so many right (arXiv 2305.08846).
+
+    Args:
+        persons: whose coins were thrown.
+        guesses: how many of them were guessed about.
+        right: of these.
+        epsilon: bound of the mechanism.
+        delta: likewise.
+    """
+    truth = 1 / (1 + math.exp(-epsilon))
+    # How far below `right` a binomial may fall and still be lifted to it by mechanisms that fail with delta.
+    below = np.arange(1, right + 1)
+    between = np.cumsum(binom.pmf(right - below, guesses, truth))
+    worst = float((between / below).max(initial=0.0))
+    return min(1.0, float(binom.sf(right - 1, guesses, truth)) + 2 * persons * delta * worst)
+
+
+def epsilon_of_guesses(persons: int, guesses: int, right: int, delta: float, alpha: float) -> float:
+    """The largest epsilon that so many right guesses refute; 0 where they refute none."""
+    low, high = 0.0, _LARGEST
+    if chance_of_guessing(persons, guesses, right, low, delta) > alpha:
+        return 0.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        if chance_of_guessing(persons, guesses, right, middle, delta) <= alpha:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _of_runs(info: AttackInfo, adversary: str, alpha: float) -> MembershipAttack:
+    rehearsals = info.membership[adversary]
+    tries = [(*_guessed(each, share), len(each.scores)) for each in rehearsals for share in GUESSED]
+    delta = info.mechanism.delta
+    bound = [
+        epsilon_of_guesses(persons, guesses, right, delta, alpha / len(tries))
+        for guesses, right, persons in tries
+    ]
+    best = int(np.argmax(bound)) if max(bound) else len(GUESSED) - 1
+    inside, outside = _pooled(rehearsals)
+    found, known = _found_at(inside, outside, 0.01), len(inside)
+    return MembershipAttack(
+        adversary=adversary,
+        persons=sum(len(each.scores) for each in rehearsals),
+        guesses=tries[best][0],
+        right=tries[best][1],
+        epsilon_at_least=bound[best],
+        auc=_auc(inside, outside),
+        found_at_1_percent=found / known,
+        found_ci=clopper_pearson(found, known),
+    )
+
+
+def _guessed(each: Scored, share: float) -> tuple[int, int]:
+    """Guesses and right ones: "took part" of the highest scores, "did not" of the lowest."""
+    half = max(1, int(share * len(each.scores) / 2))
+    order = np.argsort(np.array(each.scores), kind="stable")
+    part = np.array(each.took_part)[order]
+    return 2 * half, int(part[-half:].sum() + (~part[:half]).sum())
+
+
+def _pooled(rehearsals: tuple[Scored, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    scores = np.concatenate([each.scores for each in rehearsals])
+    part = np.concatenate([each.took_part for each in rehearsals])
+    return scores[part], scores[~part]
+
+
+def _auc(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> float:
+    """Mann & Whitney's U, over all pairs."""
+    ranks = rankdata(np.concatenate([inside, outside]))[: len(inside)]
+    return float((ranks.sum() - len(inside) * (len(inside) + 1) / 2) / len(inside) / len(outside))
+
+
+def _found_at(inside: NDArray[np.float64], outside: NDArray[np.float64], mistaken: float) -> int:
+    """How many score higher than all but a share of those who did not take part."""
+    allowed = int(mistaken * len(outside))
+    return int((inside > np.sort(outside)[::-1][allowed]).sum())

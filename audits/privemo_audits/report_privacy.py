@@ -1,0 +1,144 @@
+"""The part of a report that says what privacy was spent, and what attacks made of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import Field
+
+from .frozen import Frozen, Interval
+
+
+class LedgerRound(Frozen):
+    """Epsilon of one store after one ledger entry: claimed, and recomputed by a second accountant."""
+
+    seq: int
+    round: int
+    steps: int
+    noise_multiplier: float
+    sample_rate: float
+    epsilon_rdp: float | None
+    epsilon_prv: float | None
+    recomputed_rdp: float | None
+    arrived: bool = Field(description="False: spent, but the update never reached the server.")
+
+
+class StorePrivacy(Frozen):
+    """One store's whole privacy spend."""
+
+    store: str
+    epsilon_rdp: float | None
+    epsilon_prv: float | None
+    recomputed_rdp: float | None
+    recomputed_pld: float | None
+    rounds: tuple[LedgerRound, ...]
+
+
+class LedgerChain(Frozen):
+    """Whether every ledger's hash chain holds, and each break by store and entry."""
+
+    intact: bool
+    entries: int
+    breaks: tuple[str, ...]
+
+
+class StepAttack(Frozen):
+    """Was a person in a step? Answers of an adversary who knows everybody else, and what follows.
+
+    `separation` is how far apart steps with and without a person lie, in standard deviations of the noise;
+    its inverse is the noise multiplier that the adversary felt. With 95% certainty it is at least
+    `separation_at_least`, if noise is Gaussian.
+    """
+
+    adversary: str
+    inside: int
+    inside_called_in: int
+    outside: int
+    outside_called_in: int
+    separation_claimed: float
+    separation_at_least: float
+    noise_at_most: float | None = Field(
+        description="Noise multiplier; null where nothing was felt."
+    )
+    epsilon_at_least: float
+
+
+class MembershipAttack(Frozen):
+    """Did a person take part at all? Of `guesses` the adversary was right in `right`.
+
+    `epsilon_at_least` holds with 95% certainty whatever the mechanism is. `auc` is the chance that a person
+    who took part scores higher than one who did not; `found_at_1_percent` the share found among those who
+    took part, where at most 1% of the others are taken for such.
+    """
+
+    adversary: str
+    persons: int
+    guesses: int
+    right: int
+    epsilon_at_least: float
+    auc: float
+    found_at_1_percent: float
+    found_ci: Interval
+
+
+class Inversion(Frozen):
+    """How much a picture made from an update is like the one that went in: correlation, 1 is the same."""
+
+    pictures: int
+    without_noise: float
+    with_noise: float
+
+
+class Attacked(Frozen):
+    """A run's mechanism, rehearsed with people who do not exist and attacked.
+
+    `epsilon_claimed` is of the mechanism as rehearsed, by PLD; `epsilon_at_least` the largest of all attacks.
+    Above the claim, something is not as accounted.
+    """
+
+    made: datetime
+    persons: int
+    rehearsals: int
+    noise_multiplier: float
+    steps: int
+    delta: float
+    epsilon_claimed: float
+    epsilon_at_least: float
+    within: bool
+    in_steps: tuple[StepAttack, ...]
+    in_runs: tuple[MembershipAttack, ...]
+    inversion: Inversion
+
+
+class Privacy(Frozen):
+    """What privacy was spent (GDPR 35(7): unit, epsilon, delta, sampler, accountant, neighbours).
+
+    `epsilon_max_person` holds for the person most exposed: the largest, over every set of stores
+    any one person appears in, of the larger of claimed and recomputed epsilon by the accountant
+    that the budget is written in. It is null when the run is not private, or when epsilon is
+    unbounded (`unbounded`).
+    """
+
+    private: bool
+    unbounded: bool
+    epsilon_max_person: float | None
+    epsilon_budget: float | None
+    delta: float | None
+    unit: str | None
+    sampler: str | None
+    neighbouring: str | None
+    accountant: str | None
+    noise_source: str | None
+    max_grad_norm: float | None
+    normaliser: float | None
+    accountants: dict[str, float | None]
+    recomputed: dict[str, float | None]
+    most_exposed_stores: tuple[str, ...]
+    store_sets: tuple[tuple[str, ...], ...]
+    stores: tuple[StorePrivacy, ...]
+    ledger_chain: LedgerChain
+    released_not_arrived: tuple[str, ...]
+    notes: tuple[str, ...]
+    attacked: Attacked | None = Field(
+        default=None, description="Null where nobody ran `privemo attack`."
+    )

@@ -1,0 +1,78 @@
+"""`privemo attack`: what somebody who tries finds out, beside what is claimed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from privemo.cli.common import out, print_json, progress
+
+__all__ = ["attack"]
+
+
+def attack(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder; private.")],
+    canaries: Annotated[
+        int, typer.Option(help="People who do not exist; about half take part.")
+    ] = 200,
+    rehearsals: Annotated[int, typer.Option(help="How many times the run is rehearsed.")] = 2,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Rehearse a run with people who do not exist, attack it, and bound epsilon from below.
+
+    Nobody's face is read. What was counted is written to attack.json in the run folder, and the next
+    `privemo audit` reports it. Exit code 1 when more was found out than epsilon allows.
+    """
+    from privemo.attacks import attack as attacked
+    from privemo.runs import Run
+    from privemo_audits.attacked import AttackInfo, bounds
+
+    with progress() as bar:
+        task = bar.add_task("Rehearsing and attacking", total=None)
+        found = attacked(
+            Run(run),
+            canaries=canaries,
+            rehearsals=rehearsals,
+            listener=lambda done, of: bar.update(task, completed=done, total=of),
+        )
+    said = bounds(AttackInfo.model_validate(found))
+    if json_:
+        print_json(said.model_dump(mode="json"))
+    else:
+        table = Table(title="What attacks found out", title_justify="left")
+        for name in ("attack", "answers", "epsilon, at least"):
+            table.add_column(name, justify="left" if name == "attack" else "right")
+        for step in said.in_steps:
+            right = step.inside_called_in + step.outside - step.outside_called_in
+            asked = step.inside + step.outside
+            table.add_row(
+                _WORDS[step.adversary],
+                f"{right:,} of {asked:,} right",
+                f"{step.epsilon_at_least:.3f}",
+            )
+        for whole in said.in_runs:
+            table.add_row(
+                _WORDS[whole.adversary],
+                f"{whole.right:,} of {whole.guesses:,} right",
+                f"{whole.epsilon_at_least:.3f}",
+            )
+        table.add_section()
+        table.add_row("claimed, by PLD", "", f"{said.epsilon_claimed:.3f}")
+        out.print(table)
+        out.print(
+            f"Pictures made from updates: {said.inversion.without_noise:.2f} alike without noise, "
+            f"{said.inversion.with_noise:z.2f} with it (1 is the same, 0 is chance)."
+        )
+    if not said.within:
+        raise typer.Exit(1)
+
+
+_WORDS = {
+    "against_all": "in this step? knows all others",
+    "between_steps": "in this step? compares with the one before",
+    "every_step": "in this run? sees every step",
+    "last_model": "in this run? sees the last model",
+}

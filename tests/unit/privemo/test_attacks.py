@@ -1,0 +1,339 @@
+"""Attacks on a run: right code passes, and each of four planted bugs is found out by them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from privemo import models
+from privemo.attacks import ATTACK_FILE, attack
+from privemo.attacks import steps as steps_module
+from privemo.attacks.canaries import Canaries
+from privemo.attacks.gradients import clipped_gradients, losses, slopes
+from privemo.attacks.inversion import Decoder, read_off
+from privemo.attacks.rehearsal import Seen, rehearsal_settings, rehearse
+from privemo.config import PlainSettings, PrivacySettings, RunSettings
+from privemo.dp import GaussianNoise
+from privemo.dp.bookkeeping import PersonGradModule
+from privemo.errors import SettingsError
+from privemo.runs import Run
+from privemo.store import Store
+from privemo.training import Randomness, private
+from privemo_audits import RunFilesError, build_report
+from privemo_audits.attacked import AttackInfo, bounds
+from tests.support.small_runs import small_run
+
+STEPS, RATE = 16, 0.25
+
+
+def tiny(channels: int) -> nn.Module:
+    """A network of 18,000 parameters, so that a test can afford many steps."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 5, stride=4),
+        nn.GroupNorm(4, 16),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(16 * 11 * 11, 8),
+        nn.ReLU(),
+        nn.Linear(8, 4),
+    )
+
+
+@pytest.fixture(autouse=True)
+def small_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "MODELS", {**models.MODELS, "tiny": tiny})
+
+
+def private_run(folder: Path, **changes: Any) -> Run:
+    """A run of few steps in all, and noise so small that a bound of it says something."""
+    folder.mkdir(exist_ok=True)
+    return small_run(
+        folder,
+        **{
+            "stores": 1,
+            "rounds": STEPS // 2,
+            "steps_per_round": 2,
+            "declared_people": 20,
+            "model": "tiny",
+            "privacy": PrivacySettings(epsilon=8.0, sample_rate=RATE),
+            **changes,
+        },
+    )
+
+
+def attacked(run: Run, **changes: Any) -> Any:
+    found = attack(run, **{"canaries": 100, **changes})
+    return bounds(AttackInfo.model_validate(found))
+
+
+# -- right code, and code that is not ------------------------------------------------------------
+
+
+def test_right_code_keeps_its_claim_and_the_attack_is_no_toy(tmp_path: Path) -> None:
+    run = private_run(tmp_path)
+    before = {path: path.read_bytes() for path in run.folder.rglob("*.json*")}
+    found = attacked(run)
+    assert found.within
+    assert 1 < found.epsilon_at_least < found.epsilon_claimed
+    assert found.noise_multiplier == pytest.approx(run.facts["privacy"]["noise_multiplier"])
+    assert found.steps == STEPS
+    every_step, _ = found.in_runs
+    assert every_step.auc > 0.5
+    assert found.inversion.without_noise > 0.6
+    assert abs(found.inversion.with_noise) < 0.2
+    assert {path: path.read_bytes() for path in before} == before
+    written = (run.folder / ATTACK_FILE).read_text()
+    assert "person" not in written
+
+
+def test_right_code_keeps_its_claim_where_stores_share_the_noise(tmp_path: Path) -> None:
+    privacy = PrivacySettings(epsilon=8.0, sample_rate=0.5, noise="distributed", may_drop=0.3)
+    run = private_run(tmp_path, stores=3, steps_per_round=1, rounds=5, privacy=privacy)
+    found = attacked(run)
+    assert found.within
+    assert found.epsilon_at_least > 0
+
+
+def half_the_noise(patch: pytest.MonkeyPatch) -> None:
+    honest = GaussianNoise.draw_secure
+    patch.setattr(GaussianNoise, "draw_secure", lambda self, n: honest(self, n) / 2)
+
+
+def the_same_noise_again(patch: pytest.MonkeyPatch) -> None:
+    honest = Store._randomness
+
+    def chance(self: Store, order: str) -> Randomness:
+        return Randomness(honest(self, order).sampling, GaussianNoise(sha256(b"1").digest()))
+
+    patch.setattr(Store, "_randomness", chance)
+
+
+def everybody_counted_twice(patch: pytest.MonkeyPatch) -> None:
+    honest = private.draw_rows
+    patch.setattr(
+        private, "draw_rows", lambda index, drawn, *more: honest(index, np.repeat(drawn, 2), *more)
+    )
+
+
+def a_clip_for_the_whole_batch(patch: pytest.MonkeyPatch) -> None:
+    honest = PersonGradModule.accumulate
+
+    def accumulate(self: PersonGradModule, max_grad_norm: float) -> None:
+        honest(self, max_grad_norm * max(1, len(self._people)))
+
+    patch.setattr(PersonGradModule, "accumulate", accumulate)
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [half_the_noise, the_same_noise_again, everybody_counted_twice, a_clip_for_the_whole_batch],
+)
+def test_planted_bugs_are_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bug: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    run = private_run(tmp_path)
+    bug(monkeypatch)
+    found = attacked(run)
+    assert found.epsilon_at_least > found.epsilon_claimed
+    assert not found.within
+
+
+# -- in a report ---------------------------------------------------------------------------------
+
+
+def test_the_audit_of_an_attacked_run_reports_it(tmp_path: Path) -> None:
+    from privemo import simulation
+
+    run = private_run(tmp_path, rounds=1, stores=2)
+    simulation.run(run)
+    simulation.finish(run)
+    attack(run, canaries=60)
+    report = build_report(run.folder)
+    assert report.privacy.attacked is not None
+    assert report.privacy.attacked.within
+    assert "privacy.attack_within_claim" not in report.failed_checks
+
+
+def test_an_attack_on_another_run_is_not_taken_for_one_on_this(tmp_path: Path) -> None:
+    from privemo import simulation
+
+    run = private_run(tmp_path / "one", rounds=1)
+    simulation.run(run)
+    simulation.finish(run)
+    other = private_run(tmp_path / "other", rounds=1, seed=6)
+    attack(other, canaries=60)
+    (run.folder / ATTACK_FILE).write_bytes((other.folder / ATTACK_FILE).read_bytes())
+    with pytest.raises(RunFilesError, match="is of run"):
+        build_report(run.folder)
+
+
+# -- what cannot be attacked -----------------------------------------------------------------------
+
+
+def test_there_is_nothing_to_attack_without_privacy(tmp_path: Path) -> None:
+    run = private_run(tmp_path, privacy=None, plain=PlainSettings(epochs=1))
+    with pytest.raises(SettingsError, match="no guarantee to attack"):
+        attack(run)
+    assert not (run.folder / ATTACK_FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"canaries": 10}, "50 canaries or more"), ({"rehearsals": 1}, "2 rehearsals or more")],
+)
+def test_an_attack_that_could_say_nothing_is_refused(
+    tmp_path: Path, changes: dict[str, int], words: str
+) -> None:
+    with pytest.raises(SettingsError, match=words):
+        attack(private_run(tmp_path), **changes)
+
+
+def test_an_attack_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = private_run(tmp_path, rounds=1)
+    attack(run, canaries=50)
+    before = (run.folder / ATTACK_FILE).read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("privemo.files.os.replace", full)
+    with pytest.raises(Exception, match="No space left"):
+        attack(run, canaries=50)
+    assert (run.folder / ATTACK_FILE).read_bytes() == before
+
+
+# -- what is rehearsed -----------------------------------------------------------------------------
+
+
+def test_a_rehearsal_has_the_noise_the_rates_and_the_steps_of_its_run() -> None:
+    privacy = PrivacySettings(
+        epsilon=3.0, sample_rate=0.4, rate_growth=4.0, views=2, spare_rounds=2
+    )
+    settings = RunSettings.of(
+        stores=5, rounds=8, steps_per_round=3, privacy=privacy, ema=0.9, server_momentum=0.9
+    )
+    asked = rehearsal_settings(settings, 200, coins=1)
+    assert asked.privacy is not None
+    assert asked.total_steps == 24
+    assert asked.privacy.spare_rounds == 6
+    kept = ("epsilon", "delta", "accountant", "sample_rate", "rate_growth", "max_grad_norm")
+    for name in kept:
+        assert getattr(asked.privacy, name) == getattr(privacy, name)
+    assert (asked.stores, asked.steps_per_round, asked.seed) == (1, 1, None)
+
+
+def test_what_is_left_of_a_step_is_the_noise_alone(tmp_path: Path) -> None:
+    """The adversary's own gradients are those that the engine adds up: what they leave has its noise."""
+    run = private_run(tmp_path, rounds=2)
+    canaries = Canaries.drawn(60, channels=1, rng=np.random.default_rng(0))
+    left: list[Tensor] = []
+
+    def look(seen: Seen) -> None:
+        from privemo import weights as w
+
+        model = w.model_for("tiny", seen.before)
+        who = torch.from_numpy(seen.drawn)
+        sums = clipped_gradients(
+            model, canaries.inputs[who], canaries.labels[who], seen.names, clip=1.0
+        )
+        left.append(torch.from_numpy(seen.noisy_sum) - sums.sum(0))
+
+    settings = rehearsal_settings(run.settings, 60, coins=3)
+    (tmp_path / "again").mkdir()
+    one = rehearse(settings, canaries, tmp_path / "again", look)
+    assert len(left) == 4
+    for each in left:
+        assert float(each.std()) == pytest.approx(one.privacy["noise_multiplier"], rel=0.03)
+    assert abs(float(torch.corrcoef(torch.stack(left[:2]))[0, 1])) < 0.05
+    assert 10 < one.took_part.sum() < 50
+
+
+# -- the adversary's tools -------------------------------------------------------------------------
+
+
+def few(count: int = 6) -> tuple[nn.Module, Tensor, Tensor, tuple[str, ...]]:
+    torch.manual_seed(0)
+    model = tiny(1)
+    canaries = Canaries.drawn(count, channels=1, rng=np.random.default_rng(1))
+    names = tuple(sorted(name for name, _ in model.named_parameters()))
+    return model, canaries.inputs, canaries.labels, names
+
+
+def test_gradients_are_autograds_and_clipped() -> None:
+    model, inputs, labels, names = few()
+    known = dict(model.named_parameters())
+    whole = clipped_gradients(model, inputs, labels, names, clip=1e9)
+    clipped = clipped_gradients(model, inputs, labels, names, clip=0.5)
+    for at in range(len(labels)):
+        loss = nn.functional.cross_entropy(model(inputs[at : at + 1]), labels[at : at + 1])
+        parts = torch.autograd.grad(loss, [known[name] for name in names])
+        own = torch.cat([part.flatten() for part in parts])
+        torch.testing.assert_close(whole[at] * 1e9, own, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            clipped[at], own / max(0.5, float(own.norm())), rtol=1e-4, atol=1e-6
+        )
+
+
+def test_slopes_are_inner_products_with_gradients() -> None:
+    model, inputs, labels, names = few()
+    way = torch.randn(sum(p.numel() for p in model.parameters()))
+    gradients = clipped_gradients(model, inputs, labels, names, clip=1e9) * 1e9
+    found = slopes(model, inputs, labels, way.numpy(), names)
+    np.testing.assert_allclose(found, (gradients @ way).numpy(), rtol=0.05, atol=0.05)
+    assert (slopes(model, inputs, labels, np.zeros_like(way.numpy()), names) == 0).all()
+
+
+def test_directions_are_at_right_angles_and_targets_add_along_their_own() -> None:
+    gradients = nn.functional.normalize(torch.randn(5, 300) + 0.5)
+    along, adds = steps_module._at_right_angles(gradients)
+    seen = np.stack([along(each) for each in gradients])
+    np.testing.assert_allclose(np.diag(seen), adds, rtol=1e-4)
+    np.testing.assert_allclose(seen[np.triu_indices(5, 1)], 0, atol=1e-5)  # after it, nothing of it
+    spread = np.stack([along(torch.randn(300)) for _ in range(4000)])
+    np.testing.assert_allclose(np.cov(spread.T), np.eye(5), atol=0.1)
+
+
+def test_what_came_into_a_layer_is_read_off_its_gradient() -> None:
+    came, wrong = torch.randn(40), torch.randn(6)
+    torch.testing.assert_close(read_off(torch.outer(wrong, came), wrong), came)
+
+
+def test_a_network_without_a_dense_layer_cannot_be_read() -> None:
+    with pytest.raises(SettingsError, match="no dense layer"):
+        Decoder(nn.Conv2d(1, 1, 3), Canaries.drawn(2, channels=1, rng=np.random.default_rng(0)))
+
+
+def test_losses_are_cross_entropies() -> None:
+    model, inputs, labels, _ = few()
+    expected = nn.functional.cross_entropy(model(inputs), labels, reduction="none")
+    np.testing.assert_allclose(losses(model, inputs, labels), expected.detach().numpy(), rtol=1e-5)
+
+
+def test_canaries_are_patterns_of_full_contrast_and_labels_of_chance() -> None:
+    for channels, shape in ((1, (40, 48, 48)), (3, (40, 48, 48, 3))):
+        canaries = Canaries.drawn(40, channels=channels, rng=np.random.default_rng(2))
+        assert canaries.images.shape == shape
+        assert canaries.inputs.shape == (40, channels, 48, 48)
+        for image in canaries.images:
+            assert (image.min(), image.max()) == (0, 255)
+        assert set(canaries.label) == {0, 1, 2, 3}
+
+
+def test_the_file_is_json_that_an_audit_reads(tmp_path: Path) -> None:
+    run = private_run(tmp_path, rounds=1)
+    attack(run, canaries=50)
+    content = json.loads((run.folder / ATTACK_FILE).read_text())
+    info = AttackInfo.model_validate(content)
+    assert info.run_id == run.run_id
+    assert set(info.steps) == {"against_all", "between_steps"}
+    assert set(info.membership) == {"every_step", "last_model"}

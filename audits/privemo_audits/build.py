@@ -23,7 +23,8 @@ from .permutation import DEALS
 from .policy import controls_of, load_policy, policy_checks
 from .predictions import load_predictions
 from .privacy import measure_privacy
-from .report import DataFacts, Evidence, PolicyFacts, Report, RunFacts
+from .report import DataFacts, Evidence, PolicyFacts, Report, Representation, RunFacts
+from .representation import measure_representation
 from .runfiles import Run, load_run
 from .signature import REPORT, SIGNATURE, signature_of
 from .summary import make_limits, make_summary
@@ -66,8 +67,10 @@ def build_report(run_dir: Path | str, *, policy: Path | str | None = None) -> Re
     privacy = privacy.model_copy(update={"attacked": measure_attack(run)})
     found = [*breaches, *faults, *manifest_faults(run)]
     checks = make_checks(run, exclusions, performance, privacy, lineage, found)
+    represented: list[Representation] = []
     if rules is not None:
-        checks += policy_checks(rules, performance, groups, gaps, privacy, exclusions)
+        represented = measure_representation(predictions, groups, rules.representation.reference)
+        checks += policy_checks(rules, performance, groups, gaps, privacy, exclusions, represented)
     failed = tuple(c.id for c in checks if c.required and not c.passed)
     return Report(
         passed=not failed,
@@ -82,6 +85,7 @@ def build_report(run_dir: Path | str, *, policy: Path | str | None = None) -> Re
         performance=performance,
         groups=tuple(groups),
         gaps=tuple(gaps),
+        representation=tuple(represented),
         group_rules=_rules(),
         privacy=privacy,
         lineage=lineage,

@@ -8,21 +8,27 @@ audit.
 from __future__ import annotations
 
 import hashlib
+import math
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from .errors import PolicyError
 from .frozen import Frozen
-from .report import Check, Exclusions, Gap, GroupCell, Performance
+from .report import Check, Exclusions, Gap, GroupCell, Performance, Representation
 from .report_privacy import Privacy
 
 __all__ = ["Policy", "controls_of", "load_policy", "policy_checks"]
 
 SCHEMA = "privemo.policy/1"
+
+Share = Annotated[float, Field(gt=0, le=1)]
+
+ROUNDED = 0.01
+"""Shares of a published table are rounded, and need not add up to 1 to the last digit."""
 
 
 class PerformanceRules(Frozen):
@@ -77,6 +83,29 @@ class ExclusionRules(Frozen):
     most_refused: float | None = Field(None, ge=0, le=1)
 
 
+class RepresentationRules(Frozen):
+    """Who was measured, against whom the model is for.
+
+    Attributes:
+        reference: by feature the share of each of its groups among those whom the model is for; together 1.
+        least_ratio: of a group's share over that of the reference. A group fails whose whole interval lies
+            below.
+    """
+
+    reference: dict[str, dict[str, Share]] = Field(default_factory=dict)
+    least_ratio: float | None = Field(None, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> RepresentationRules:
+        for feature, shares in self.reference.items():
+            total = math.fsum(shares.values())
+            if abs(total - 1) > ROUNDED:
+                raise ValueError(f"the shares of {feature} add up to {total:g}, and 1 is due")
+        if self.least_ratio is not None and not self.reference:
+            raise ValueError("least_ratio is of a reference: add [representation.reference.COLUMN]")
+        return self
+
+
 class Policy(Frozen):
     """Everything that a report is held against."""
 
@@ -85,6 +114,7 @@ class Policy(Frozen):
     fairness: FairnessRules = FairnessRules()
     privacy: PrivacyRules = PrivacyRules()
     exclusions: ExclusionRules = ExclusionRules()
+    representation: RepresentationRules = RepresentationRules()
 
 
 def load_policy(path: Path | str) -> tuple[Policy, str]:
@@ -135,6 +165,7 @@ def policy_checks(
     gaps: Sequence[Gap],
     privacy: Privacy,
     exclusions: Exclusions,
+    representation: Sequence[Representation] = (),
 ) -> list[Check]:
     """A required check for each rule of a policy."""
     return [
@@ -142,6 +173,7 @@ def policy_checks(
         *_fairness(policy.fairness, groups, gaps),
         *_privacy(policy.privacy, privacy),
         *_exclusions(policy.exclusions, exclusions),
+        *_representation(policy.representation, representation),
     ]
 
 
@@ -238,3 +270,25 @@ def _exclusions(rules: ExclusionRules, e: Exclusions) -> Iterator[Check]:
         told = f"{e.refused:,} of {e.asked:,} people were refused ({share:.1%}); the policy allows {most:.1%}"
         title = "Not more people were left out than the policy allows"
         yield _check("policy.exclusions", title, "EU AI Act 9(9), 10(3)", share <= most, told)
+
+
+def _representation(
+    rules: RepresentationRules, groups: Sequence[Representation]
+) -> Iterator[Check]:
+    if (least := rules.least_ratio) is None:
+        return
+    named = [g for g in groups if g.reference is not None]
+    judged = [(g, g.reference, g.ci) for g in named if g.reference and g.ci is not None]
+    few = [(g, meant) for g, meant, ci in judged if ci[1] < least * meant]
+    title = "Nobody whom the model is for is missing among the people measured"
+    told = f"of {len(judged)} groups none is surely under {least:.0%} of its share in the reference"
+    if len(named) > len(judged):
+        told += f"; {len(named) - len(judged)} are too small to show"
+    if few:
+        told = "; ".join(
+            f"{g.feature} “{g.group}”: {g.share:.1%} of the people measured, {meant:.1%} of those whom "
+            "the model is for"
+            for g, meant in few
+        )
+        told += f"; the policy asks for {least:.0%} of that"
+    yield _check("policy.representation", title, "EU AI Act 10(2)(f)-(g), 10(3)", not few, told)

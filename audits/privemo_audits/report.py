@@ -235,6 +235,23 @@ class GroupCell(Frozen):
     per_emotion: dict[str, GroupEmotion] = Field(default_factory=dict)
 
 
+class Representation(Frozen):
+    """One group's share of the people measured, beside its share among those whom the model is for.
+
+    `ci` holds for all groups of the feature together (Bonferroni). Suppressed where the cell could single
+    someone out; `ratio` is share over reference, and null where the reference does not name the group.
+    """
+
+    feature: str
+    group: str
+    status: Status
+    persons: int | None = None
+    share: float | None = None
+    ci: Interval | None = None
+    reference: float | None
+    ratio: float | None = None
+
+
 class Gap(Frozen):
     """The largest difference in accuracy between two groups of one feature.
 
@@ -325,6 +342,9 @@ class Report(Frozen):
     performance: Performance
     groups: tuple[GroupCell, ...]
     gaps: tuple[Gap, ...]
+    representation: tuple[Representation, ...] = Field(
+        default=(), description="Only where a policy holds a reference."
+    )
     group_rules: dict[str, Any]
     privacy: Privacy
     lineage: Lineage

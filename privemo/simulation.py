@@ -171,8 +171,9 @@ def finish(prepared: Run, *, listener: Listener | None = None) -> None:
     """Write the finished model and each store's predictions on its held-out faces.
 
     Then the demographic labels are deleted from every vault (EU AI Act 10(5)): the audit reads what it
-    needs of them in `predictions.csv`, and may be repeated from there. Finishing once more leaves those
-    files as they are. What the run released is settled with the budget of its people, if it has one.
+    needs of them in `predictions.csv`, and may be repeated from there; and so is what is due to be
+    destroyed, above all the faces of whoever withdrew. Finishing once more leaves those files as they are.
+    What the run released is settled with the budget of its people, if it has one.
     """
     weights = prepared.finish()
     for done, name in enumerate(prepared.stores, start=1):
@@ -193,6 +194,7 @@ def finish(prepared: Run, *, listener: Listener | None = None) -> None:
         store = prepared.store(name)
         try:
             store.forget_demographics()
+            store.destroy_overdue()
         finally:
             store.close()
     note = settle(prepared)

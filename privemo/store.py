@@ -401,6 +401,14 @@ class Store:
         """
         return self.vault.delete(kind=ItemKind.DEMOGRAPHIC)
 
+    def destroy_overdue(self) -> int:
+        """Destroy what is due, the faces of whoever withdrew above all; returns how many items (GDPR 5(1)(e)).
+
+        Raises:
+            privemo_consent.RegistryError, KeyFileError: what was not destroyed is due as before.
+        """
+        return self.registry.destroy_overdue().items
+
     def _demographics_are_gone(self) -> bool:
         return bool(self.config.sensitive) and not self.vault.counts()[ItemKind.DEMOGRAPHIC]
 

@@ -111,6 +111,34 @@ def _consent_checks(lineage: Lineage, violations: Sequence[Violation]) -> list[C
             ),
             clause="GDPR 7(1); RFC 9162; C2SP tlog-checkpoint",
         ),
+        *_upkeep_checks(lineage, violations),
+    ]
+
+
+def _upkeep_checks(lineage: Lineage, violations: Sequence[Violation]) -> list[Check]:
+    logs = lineage.consent_logs.values()
+    return [
+        _judge(
+            "consent.nothing_overdue",
+            "Nothing is kept that was due to be destroyed",
+            "GDPR 5(1)(e); BIPA 15(a); COPPA 312.10",
+            _named(violations, ("overdue",)),
+            "nothing was overdue when the run ended",
+        ),
+        _judge(
+            "consent.erasures_complete",
+            "Whoever asked to be erased is erased",
+            "GDPR 17",
+            _named(violations, ("erasure_incomplete",)),
+            f"{sum(f['erasures'] for f in logs):,} people erased, and none of their keys is left",
+        ),
+        _judge(
+            "consent.told_before_reading",
+            "People were told before expressions were read",
+            "EU AI Act 50(3)",
+            _named(violations, ("read_before_told",)),
+            "no reading for personalisation came before the notice of it",
+        ),
     ]
 
 

@@ -21,6 +21,7 @@ from privemo_consent.storage import open_store
 
 from .errors import ConsentLogError
 from .runfiles import Run
+from .upkeep import Upkeep, last_moment, read_upkeep
 
 
 class Event(NamedTuple):
@@ -64,6 +65,7 @@ class ConsentLog:
         turned_away: people who were refused a record for their age, by rule.
         roots: (hex root, size) pairs that the rounds name and that this log once had; size None
             where a round names a root alone.
+        upkeep: what the store owed people besides.
     """
 
     size: int
@@ -78,6 +80,7 @@ class ConsentLog:
     decisions: tuple[int, int]
     turned_away: dict[str, int]
     roots: frozenset[tuple[str, int | None]]
+    upkeep: Upkeep
 
     def root_fault(self, seq: int | None, root: str | None) -> str | None:
         """Say what is wrong with a log state that a round names, or None."""
@@ -100,6 +103,8 @@ class ConsentLog:
             "erasures": self.erasures,
             "erased_uses": self.erased_uses,
             "decisions": {"logged": self.decisions[0], "permitted": self.decisions[1]},
+            "overdue": len(self.upkeep.due),
+            "erased_keys_left": self.upkeep.erased_keys_left,
         }
 
 
@@ -141,6 +146,7 @@ def _read(run: Run, store: str) -> ConsentLog:
                 decisions=(len(answers), sum(answers)),
                 turned_away={str(k): n for k, n in registry.age_refusals().items() if n},
                 roots=_once_had(registry, named, head.seq, [use.log_seq for use in uses]),
+                upkeep=read_upkeep(registry, path, last_moment(run, [use.at for use in uses])),
             )
     except (ConsentError, ValueError, OSError) as error:
         raise ConsentLogError(

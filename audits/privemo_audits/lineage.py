@@ -20,6 +20,7 @@ from .consent_log import ConsentLog, UsedBatch
 from .report import Lineage, Violation
 from .runfiles import Run
 from .timeline import ENDED, Timeline
+from .upkeep import upkeep_faults
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,6 +68,7 @@ def measure_lineage(
         _check_predictions(run, store, timeline, read.get(store, []), one)
         _check_rounds(run, store, logs[store], one)
     violations = [v for one in found.values() for v in one.violations]
+    violations += [v for store in run.info.stores for v in upkeep_faults(store, logs[store].upkeep)]
     violations += _seen_in_training(predictions, found)
     return _summary(run, logs, found, violations), violations, _shared(found)
 

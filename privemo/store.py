@@ -402,7 +402,7 @@ class Store:
         return self.vault.delete(kind=ItemKind.DEMOGRAPHIC)
 
     def destroy_overdue(self) -> int:
-        """Destroy what is due, the faces of whoever withdrew above all; returns how many items (GDPR 5(1)(e)).
+        """Destroy what is due, faces of whoever withdrew above all; returns how many items (GDPR 5(1)(e)).
 
         Raises:
             privemo_consent.RegistryError, KeyFileError: what was not destroyed is due as before.

@@ -25,7 +25,7 @@ from .scores import Ints, emotion_score, mean_interval, metric_frame, people_of,
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Grouping", "measure_groups"]
+__all__ = ["Grouping", "Judged", "Table", "both", "grouping_of", "measure_groups"]
 
 _AND = " and "
 
@@ -70,7 +70,7 @@ def measure_groups(
     """
     people = people_of(frame)
     found, notes = _groupings(frame, features, people)
-    table = _Table(frame, people, label_names)
+    table = Table(frame, people, label_names)
     cells, gaps = [], []
     for grouping in found:
         mine, judged = table.cells(grouping)
@@ -104,11 +104,19 @@ def _groupings(
                 "and were not used: most would be too small to judge."
             )
         else:
-            pairs.append(_both(one, two, people))
+            pairs.append(both(one, two, people))
     return [*ours, *pairs, *(s for s in singles if s.feature == "store")], notes
 
 
-def _both(one: Grouping, two: Grouping, people: Ints) -> Grouping:
+def grouping_of(frame: pd.DataFrame, feature: str) -> Grouping:
+    """A table's rows by one feature, where each row is a person."""
+    row, order = group_rows(frame[feature], feature)
+    people = np.arange(len(frame), dtype=np.int64)
+    hidden = hide(_people_in(row, people, len(order))[:, None])[:, 0]
+    return Grouping(feature, row, tuple(order), hidden)
+
+
+def both(one: Grouping, two: Grouping, people: Ints) -> Grouping:
     """Two features together; empty combinations are left out.
 
     A group that is not shown by itself is not shown in parts, and whatever the totals of the others
@@ -141,7 +149,7 @@ def _people_in(row: Ints, people: Ints, groups: int) -> Ints:
     return np.asarray(seen.sum(axis=0), dtype=np.int64)
 
 
-def _controlled(table: _Table, found: Sequence[Grouping], control: str) -> list[Gap]:
+def _controlled(table: Table, found: Sequence[Grouping], control: str) -> list[Gap]:
     """Gaps by each single feature where `control` stands at each of its values."""
     levels = next((g for g in found if g.feature == control), None)
     if levels is None:
@@ -158,7 +166,7 @@ def _controlled(table: _Table, found: Sequence[Grouping], control: str) -> list[
     return gaps
 
 
-class _Table:
+class Table:
     """A table of predictions, measured by groups."""
 
     def __init__(self, frame: pd.DataFrame, people: Ints, label_names: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,7 +52,9 @@ def load_predictions(run: Run) -> pd.DataFrame:
     return validate(frame, run.info.label_names, "the predictions")
 
 
-def validate(frame: pd.DataFrame, label_names: Sequence[str], where: str) -> pd.DataFrame:
+def validate(
+    frame: pd.DataFrame, label_names: Sequence[str], where: str, *, alone: bool = True
+) -> pd.DataFrame:
     """Check a table of predictions and return it with integer labels.
 
     Args:
@@ -59,6 +62,7 @@ def validate(frame: pd.DataFrame, label_names: Sequence[str], where: str) -> pd.
             `p_<name>` probabilities, and `abstained`, true or false.
         label_names: the emotions, in index order.
         where: what to call the table in an error.
+        alone: it is measured by itself, which takes two emotions; not so a part of a table.
 
     Raises:
         PredictionsError: as in `load_predictions`.
@@ -76,7 +80,7 @@ def validate(frame: pd.DataFrame, label_names: Sequence[str], where: str) -> pd.
             out[f"p_{name}"] = _probabilities(out[f"p_{name}"], f"{where}: column 'p_{name}'")
     if "abstained" in out.columns:
         out["abstained"] = _yes_or_no(out["abstained"], f"{where}: column 'abstained'")
-    if out["label"].nunique() < 2:
+    if alone and out["label"].nunique() < 2:
         only = label_names[int(out["label"].iloc[0])]
         raise PredictionsError(
             f"{where}: every face is labelled {only!r}, so telling emotions apart cannot be "
@@ -87,19 +91,40 @@ def validate(frame: pd.DataFrame, label_names: Sequence[str], where: str) -> pd.
 
 
 def _one_store(run: Run, store: str) -> pd.DataFrame | None:
-    import pandas as pd
-
     path, name = run.store_file(store, "predictions.csv"), f"stores/{store}/predictions.csv"
     if not path.is_file():
         return None
     try:
         run.files[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise RunFilesError(f"{name} cannot be read ({error})", _AGAIN) from error
+    return read_store(path, store, run.info.sensitive, name=name)
+
+
+def read_store(
+    path: Path, store: str, sensitive: Sequence[str], *, name: str
+) -> pd.DataFrame | None:
+    """Read one store's predictions, as strings; None where it has no rows.
+
+    Args:
+        path: of the file.
+        store: whose they are.
+        sensitive: columns that must be there.
+        name: what to call the file in an error.
+
+    Raises:
+        PredictionsError: a column is missing, or a face is of another store.
+        RunFilesError: the file cannot be read.
+    """
+    import pandas as pd
+
+    try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise RunFilesError(f"{name} cannot be read ({error})", _AGAIN) from error
-    needed = ["store", "person", "face", "label", "prediction", *run.info.sensitive]
+    needed = ["store", "person", "face", "label", "prediction", *sensitive]
     if missing := [c for c in needed if c not in frame.columns]:
-        remedy = f"Evaluate with --sensitive {','.join(run.info.sensitive)}, or restore the file."
+        remedy = f"Evaluate with --sensitive {','.join(sensitive)}, or restore the file."
         raise PredictionsError(f"{name}: columns missing: {', '.join(missing)}", remedy)
     if (frame["store"] != store).any():
         other = frame.loc[frame["store"] != store, "store"].iloc[0]

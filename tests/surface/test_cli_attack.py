@@ -1,0 +1,81 @@
+"""`privemo attack`, `audit counts` and `audit join` as their users meet them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from privemo import models
+from tests.support.small_runs import small_run
+from tests.surface.test_cli import privemo, refused
+
+
+def tiny(channels: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(channels, 4, 8, stride=8), nn.Flatten(), nn.Linear(144, 4))
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished run of a small network."""
+    from privemo import simulation
+
+    monkeypatch.setattr(models, "MODELS", {**models.MODELS, "tiny": tiny})
+    made = small_run(tmp_path, people=120, model="tiny")
+    simulation.run(made)
+    simulation.finish(made)
+    return made.folder
+
+
+def test_an_attack_is_told_and_the_next_audit_reports_it(run: Path) -> None:
+    told = privemo("attack", run, "--canaries", "60")
+    assert told.returncode == 0, told.stderr
+    for words in ("in this step?", "in this run?", "claimed, by PLD", "Pictures made from updates"):
+        assert words in told.stdout
+    audited = privemo("audit", run, "--json")
+    attacked = json.loads(audited.stdout)["privacy"]["attacked"]
+    assert attacked["persons"] == 60
+    assert attacked["within"]
+
+
+def test_an_attack_as_json_and_what_it_cannot_attack(run: Path, tmp_path: Path) -> None:
+    told = privemo("attack", run, "--canaries", "60", "--json")
+    assert told.returncode == 0, told.stderr
+    found = json.loads(told.stdout)
+    assert found["epsilon_at_least"] <= found["epsilon_claimed"]
+    refused(privemo("attack", run, "--canaries", "5"), "50 canaries or more")
+    refused(privemo("attack", tmp_path / "nowhere"), "is", "nowhere", "a run folder?")
+
+
+def test_an_attack_that_found_too_much_is_exit_code_1(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from privemo.dp import GaussianNoise
+
+    monkeypatch.setattr(GaussianNoise, "draw_secure", lambda self, n: self.draw(n).double() / 1e3)
+    told = privemo("attack", run, "--canaries", "60")
+    assert told.returncode == 1, told.stderr
+    assert "claimed, by PLD" in told.stdout
+    assert privemo("audit", run).returncode == 1
+
+
+def test_stores_count_and_an_auditor_joins(run: Path, tmp_path: Path) -> None:
+    files = []
+    for store in ("store-01", "store-02"):
+        file = tmp_path / f"{store}.json"
+        told = privemo("audit", "counts", run / "stores" / store, "--out", file)
+        assert told.returncode == 0, told.stderr
+        assert "for the auditor alone" in told.stdout
+        files.append(file)
+    joined = privemo("audit", "join", *files, "--out", tmp_path / "joined.json")
+    assert joined.returncode == 0, joined.stderr
+    assert "everyone" in joined.stdout
+    content = json.loads((tmp_path / "joined.json").read_text())
+    assert content["stores"] == ["store-01", "store-02"]
+    as_json = privemo("audit", "join", *files, "--json")
+    assert json.loads(as_json.stdout) == content
+    refused(privemo("audit", "join", files[0], files[0]), "comes twice")
+    refused(privemo("audit", "counts", run / "stores" / "store-01", "--out", files[0]), "exists")
+    refused(privemo("audit", "join", tmp_path / "no.json"), "no.json", "cannot be read")

@@ -12,7 +12,7 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +29,7 @@ from privemo.facts import new_run_id, planned, privacy_facts, run_facts, table_f
 from privemo.files import appearing, write_json
 from privemo.layout import lay_out_stores, store_names
 from privemo.machine import tuned
+from privemo.releases import Release
 from privemo.runs import Orders, Run
 
 __all__ = ["Engine", "Listener", "finish", "prepare", "run"]
@@ -44,6 +45,7 @@ def prepare(
     *,
     engine: Engine = "inprocess",
     budget: Path | None = None,
+    before: Sequence[Release] = (),
     listener: Listener | None = None,
 ) -> Run:
     """Lay out a run folder; it appears whole or not at all.
@@ -56,6 +58,7 @@ def prepare(
         engine: written into the run's facts.
         budget: what all runs on these people spent together (`privemo.budget`): the whole plan is charged to
             it before anything is trained, and noise is raised for what stands in it.
+        before: what these people lost elsewhere; noise is raised for it as well.
         listener: called as stores are prepared.
 
     Raises:
@@ -76,7 +79,7 @@ def prepare(
     )
     people = settings.public_people(len(np.unique(table.person)))
     account = RunAccount(budget, out, settings.privacy)
-    privacy = privacy_facts(settings, people, account.past())
+    privacy = privacy_facts(settings, people, [*account.past(), *before])
     run_id = new_run_id(table, settings)
     facts = run_facts(
         settings,

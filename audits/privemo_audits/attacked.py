@@ -28,20 +28,24 @@ from scipy.stats import binom, norm, rankdata
 from .accounting import Release, epsilon_dp_accounting
 from .errors import RunFilesError
 from .intervals import ALPHA, clopper_pearson
-from .report_privacy import Attacked, Inversion, MembershipAttack, StepAttack
+from .report_privacy import Attacked, DrawAttack, Inversion, MembershipAttack, StepAttack
 from .runfiles import Part, Run, read_model
 
 ATTACK_FILE = "attack.json"
+
+_ANEW = "Attack this run anew with `privemo attack`, or take the file away."
 
 GUESSED = (0.1, 0.3, 1.0)
 """Shares of the people whom guesses are made about; chosen beforehand, so each costs a part of the 5%."""
 
 _LEAST_NOISE = 0.3
-"""Smaller noise is taken to be this: a bound far above any claim is enough; accountants are slow below."""
+
+BLIND_BELOW = 0.5
+"""An attack that cannot even feel half of what is claimed to be there proves nothing by finding nothing."""
 
 _LARGEST = 60.0
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=10**12)]
 
 
 class Answers(Part):
@@ -74,6 +78,20 @@ class Scored(Part):
         return self
 
 
+class Draws(Part):
+    """`attack.json: draws`, of one sample rate: of so many who were to be drawn at it, so many were."""
+
+    rate: float = Field(gt=0, le=1)
+    of: int = Field(ge=1, le=10**12)
+    drawn: Count
+
+    @model_validator(mode="after")
+    def _no_more_than_asked(self) -> Draws:
+        if self.drawn > self.of:
+            raise ValueError("more were drawn than there were")
+        return self
+
+
 class Mechanism(Part):
     """`attack.json: mechanism`: what was rehearsed."""
 
@@ -82,6 +100,7 @@ class Mechanism(Part):
         min_length=1
     )
     delta: float = Field(gt=0, lt=1)
+    noise_over_claim: float = Field(1.0, ge=1)
 
 
 class InversionInfo(Part):
@@ -102,7 +121,8 @@ class AttackInfo(Part):
     canaries: int = Field(ge=1)
     rehearsals: int = Field(ge=1)
     steps: dict[str, Answers] = Field(min_length=1)
-    membership: dict[str, tuple[Scored, ...]] = Field(min_length=1)
+    draws: tuple[Draws, ...] = Field(min_length=1)
+    membership: dict[str, Annotated[tuple[Scored, ...], Field(min_length=2)]] = Field(min_length=1)
     inversion: InversionInfo
 
 
@@ -118,18 +138,27 @@ def measure_attack(run: Run) -> Attacked | None:
     if info.run_id != run.info.run_id:
         raise RunFilesError(
             f"{ATTACK_FILE} is of run {info.run_id!r}, run.json of {run.info.run_id!r}",
-            "Attack this run anew with `privemo attack`, or take the file away.",
+            _ANEW,
+        )
+    due = run.info.privacy.noise_multiplier
+    if due is not None and not math.isclose(due, info.mechanism.noise_multiplier, rel_tol=1e-3):
+        raise RunFilesError(
+            f"{ATTACK_FILE} is of a noise multiplier of {info.mechanism.noise_multiplier:g}, and the run's "
+            f"is {due:g}",
+            _ANEW,
         )
     return bounds(info)
 
 
 def bounds(info: AttackInfo) -> Attacked:
     """What follows from the counts."""
-    share = ALPHA / (len(info.steps) + len(info.membership))
+    share = ALPHA / (len(info.steps) + len(info.membership) + len(info.draws))
     in_steps = tuple(_of_steps(info, name, share) for name in sorted(info.steps))
     in_runs = tuple(_of_runs(info, name, share) for name in sorted(info.membership))
+    in_draws = tuple(_of_draws(each, share) for each in info.draws)
     claimed = _epsilon(info, info.mechanism.noise_multiplier)
     found = max([*(s.epsilon_at_least for s in in_steps), *(r.epsilon_at_least for r in in_runs)])
+    felt = max(step.separation_at_most / step.separation_claimed for step in in_steps)
     return Attacked(
         made=info.made,
         persons=info.canaries,
@@ -139,46 +168,62 @@ def bounds(info: AttackInfo) -> Attacked:
         delta=info.mechanism.delta,
         epsilon_claimed=claimed,
         epsilon_at_least=found,
-        within=found <= claimed,
+        within=found <= claimed and all(d.rate_at_least <= d.rate_claimed for d in in_draws),
+        conclusive=felt >= BLIND_BELOW,
         in_steps=in_steps,
         in_runs=in_runs,
+        in_draws=in_draws,
         inversion=Inversion(**info.inversion.model_dump()),
     )
+
+
+def _of_draws(draws: Draws, alpha: float) -> DrawAttack:
+    """Somebody who is drawn more often than at the rate gives away more than is accounted."""
+    least, _ = clopper_pearson(draws.drawn, draws.of, alpha)
+    return DrawAttack(rate_claimed=draws.rate, of=draws.of, drawn=draws.drawn, rate_at_least=least)
 
 
 # -- single steps ----------------------------------------------------------------------------------
 
 
-def separation(answers: Answers, alpha: float) -> float:
-    """Standard deviations between steps with and without a person, at least; 0 where nothing was felt."""
-    found, _ = clopper_pearson(answers.inside_called_in, answers.inside, alpha)
-    _, mistaken = clopper_pearson(answers.outside_called_in, answers.outside, alpha)
-    if found <= 0 or mistaken >= 1:
-        return 0.0
-    return max(0.0, float(norm.ppf(found) - norm.ppf(mistaken)))
+def separation(answers: Answers, alpha: float) -> tuple[float, float]:
+    """Standard deviations between steps with and without a person: at least, and at most.
+
+    Each holds with certainty 1 - alpha. The first is 0 where nothing was felt, and the second infinite where
+    the answers do not bound it.
+    """
+    if not answers.inside or not answers.outside:
+        return 0.0, math.inf
+    found = clopper_pearson(answers.inside_called_in, answers.inside, alpha)
+    mistaken = clopper_pearson(answers.outside_called_in, answers.outside, alpha)
+    least = float(norm.ppf(found[0]) - norm.ppf(mistaken[1]))
+    most = float(norm.ppf(found[1]) - norm.ppf(mistaken[0]))
+    return (max(0.0, least) if math.isfinite(least) else 0.0), max(0.0, most)
 
 
 def _of_steps(info: AttackInfo, adversary: str, alpha: float) -> StepAttack:
-    answers = info.steps[adversary]
-    # Two one-sided intervals of alpha / 2 each: clopper_pearson's are two-sided.
-    felt = separation(answers, alpha) if answers.inside and answers.outside else 0.0
-    noise = 1 / felt if felt else None
+    answers, over = info.steps[adversary], info.mechanism.noise_over_claim
+    # As it would be felt with as much noise as is claimed, and no more.
+    least, most = (each * over for each in separation(answers, alpha))
+    claimed = info.mechanism.noise_multiplier
+    noise = 1 / least if least else None
     return StepAttack(
         adversary=adversary,
         **answers.model_dump(),
-        separation_claimed=1 / info.mechanism.noise_multiplier,
-        separation_at_least=felt,
+        separation_claimed=1 / claimed,
+        separation_at_least=least,
+        separation_at_most=min(most, _LARGEST),
         noise_at_most=noise,
-        epsilon_at_least=0.0 if noise is None else _epsilon(info, noise),
+        # Accountants are slow for little noise, and half of what is claimed is enough to be over it.
+        epsilon_at_least=0.0
+        if noise is None
+        else _epsilon(info, max(noise, min(_LEAST_NOISE, claimed / 2))),
     )
 
 
 def _epsilon(info: AttackInfo, noise: float) -> float:
     """Of the mechanism with such noise, by the tightest accountant: a bound from below may not be loose."""
-    releases = [
-        Release(max(noise, _LEAST_NOISE), rate, steps)
-        for rate, steps in info.mechanism.steps_at_each_rate
-    ]
+    releases = [Release(noise, rate, steps) for rate, steps in info.mechanism.steps_at_each_rate]
     return epsilon_dp_accounting(releases, info.mechanism.delta, "pld")
 
 
@@ -229,7 +274,7 @@ def _of_runs(info: AttackInfo, adversary: str, alpha: float) -> MembershipAttack
     ]
     best = int(np.argmax(bound)) if max(bound) else len(GUESSED) - 1
     inside, outside = _pooled(rehearsals)
-    found, known = _found_at(inside, outside, 0.01), len(inside)
+    found, alarms = _found_at(rehearsals, 0.01)
     return MembershipAttack(
         adversary=adversary,
         persons=sum(len(each.scores) for each in rehearsals),
@@ -237,8 +282,9 @@ def _of_runs(info: AttackInfo, adversary: str, alpha: float) -> MembershipAttack
         right=tries[best][1],
         epsilon_at_least=bound[best],
         auc=_auc(inside, outside),
-        found_at_1_percent=found / known,
-        found_ci=clopper_pearson(found, known),
+        found=found / len(inside),
+        found_ci=clopper_pearson(found, len(inside)),
+        false_alarms=alarms / len(outside),
     )
 
 
@@ -262,7 +308,13 @@ def _auc(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> float:
     return float((ranks.sum() - len(inside) * (len(inside) + 1) / 2) / len(inside) / len(outside))
 
 
-def _found_at(inside: NDArray[np.float64], outside: NDArray[np.float64], mistaken: float) -> int:
-    """How many score higher than all but a share of those who did not take part."""
-    allowed = int(mistaken * len(outside))
-    return int((inside > np.sort(outside)[::-1][allowed]).sum())
+def _found_at(rehearsals: tuple[Scored, ...], mistaken: float) -> tuple[int, int]:
+    """How many are found, and how many taken for such, above a threshold that other rehearsals set."""
+    found = alarms = 0
+    for at, each in enumerate(rehearsals):
+        _, others = _pooled((*rehearsals[:at], *rehearsals[at + 1 :]))
+        high = np.array(each.scores) > np.quantile(others, 1 - mistaken, method="higher")
+        part = np.array(each.took_part)
+        found += int((high & part).sum())
+        alarms += int((high & ~part).sum())
+    return found, alarms

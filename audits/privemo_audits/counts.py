@@ -24,7 +24,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from .errors import PredictionsError, ReportError
 from .frozen import Frozen
-from .groups import BIN_ABOVE, MOST_GROUPS, group_rows
+from .groups import BIN_ABOVE, MOST_GROUPS, ages, group_rows, is_age
 from .predictions import read_store, validate
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ __all__ = ["SCHEMA", "Cell", "GroupCounts", "Table", "count_groups", "read_count
 
 SCHEMA: Literal["privemo.group-counts/1"] = "privemo.group-counts/1"
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=10**7)]
 
 
 class Cell(Frozen):
@@ -64,7 +64,7 @@ class GroupCounts(Frozen):
     store: str
     label_names: tuple[str, ...] = Field(min_length=2)
     sensitive: tuple[str, ...]
-    persons: int = Field(ge=1)
+    persons: int = Field(ge=1, le=10**7)
     tables: tuple[Table, ...]
 
     @model_validator(mode="after")
@@ -163,11 +163,13 @@ def _groups(column: pd.Series[str], name: str) -> NDArray[np.str_]:
     """The group of each row, by rules that are the same in every store."""
     import pandas as pd
 
-    row, order = group_rows(column, name)
     given = column.fillna("").astype(str).str.strip()
-    numbers = pd.to_numeric(given.where(given != ""), errors="coerce")
-    quartiles = bool(numbers.notna().any()) and any(" to " in group for group in order)
-    if quartiles or len(order) > MOST_GROUPS:
+    values = np.asarray(pd.to_numeric(given, errors="coerce").to_numpy(), dtype=np.float64)
+    numeric = bool((given != "").any()) and bool(np.isfinite(values[given != ""]).all())
+    if numeric and is_age(name):  # however few there are: elsewhere there may be many
+        return np.array(ages(values)[0], dtype=np.str_)
+    row, order = group_rows(column, name)
+    if len(order) > MOST_GROUPS or (numeric and len(set(values[given != ""])) > BIN_ABOVE):
         raise PredictionsError(
             f"column {name!r} has more than {BIN_ABOVE} different numbers or {MOST_GROUPS} groups",
             "Every store would cut it in its own way: cut it into named groups before the run.",

@@ -55,7 +55,7 @@ def group_rows(column: pd.Series[str], name: str) -> tuple[Ints, list[str]]:
         order = sorted(set(names), key=_reading_order)
     else:
         values = np.asarray(numbers.to_numpy(), dtype=np.float64)
-        names, order = _ages(values) if _is_age(name) else _quartiles(values, values[code])
+        names, order = ages(values) if is_age(name) else _quartiles(values, values[code])
         present = set(names)
         order = [group for group in order if group in present]
     place = {group: i for i, group in enumerate(order)}
@@ -115,11 +115,13 @@ def _hide_smallest(line: Ints, mask: Mask) -> bool:
     return True
 
 
-def _is_age(name: str) -> bool:
+def is_age(name: str) -> bool:
+    """Whether a column of this name holds ages."""
     return "age" in name.lower().replace("-", "_").split("_")
 
 
-def _ages(values: NDArray[np.float64]) -> tuple[list[str], list[str]]:
+def ages(values: NDArray[np.float64]) -> tuple[list[str], list[str]]:
+    """The age group of each value, NaN not recorded; and all groups in reading order."""
     edges = AGE_EDGES
     order = [f"under {edges[0]}"]
     order += [f"{low}-{high - 1}" for low, high in itertools.pairwise(edges)]

@@ -16,6 +16,7 @@ from .errors import ReportError
 from .fairness import measure_performance
 from .frozen import Frozen
 from .gaps import adjusted, gap_of
+from .groups import BIN_ABOVE, MOST_GROUPS
 from .report import Gap, GroupCell, Performance
 
 if TYPE_CHECKING:
@@ -58,9 +59,11 @@ def join_counts(parts: Sequence[GroupCounts]) -> JoinedAudit:
     frames: dict[str, pd.DataFrame] = {}
     for feature in first.sensitive:
         frames[feature] = _faces(parts, (feature,))
-        singles[feature] = grouping_of(frames[feature], feature)
+        singles[feature] = _single(frames[feature], feature)
     found = [(frames[f], singles[f]) for f in first.sensitive]
     for pair in itertools.combinations(first.sensitive, 2):
+        if np.prod([len(singles[feature].order) for feature in pair]) > MOST_GROUPS:
+            continue  # as in any audit: most would be too small to judge
         frame = _faces(parts, pair)
         one, two = (_again(frame, singles[feature]) for feature in pair)
         found.append((frame, both(one, two, np.arange(len(frame)))))
@@ -84,6 +87,21 @@ def _measured(
     frame: pd.DataFrame, grouping: Grouping, labels: Sequence[str]
 ) -> tuple[list[GroupCell], Judged]:
     return Table(frame, np.arange(len(frame)), labels).cells(grouping)
+
+
+def _single(frame: pd.DataFrame, feature: str) -> Grouping:
+    """Groups as the stores named them.
+
+    Raises:
+        ReportError: they are numbers, and too many of them to be groups.
+    """
+    found = grouping_of(frame, feature)
+    if len(found.order) > MOST_GROUPS or not set(found.order) <= set(frame[feature]):
+        raise ReportError(
+            f"the stores' groups of {feature!r} are more than {BIN_ABOVE} numbers or {MOST_GROUPS} names",
+            "Cut the column into named groups, the same in every store, before the run.",
+        )
+    return found
 
 
 def _again(frame: pd.DataFrame, single: Grouping) -> Grouping:

@@ -223,9 +223,12 @@ def _fairness(
     if (most := rules.most_gap) is not None:
         tested = [gap for gap in gaps if gap.accuracy_gap is not None]
         over = [g for g in tested if g.real and (g.accuracy_gap or 0) > most]
-        title = "No group is further behind than the policy allows"
-        told = f"{len(tested)} largest gaps tested, none both real and over {most:.1%}"
-        if not tested:
+        title = "No group is shown to be further behind than the policy allows"
+        told = f"{len(tested)} largest gaps tested, none both more than chance and over {most:.1%}"
+        if tested:
+            widest = max(tested, key=lambda g: g.accuracy_gap or 0.0)
+            told += f"; the widest: {_gap_words(widest)}"
+        else:
             told = "no two groups were large enough to compare"
         if over:
             told = "; ".join(map(_gap_words, over)) + f"; the policy allows {most:.1%}"
@@ -280,15 +283,25 @@ def _representation(
     named = [g for g in groups if g.reference is not None]
     judged = [(g, g.reference, g.ci) for g in named if g.reference and g.ci is not None]
     few = [(g, meant) for g, meant, ci in judged if ci[1] < least * meant]
-    title = "Nobody whom the model is for is missing among the people measured"
+    title = "No group is shown to be under-represented among the people measured"
     told = f"of {len(judged)} groups none is surely under {least:.0%} of its share in the reference"
+    blind = sorted({g.feature for g in named} - {g.feature for g, _, _ in judged})
+    if blind:
+        told = f"no share of {', '.join(blind)} can be shown without singling someone out: none can be judged"
+    elif judged:
+        lowest, meant, _ = min(judged, key=lambda each: each[0].ratio or 0.0)
+        told += f"; the lowest, {_share_words(lowest, meant)}, may be chance"
     if len(named) > len(judged):
         told += f"; {len(named) - len(judged)} are too small to show"
     if few:
-        told = "; ".join(
-            f"{g.feature} “{g.group}”: {g.share:.1%} of the people measured, {meant:.1%} of those whom "
-            "the model is for"
-            for g, meant in few
-        )
+        told = "; ".join(_share_words(g, meant) for g, meant in few)
         told += f"; the policy asks for {least:.0%} of that"
-    yield _check("policy.representation", title, "EU AI Act 10(2)(f)-(g), 10(3)", not few, told)
+    passed = not few and not blind
+    yield _check("policy.representation", title, "EU AI Act 10(2)(f)-(g), 10(3)", passed, told)
+
+
+def _share_words(g: Representation, meant: float) -> str:
+    return (
+        f"{g.feature} “{g.group}”: {g.share:.1%} of the people measured, {meant:.1%} of those whom the model "
+        "is for"
+    )

@@ -57,6 +57,7 @@ class StepAttack(Frozen):
     outside_called_in: int
     separation_claimed: float
     separation_at_least: float
+    separation_at_most: float
     noise_at_most: float | None = Field(
         description="Noise multiplier; null where nothing was felt."
     )
@@ -66,9 +67,10 @@ class StepAttack(Frozen):
 class MembershipAttack(Frozen):
     """Did a person take part at all? Of `guesses` the adversary was right in `right`.
 
-    `epsilon_at_least` holds with 95% certainty whatever the mechanism is. `auc` is the chance that a person
-    who took part scores higher than one who did not; `found_at_1_percent` the share found among those who
-    took part, where at most 1% of the others are taken for such.
+    `epsilon_at_least` holds with 95% certainty whatever the mechanism is. `auc` is the chance that somebody
+    who took part scores higher than somebody who did not. `found` is the share of those who took part that
+    lie above a threshold, and `false_alarms` that of the others; the threshold is what 1% of those who did
+    not take part in other rehearsals lie above.
     """
 
     adversary: str
@@ -77,8 +79,18 @@ class MembershipAttack(Frozen):
     right: int
     epsilon_at_least: float
     auc: float
-    found_at_1_percent: float
+    found: float
     found_ci: Interval
+    false_alarms: float
+
+
+class DrawAttack(Frozen):
+    """How often people were drawn for a step who were to be drawn at a rate."""
+
+    rate_claimed: float
+    of: int
+    drawn: int
+    rate_at_least: float
 
 
 class Inversion(Frozen):
@@ -93,7 +105,8 @@ class Attacked(Frozen):
     """A run's mechanism, rehearsed with people who do not exist and attacked.
 
     `epsilon_claimed` is of the mechanism as rehearsed, by PLD; `epsilon_at_least` the largest of all attacks.
-    Above the claim, something is not as accounted.
+    Above the claim, or where people were drawn more often than at the rate, something is not as accounted
+    (`within`). An attack that felt less than half of what is claimed to be there is not `conclusive`.
     """
 
     made: datetime
@@ -105,8 +118,10 @@ class Attacked(Frozen):
     epsilon_claimed: float
     epsilon_at_least: float
     within: bool
+    conclusive: bool
     in_steps: tuple[StepAttack, ...]
     in_runs: tuple[MembershipAttack, ...]
+    in_draws: tuple[DrawAttack, ...]
     inversion: Inversion
 
 

@@ -42,7 +42,7 @@ def measure_representation(
         People whose group was not recorded count for none.
 
     Raises:
-        PolicyError: the predictions have no such feature, or no group of that name can ever be among them.
+        PolicyError: the predictions have no such feature.
     """
     known = list(dict.fromkeys(cell.feature for cell in cells if not cell.crossed))
     hidden = {(c.feature, c.group) for c in cells if not c.crossed and c.status == "suppressed"}

@@ -110,7 +110,7 @@ def _minors(x: Exclusions) -> str:
         if m.suspected
         else ""
     )
-    return f"Minors are never used: left out were {said}.{guess}"
+    return f"Nobody recorded as a minor, or of unknown age, was used: left out were {said}.{guess}"
 
 
 def _people(n: int) -> str:
@@ -122,7 +122,7 @@ def _consent(lineage: Lineage) -> str:
         people = "breach" if lineage.violations == 1 else "breaches"
         return (
             f"We looked up {lineage.uses:,} uses of faces in the consent records and elsewhere, "
-            f"and found {lineage.violations:,} {people}; each is listed by name below."
+            f"and found {lineage.violations:,} {people}; each is listed by pseudonym below."
         )
     late = (
         f" All {lineage.withdrawals:,} withdrawals took effect before the next batch."
@@ -130,7 +130,7 @@ def _consent(lineage: Lineage) -> str:
         else ""
     )
     return (
-        f"Each of the {lineage.uses:,} times a face was used, that person's consent was live at "
+        f"Each of the {lineage.uses:,} times that somebody's faces were used, their consent was live at "
         f"that moment.{late}"
     )
 
@@ -208,10 +208,16 @@ def _privacy(p: Privacy) -> str:
 def _found_out(p: Privacy) -> str:
     if p.attacked is None:
         return ""
-    proved = f"{p.attacked.epsilon_at_least:.2f} at least"
-    if p.attacked.within:
-        return f" An attacker who knew everybody else could prove {proved}, which is within it."
-    return f" But an attacker proved {proved}, which is more than this mechanism may give away."
+    a = p.attacked
+    if a.within:
+        return (
+            f" In a rehearsal attackers showed an epsilon of {a.epsilon_at_least:.2f} at least, where "
+            f"{a.epsilon_claimed:.2f} was calculated: the two do not contradict each other."
+        )
+    return (
+        f" But in a rehearsal attackers showed an epsilon of {a.epsilon_at_least:.2f} at least, where "
+        f"{a.epsilon_claimed:.2f} was calculated: something is not as it was accounted."
+    )
 
 
 def _of_attacks(privacy: Privacy) -> str:
@@ -223,7 +229,7 @@ def _of_attacks(privacy: Privacy) -> str:
     return (
         "Attacks were made on the mechanism, rehearsed with people who do not exist, and not on the model of "
         "this run or on anybody in it. They bound from below what such attacks find; a better one may find "
-        "more."
+        "more. Bounds from single steps assume that noise is Gaussian."
     )
 
 
@@ -256,6 +262,10 @@ def make_limits(
         (
             "Groups are as the data records them. People are compared by one feature and by two "
             "together; what only three together would show is not looked for."
+        ),
+        (
+            "Withdrawal and erasure stop what is read and remove what is kept. What a model learned of "
+            "somebody before stays in it; epsilon bounds it."
         ),
         (
             "Lineage holds the uses that stores recorded against their consent logs. A face used "

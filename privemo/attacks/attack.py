@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
@@ -21,6 +22,7 @@ from privemo.config import RunSettings
 from privemo.errors import SettingsError
 from privemo.files import write_json
 from privemo.machine import tuned
+from privemo.releases import Mechanism, Release, Stated
 from privemo.runs import Run
 from privemo.schedules import steps_at_each_rate
 
@@ -31,6 +33,8 @@ ATTACK_FILE = "attack.json"
 FEWEST_CANARIES, FEWEST_REHEARSALS = 50, 2
 """With fewer of either no attack says much: a bound of epsilon from a few guesses is near 0, and a last model
 needs another to be held against."""
+
+FEWEST_OF_A_STORE = 20
 
 _COINS = 2**48
 
@@ -66,7 +70,9 @@ def attack(
     )
     assert settings.privacy is not None  # noqa: S101 - rehearsal_settings has looked
     clip = settings.privacy.max_grad_norm
+    before = _releases(run.facts["privacy"].get("spent_before", ()))
     counts = {adversary: Counts() for adversary in ADVERSARIES}
+    draws: dict[float, list[int]] = {}
     done, took_part, every_step = [], [], []
     total = rehearsals * settings.rounds
     for number in range(rehearsals):
@@ -80,9 +86,9 @@ def attack(
 
         coins = secrets.randbelow(_COINS)
         with tempfile.TemporaryDirectory(prefix="privemo-attack-") as folder:
-            one = rehearse(
-                settings.model_copy(update={"split_seed": coins}), everybody, Path(folder), look
-            )
+            asked = settings.model_copy(update={"split_seed": coins})
+            one = rehearse(asked, everybody, Path(folder), look, before=before)
+        _add_draws(draws, adversary, int(one.took_part.sum()))
         done.append(one)
         took_part.append(one.took_part)
         every_step.append(watcher.scores)
@@ -97,6 +103,7 @@ def attack(
         "canaries": canaries,
         "rehearsals": rehearsals,
         "steps": {name: asdict(each) for name, each in counts.items()},
+        "draws": [{"rate": rate, "of": of, "drawn": n} for rate, (n, of) in sorted(draws.items())],
         "membership": {
             "every_step": _scored(every_step, took_part),
             "last_model": _scored(last, took_part),
@@ -113,12 +120,31 @@ def attack(
 def _settings(run: Run, canaries: int, rehearsals: int) -> RunSettings:
     if canaries < FEWEST_CANARIES:
         raise SettingsError(f"An attack takes {FEWEST_CANARIES} canaries or more, not {canaries}.")
+    asked = rehearsal_settings(run.settings, canaries, coins=0)
+    if canaries < FEWEST_OF_A_STORE * asked.stores:
+        raise SettingsError(
+            f"{asked.stores} stores share the noise: that takes {FEWEST_OF_A_STORE * asked.stores} canaries "
+            f"or more, not {canaries}."
+        )
     if rehearsals < FEWEST_REHEARSALS:
         raise SettingsError(
             f"An attack takes {FEWEST_REHEARSALS} rehearsals or more, not {rehearsals}: the last model of "
             "one is held against that of another."
         )
-    return rehearsal_settings(run.settings, canaries, coins=0)
+    return asked
+
+
+def _releases(told: Sequence[Mapping[str, Any]]) -> list[Release]:
+    """What people lost before, as `run.json` has it."""
+    return [Stated(**each) if "epsilon" in each else Mechanism(**each) for each in told]
+
+
+def _add_draws(draws: dict[float, list[int]], adversary: StepAdversary, took_part: int) -> None:
+    """How many were drawn, of how many that were to be drawn at a rate."""
+    for rate, drawn in adversary.draws.items():
+        total = draws.setdefault(rate, [0, 0])
+        total[0] += sum(drawn)
+        total[1] += took_part * len(drawn)
 
 
 def _mechanism(settings: RunSettings, one: Rehearsal) -> dict[str, Any]:
@@ -127,6 +153,8 @@ def _mechanism(settings: RunSettings, one: Rehearsal) -> dict[str, Any]:
         "steps_at_each_rate": [list(each) for each in steps_at_each_rate(settings)],
         "delta": one.privacy["delta"],
         "noise": one.privacy.get("noise", "local"),
+        # All stores were there, and each added a share: more noise than is claimed by so much.
+        "noise_over_claim": math.sqrt(settings.stores / one.privacy.get("noise_stores", 1)),
     }
 
 

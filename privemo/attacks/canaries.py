@@ -24,7 +24,7 @@ _ADULT = 40.0
 
 @dataclass(frozen=True)
 class Canaries:
-    """People of one picture each.
+    """People of one picture each, or of several that are the same.
 
     Attributes:
         images: uint8, (n, 48, 48) or (n, 48, 48, 3).
@@ -62,16 +62,22 @@ class Canaries:
         """int64, (n,)."""
         return torch.from_numpy(self.label)
 
-    def table(self, folder: Path) -> FaceTable:
-        """As a table of faces, by way of a file: person k is the k-th canary, and an adult."""
+    def table(self, folder: Path, *, pictures: int = 1) -> FaceTable:
+        """As a table of faces, by way of a file: person k is the k-th canary, and an adult.
+
+        Args:
+            folder: where the file is written.
+            pictures: of each person, all the same: the mean of their gradients is that of one.
+        """
         path = folder / "canaries.npz"
+        who = np.arange(len(self)).repeat(pictures)
         np.savez(
             path,
-            images=self.images,
-            label=self.label,
+            images=self.images[who],
+            label=self.label[who],
             label_names=np.array(EMOTIONS),
-            identity=np.arange(len(self)).astype(np.str_),
-            est_age=np.full(len(self), _ADULT),
+            identity=who.astype(np.str_),
+            est_age=np.full(len(who), _ADULT),
             origin=np.array("patterns drawn by chance; nobody"),
         )
         return load_faces(path)

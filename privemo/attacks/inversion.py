@@ -23,6 +23,7 @@ from privemo.attacks.gradients import clipped_gradients
 from privemo.dp import GaussianNoise
 from privemo.errors import SettingsError
 from privemo.runs import Run
+from privemo.secagg.gradients import trained_names
 
 __all__ = ["Decoder", "attempts", "read_off"]
 
@@ -61,7 +62,7 @@ def attempts(run: Run, noise_multiplier: float) -> dict[str, Any]:
     decoder = Decoder(model, Canaries.drawn(OWN, channels=channels, rng=rng, soft=SOFT))
     pictures = Canaries.drawn(PICTURES, channels=channels, rng=rng, soft=SOFT)
     # All of a gradient is clipped together; the dense layer's columns come first.
-    rest = [each for each in weights if each not in decoder.names]
+    rest = [each for each in trained_names(model) if each not in decoder.names]
     noise = GaussianNoise()
     found: dict[str, list[float]] = {"without_noise": [], "with_noise": []}
     for at in range(0, PICTURES, _AT_ONCE):
@@ -74,7 +75,7 @@ def attempts(run: Run, noise_multiplier: float) -> dict[str, Any]:
             clip=p.max_grad_norm,
         )[:, : decoder.size]
         for gradient, true in zip(gradients, pictures.inputs[part], strict=True):
-            drawn = noise_multiplier * p.max_grad_norm * noise.draw(len(gradient))
+            drawn = noise_multiplier * noise.draw(len(gradient))  # both in units of the clip
             for kind, sent in (("without_noise", gradient), ("with_noise", gradient + drawn)):
                 found[kind].append(_alike(decoder.picture(sent), true))
     return {

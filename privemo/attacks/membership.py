@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from privemo import weights as w
 from privemo.attacks.canaries import Canaries
@@ -63,10 +64,8 @@ def last_model(
         model: name of the architecture.
     """
     inputs, labels = canaries.inputs, canaries.labels
-    chances = np.array(
-        [np.exp(-losses(w.model_for(model, each).eval(), inputs, labels)) for each in models]
-    )
+    logs = np.array([-losses(w.model_for(model, each).eval(), inputs, labels) for each in models])
     return [
-        np.log(chances[at]) - np.log(np.delete(chances, at, axis=0).mean(0))
+        logs[at] - logsumexp(np.delete(logs, at, axis=0), axis=0) + np.log(len(models) - 1)
         for at in range(len(models))
     ]

@@ -77,10 +77,12 @@ class StepAdversary:
     clip: float
     rng: np.random.Generator
     counts: dict[str, Counts] = field(default_factory=lambda: {a: Counts() for a in ADVERSARIES})
+    draws: dict[float, list[int]] = field(default_factory=dict)
     _left_over: Tensor | None = None
 
     def look(self, seen: Seen) -> None:
         """Say of each target of a step whether it was in, and count."""
+        self.draws.setdefault(seen.rate, []).append(int(seen.drawn.sum()))
         who = self._targets(seen.drawn)
         model, names = w.model_for(self.model, seen.before).train(), seen.names
         inputs, labels = self.canaries.inputs, self.canaries.labels

@@ -157,17 +157,21 @@ def counts(
     json_: JsonOption = False,
 ) -> None:
     """Count a store's held-out faces by group: what it sends for an audit across stores."""
-    from privemo.files import read_json
     from privemo.labels import EMOTIONS
+    from privemo.store import Store
     from privemo_audits.counts import count_groups
 
-    config = read_json(store / "store.json", schema="privemo.store/3")
+    opened = Store(store)  # takes whoever was erased meanwhile out of the predictions first
+    try:
+        config = opened.config
+    finally:
+        opened.close()
     made = count_groups(
         store / "predictions.csv",
-        run_id=str(config["run_id"]),
-        store=str(config["name"]),
+        run_id=config.run_id,
+        store=config.name,
         label_names=EMOTIONS,
-        sensitive=tuple(config["sensitive"]),
+        sensitive=config.sensitive,
     )
     write_new(to, made.to_json())
     if json_:

@@ -241,8 +241,8 @@ def summary_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
             f"{exclusions['asked']:,} / {exclusions['admitted']:,}",
         ),
         (
-            "Refused",
-            f"{exclusions['refused']:,}, of them {exclusions['minors']['total']:,} minors",
+            "Refused faces",
+            f"{exclusions['refused']:,}, of them {exclusions['minors']['total']:,} of minors",
         ),
     ]
     if performance["accuracy"] is not None:

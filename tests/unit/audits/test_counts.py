@@ -156,6 +156,10 @@ def below_none(content: dict[str, Any]) -> None:
     content["tables"][0]["cells"][0]["confusion"][0][0] = -1
 
 
+def too_many(content: dict[str, Any]) -> None:
+    content["tables"][0]["cells"][0]["confusion"][0][0] = 10**30
+
+
 def a_table_less(content: dict[str, Any]) -> None:
     content["tables"].pop()
 
@@ -174,6 +178,7 @@ def too_narrow(content: dict[str, Any]) -> None:
     [
         (one_more, "do not add up to 30 people"),
         (below_none, "greater than or equal to 0"),
+        (too_many, "less than or equal to"),
         (a_table_less, "tables by"),
         (a_group_twice, "each group stands there once"),
         (too_narrow, "4 by 4 counts"),
@@ -214,6 +219,29 @@ def test_ages_are_cut_alike_everywhere(tmp_path: Path) -> None:
     assert {cell.groups[0] for cell in ages.cells} <= {
         *("18-24", "25-34", "35-44", "45-54", "55-64", "65 and over")
     }
+
+
+def test_stores_of_few_ages_and_of_many_are_cut_alike(tmp_path: Path) -> None:
+    """With two features, of which pairs are made."""
+    rng = np.random.default_rng(10)
+    few, many = (people(rng, store, 40) for store in STORES[:2])
+    few["age"], many["age"] = rng.integers(20, 25, 40), np.arange(40) + 18
+    joined = join_counts([counted(frame, tmp_path) for frame in (few, many)])
+    groups = {c.group for c in joined.groups if c.feature == "age"}
+    assert groups <= {"18-24", "25-34", "35-44", "45-54", "55-64"}
+    cells, gaps, _ = measure_groups(pooled([few, many]).astype({"age": str}), SENSITIVE, LABELS)
+    assert joined.groups == tuple(cells)
+    assert joined.gaps == tuple(gaps)
+
+
+def test_numbers_that_are_few_in_each_store_and_many_together_are_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(11)
+    frames = [people(rng, store, 40) for store in STORES[:2]]
+    for shift, frame in enumerate(frames):
+        frame["skin"] = rng.integers(0, 8, 40) + 8 * shift
+    parts = [counted(frame, tmp_path) for frame in frames]
+    with pytest.raises(ReportError, match="'skin' are more than"):
+        join_counts(parts)
 
 
 def test_a_store_where_nobody_is_measured_is_told_so(tmp_path: Path) -> None:

@@ -131,6 +131,22 @@ def test_a_group_that_is_missing_fails_the_audit(run: RunMaker, tmp_path: Path) 
     assert "people of the moon" in check.evidence
 
 
+def test_what_cannot_be_judged_does_not_pass(
+    run: RunMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = [
+        Representation(feature="skin", group=group, status="suppressed", reference=0.5)
+        for group in ("light", "dark")
+    ]
+    monkeypatch.setattr("privemo_audits.build.measure_representation", lambda *_: hidden)
+    report = build_report(
+        run.directory, policy=policy(tmp_path, rules(run, region_shares(run), 0.8))
+    )
+    (check,) = [c for c in report.checks if c.id == "policy.representation"]
+    assert not check.passed
+    assert "none can be judged" in check.evidence
+
+
 def test_without_a_reference_nothing_is_said(run: RunMaker) -> None:
     assert build_report(run.directory).representation == ()
 

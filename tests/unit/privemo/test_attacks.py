@@ -24,7 +24,9 @@ from privemo.config import PlainSettings, PrivacySettings, RunSettings
 from privemo.dp import GaussianNoise
 from privemo.dp.bookkeeping import PersonGradModule
 from privemo.errors import SettingsError
+from privemo.facts import privacy_facts
 from privemo.runs import Run
+from privemo.schedules import steps_at_each_rate
 from privemo.store import Store
 from privemo.training import Randomness, private
 from privemo_audits import RunFilesError, build_report
@@ -86,7 +88,7 @@ def test_right_code_keeps_its_claim_and_the_attack_is_no_toy(tmp_path: Path) -> 
     assert found.noise_multiplier == pytest.approx(run.facts["privacy"]["noise_multiplier"])
     assert found.steps == STEPS
     every_step, _ = found.in_runs
-    assert every_step.auc > 0.5
+    assert every_step.auc > 0.55
     assert found.inversion.without_noise > 0.6
     assert abs(found.inversion.with_noise) < 0.2
     assert {path: path.read_bytes() for path in before} == before
@@ -123,6 +125,24 @@ def everybody_counted_twice(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def a_clip_for_each_picture(patch: pytest.MonkeyPatch) -> None:
+    """Pictures of one person are taken for people: each is clipped by itself."""
+    honest = private.draw_rows
+
+    def draw_rows(*given: Any) -> tuple[Any, Any]:
+        rows, _ = honest(*given)
+        return rows, np.arange(len(rows))
+
+    patch.setattr(private, "draw_rows", draw_rows)
+
+
+def everybody_drawn_more_often(patch: pytest.MonkeyPatch) -> None:
+    honest = private.sample_people
+    patch.setattr(
+        private, "sample_people", lambda people, rate, rng: honest(people, min(1, 1.6 * rate), rng)
+    )
+
+
 def a_clip_for_the_whole_batch(patch: pytest.MonkeyPatch) -> None:
     honest = PersonGradModule.accumulate
 
@@ -134,7 +154,13 @@ def a_clip_for_the_whole_batch(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "bug",
-    [half_the_noise, the_same_noise_again, everybody_counted_twice, a_clip_for_the_whole_batch],
+    [
+        half_the_noise,
+        the_same_noise_again,
+        everybody_counted_twice,
+        a_clip_for_the_whole_batch,
+        a_clip_for_each_picture,
+    ],
 )
 def test_planted_bugs_are_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bug: Callable[[pytest.MonkeyPatch], None]
@@ -144,6 +170,55 @@ def test_planted_bugs_are_found_out(
     found = attacked(run)
     assert found.epsilon_at_least > found.epsilon_claimed
     assert not found.within
+
+
+def test_people_who_are_drawn_too_often_are_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = private_run(tmp_path)
+    everybody_drawn_more_often(monkeypatch)
+    found = attacked(run)
+    assert not found.within
+    (drawn,) = found.in_draws
+    assert drawn.rate_at_least > RATE
+
+
+def test_half_of_the_shared_noise_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from privemo.dp.discrete import DiscreteGaussian
+
+    honest = DiscreteGaussian.draw
+    monkeypatch.setattr(DiscreteGaussian, "draw", lambda self, *given: honest(self, *given) // 2)
+    privacy = PrivacySettings(epsilon=8.0, sample_rate=0.5, noise="distributed")
+    run = private_run(tmp_path, stores=3, steps_per_round=1, rounds=8, privacy=privacy)
+    assert not attacked(run).within
+
+
+@pytest.mark.parametrize("clip", [0.1, 5.0])
+def test_the_clip_is_the_unit_of_everything(tmp_path: Path, clip: float) -> None:
+    privacy = PrivacySettings(epsilon=8.0, sample_rate=RATE, max_grad_norm=clip)
+    run = private_run(tmp_path, rounds=3, privacy=privacy)
+    found = attacked(run, canaries=60)
+    assert found.within
+    assert found.conclusive
+    assert abs(found.inversion.with_noise) < 0.25
+
+
+def test_frozen_layers_are_no_part_of_an_attack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half_frozen(channels: int) -> nn.Module:
+        network = tiny(channels)
+        for parameter in network[0].parameters():
+            parameter.requires_grad_(False)
+        return network
+
+    monkeypatch.setattr(models, "MODELS", {**models.MODELS, "frozen": half_frozen})
+    run = private_run(tmp_path, rounds=3, model="frozen")
+    found = attacked(run, canaries=60)
+    assert found.within
+    assert found.conclusive
 
 
 # -- in a report ---------------------------------------------------------------------------------
@@ -216,20 +291,52 @@ def test_an_attack_that_cannot_be_written_leaves_the_one_before(
 
 
 def test_a_rehearsal_has_the_noise_the_rates_and_the_steps_of_its_run() -> None:
-    privacy = PrivacySettings(
-        epsilon=3.0, sample_rate=0.4, rate_growth=4.0, views=2, spare_rounds=2
-    )
+    privacy = PrivacySettings(epsilon=3.0, sample_rate=0.4, views=2, spare_rounds=2)
     settings = RunSettings.of(
         stores=5, rounds=8, steps_per_round=3, privacy=privacy, ema=0.9, server_momentum=0.9
     )
     asked = rehearsal_settings(settings, 200, coins=1)
     assert asked.privacy is not None
-    assert asked.total_steps == 24
-    assert asked.privacy.spare_rounds == 6
+    assert asked.total_steps == 24 + 6
+    assert asked.privacy.spare_rounds == 0
+    assert steps_at_each_rate(asked) == steps_at_each_rate(settings)
+    assert privacy_facts(asked, 80)["noise_multiplier"] == pytest.approx(
+        privacy_facts(settings, 80)["noise_multiplier"]
+    )
     kept = ("epsilon", "delta", "accountant", "sample_rate", "rate_growth", "max_grad_norm")
     for name in kept:
         assert getattr(asked.privacy, name) == getattr(privacy, name)
     assert (asked.stores, asked.steps_per_round, asked.seed) == (1, 1, None)
+
+
+def test_noise_is_raised_for_what_people_lost_before(tmp_path: Path) -> None:
+    """Else the attack would be on less noise than the run had, and the audit would not take it."""
+    run = private_run(tmp_path, rounds=1, budget=tmp_path / "budget.json")
+    again = private_run(
+        tmp_path / "again",
+        rounds=1,
+        budget=tmp_path / "budget.json",
+        privacy=PrivacySettings(epsilon=16.0, sample_rate=RATE),
+    )
+    assert again.facts["privacy"]["spent_before"]
+    attack(again, canaries=50)
+    found = json.loads((again.folder / ATTACK_FILE).read_text())["mechanism"]["noise_multiplier"]
+    assert found == pytest.approx(again.facts["privacy"]["noise_multiplier"])
+    assert found > run.facts["privacy"]["noise_multiplier"] * 0.5
+
+
+def test_batches_that_grow_over_rounds_of_several_steps_cannot_be_rehearsed() -> None:
+    privacy = PrivacySettings(epsilon=3.0, sample_rate=0.4, rate_growth=4.0)
+    settings = RunSettings.of(stores=1, rounds=3, steps_per_round=6, privacy=privacy)
+    with pytest.raises(SettingsError, match="cannot be rehearsed"):
+        rehearsal_settings(settings, 200, coins=1)
+
+
+def test_stores_that_share_the_noise_take_canaries_of_their_own(tmp_path: Path) -> None:
+    privacy = PrivacySettings(epsilon=8.0, sample_rate=0.5, noise="distributed")
+    run = private_run(tmp_path, stores=6, steps_per_round=1, rounds=2, privacy=privacy)
+    with pytest.raises(SettingsError, match="takes 120 canaries"):
+        attack(run, canaries=100)
 
 
 def test_what_is_left_of_a_step_is_the_noise_alone(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def to_bytes(weights: Mapping[str, NDArray[np.float32]]) -> bytes:
 
 
 def from_bytes(data: bytes) -> Weights:
-    """Read what `to_bytes` wrote.
+    """Read what `to_bytes` wrote; names come in alphabetical order.
 
     Raises:
         RunError: not safetensors, or not float32 throughout, or not finite.
@@ -93,9 +93,10 @@ def from_bytes(data: bytes) -> Weights:
 
 def _parsed(data: bytes) -> Weights:
     try:
-        return dict(_load(data))
+        found = _load(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise RunError(f"Not a whole safetensors file ({error}).") from error
+    return {name: found[name] for name in sorted(found)}  # it comes in another order each time
 
 
 def sha256(weights: Mapping[str, NDArray[np.float32]]) -> str:

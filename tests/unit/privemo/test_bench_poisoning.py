@@ -32,7 +32,7 @@ def told(run: Run, round_: int, store: str) -> dict[str, Any]:
 
 def after(run: Run) -> np.ndarray:
     weights = run.last_whole_round()[1]
-    return np.concatenate([a.ravel() for a in weights.values()])
+    return np.concatenate([weights[name].ravel() for name in sorted(weights)])
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,13 @@ def test_the_hash_does_not_depend_on_the_order_of_names() -> None:
     assert w.sha256(a) == w.sha256(dict(reversed(a.items())))
 
 
+def test_what_is_read_comes_in_one_order() -> None:
+    """Whoever puts a model's weights side by side, twice, has to get the same vector."""
+    data = w.to_bytes(w.from_model(build_model()))
+    for _ in range(5):
+        assert list(w.from_bytes(data)) == sorted(w.from_bytes(data))
+
+
 def test_weights_are_copies() -> None:
     model = build_model()
     weights = w.from_model(model)

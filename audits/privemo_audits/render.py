@@ -13,6 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from .articles import by_article
 from .errors import MissingExtraError
 from .report import Gap, GroupCell, Report
 from .summary import plain_number, reason_words
@@ -54,6 +55,7 @@ def render_html(report: Report, *, run_name: str | None = None) -> str:
         exclusion_figure=figures.exclusion_bars(report.exclusions),
         epsilon_figure=figures.epsilon_rounds(report.privacy) if report.privacy.private else None,
         listed=LISTED_VIOLATIONS,
+        articles=by_article(report.checks),
     )
     return page
 
@@ -65,7 +67,10 @@ def render_markdown(report: Report, *, run_name: str | None = None) -> str:
         MissingExtraError: Jinja2 is not installed.
     """
     template = _environment(autoescape=False).get_template("report.md.j2")
-    return _tidy(template.render(r=report, p=report.performance, run_name=run_name))
+    text = template.render(
+        r=report, p=report.performance, run_name=run_name, articles=by_article(report.checks)
+    )
+    return _tidy(text)
 
 
 def render_card(report: Report) -> str:

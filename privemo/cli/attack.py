@@ -42,7 +42,12 @@ def attack(
     if json_:
         print_json(said.model_dump(mode="json"))
     else:
-        table = Table(title="What attacks found out", title_justify="left")
+        table = Table(
+            title="What attacks found out",
+            title_justify="left",
+            caption="Guesses about runs are about the surest alone: more right ones are no larger bound.",
+            caption_justify="left",
+        )
         for name in ("attack", "answers", "epsilon, at least"):
             table.add_column(name, justify="left" if name == "attack" else "right")
         for step in said.in_steps:
@@ -60,7 +65,7 @@ def attack(
                 f"{whole.epsilon_at_least:.3f}",
             )
         table.add_section()
-        table.add_row("claimed, by PLD", "", f"{said.epsilon_claimed:.3f}")
+        table.add_row("calculated, by PLD", "", f"{said.epsilon_claimed:.3f}")
         out.print(table)
         out.print(
             f"Pictures made from updates: {said.inversion.without_noise:.2f} alike without noise, "

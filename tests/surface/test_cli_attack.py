@@ -32,7 +32,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_an_attack_is_told_and_the_next_audit_reports_it(run: Path) -> None:
     told = privemo("attack", run, "--canaries", "60")
     assert told.returncode == 0, told.stderr
-    for words in ("in this step?", "in this run?", "claimed, by PLD", "Pictures made from updates"):
+    for words in (
+        "in this step?",
+        "in this run?",
+        "calculated, by PLD",
+        "Pictures made from updates",
+    ):
         assert words in told.stdout
     audited = privemo("audit", run, "--json")
     attacked = json.loads(audited.stdout)["privacy"]["attacked"]
@@ -57,7 +62,7 @@ def test_an_attack_that_found_too_much_is_exit_code_1(
     monkeypatch.setattr(GaussianNoise, "draw_secure", lambda self, n: self.draw(n).double() / 1e3)
     told = privemo("attack", run, "--canaries", "60")
     assert told.returncode == 1, told.stderr
-    assert "claimed, by PLD" in told.stdout
+    assert "calculated, by PLD" in told.stdout
     assert privemo("audit", run).returncode == 1
 
 

@@ -10,14 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from privemo_consent import schema
 from privemo_consent.errors import ConsentError, KeyFileError, TamperedError
-from privemo_consent.leaves import KINDS
 from privemo_consent.registry import ConsentRegistry
-from privemo_consent.storage import open_store
 
 from .errors import ConsentLogError
 from .runfiles import Run
@@ -132,6 +128,7 @@ def _read(run: Run, store: str) -> ConsentLog:
             signed, fault = _verified(registry)
             head = registry.head()
             uses, erased = _uses(registry)
+            upkeep = read_upkeep(registry, path, last_moment(run, [use.at for use in uses]))
             answers = [decision.permit for decision in registry.decisions()]
             return ConsentLog(
                 size=head.seq,
@@ -141,12 +138,12 @@ def _read(run: Run, store: str) -> ConsentLog:
                 simulated=registry.mode == "simulation",
                 events=_events(registry),
                 uses=uses,
-                erasures=_erasures(path),
+                erasures=upkeep.erased,
                 erased_uses=erased,
                 decisions=(len(answers), sum(answers)),
                 turned_away={str(k): n for k, n in registry.age_refusals().items() if n},
                 roots=_once_had(registry, named, head.seq, [use.log_seq for use in uses]),
-                upkeep=read_upkeep(registry, path, last_moment(run, [use.at for use in uses])),
+                upkeep=upkeep,
             )
     except (ConsentError, ValueError, OSError) as error:
         raise ConsentLogError(
@@ -196,20 +193,6 @@ def _events(registry: ConsentRegistry) -> tuple[Event, ...]:
         )
         for event in registry.histories()
     )
-
-
-def _erasures(path: Path) -> int:
-    """How many people were erased, as the log tells it."""
-    import sqlalchemy as sa
-
-    kind = schema.events.c.kind
-    counting = sa.select(sa.func.count()).where(kind == KINDS.index("erasure"))
-    store = open_store(path, readonly=True)
-    try:
-        with store.read() as connection:
-            return int(connection.execute(counting).scalar_one())
-    finally:
-        store.close()
 
 
 def _uses(registry: ConsentRegistry) -> tuple[tuple[UsedBatch, ...], int]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
 from .errors import PredictionsError, ReportError
-from .frozen import Frozen
+from .frozen import Document, Frozen
 from .groups import BIN_ABOVE, MOST_GROUPS, ages, group_rows, is_age
 from .predictions import read_store, validate
 
@@ -56,7 +55,7 @@ class Table(Frozen):
     cells: tuple[Cell, ...]
 
 
-class GroupCounts(Frozen):
+class GroupCounts(Document):
     """What one store sends."""
 
     schema_: Literal["privemo.group-counts/1"] = Field(SCHEMA, alias="schema")
@@ -84,11 +83,6 @@ class GroupCounts(Frozen):
             if sum(int(cell.counts.sum()) for cell in table.cells) != self.persons:
                 raise ValueError(f"{where}: the counts do not add up to {self.persons} people")
         return self
-
-    def to_json(self) -> bytes:
-        """The file's bytes: equal counts give equal bytes."""
-        content = self.model_dump(mode="json", by_alias=True)
-        return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def count_groups(

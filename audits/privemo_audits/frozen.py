@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -16,3 +17,14 @@ class Frozen(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
     )
+
+
+class Document(Frozen):
+    """What stands in a file of its own."""
+
+    def to_json(self) -> bytes:
+        """Return the canonical bytes (RFC 8785): UTF-8, sorted keys, no spaces."""
+        import rfc8785
+
+        # Through json, so that datetimes and tuples are the plain values RFC 8785 knows.
+        return rfc8785.dumps(json.loads(self.model_dump_json(by_alias=True)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +13,7 @@ from .cells import Grouping, Judged, Table, both, grouping_of
 from .counts import GroupCounts
 from .errors import ReportError
 from .fairness import measure_performance
-from .frozen import Frozen
+from .frozen import Document
 from .gaps import adjusted, gap_of
 from .groups import BIN_ABOVE, MOST_GROUPS
 from .report import Gap, GroupCell, Performance
@@ -27,7 +26,7 @@ __all__ = ["JoinedAudit", "join_counts"]
 SCHEMA: Literal["privemo.joined-audit/1"] = "privemo.joined-audit/1"
 
 
-class JoinedAudit(Frozen):
+class JoinedAudit(Document):
     """Performance and groups over all stores, each person counted once."""
 
     schema_: Literal["privemo.joined-audit/1"] = Field(SCHEMA, alias="schema")
@@ -36,11 +35,6 @@ class JoinedAudit(Frozen):
     performance: Performance
     groups: tuple[GroupCell, ...]
     gaps: tuple[Gap, ...]
-
-    def to_json(self) -> bytes:
-        """The file's bytes."""
-        content = self.model_dump(mode="json", by_alias=True)
-        return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def join_counts(parts: Sequence[GroupCounts]) -> JoinedAudit:

@@ -7,13 +7,12 @@ Equal runs give equal bytes: the report holds no clock time of its own.
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import Field
 
-from .frozen import Frozen, Interval, Status
+from .frozen import Document, Frozen, Interval, Status
 from .report_privacy import Privacy
 
 
@@ -328,7 +327,7 @@ class Evidence(Frozen):
     tools: dict[str, str]
 
 
-class Report(Frozen):
+class Report(Document):
     """The whole audit. `to_json` gives its canonical bytes."""
 
     schema_: Literal["privemo.report/2"] = Field(default="privemo.report/2", alias="schema")
@@ -352,13 +351,6 @@ class Report(Frozen):
     policy: PolicyFacts | None
     limits: tuple[str, ...]
     evidence: Evidence
-
-    def to_json(self) -> bytes:
-        """Return the canonical bytes (RFC 8785): UTF-8, sorted keys, no spaces."""
-        import rfc8785
-
-        # Through json, so that datetimes and tuples are the plain values RFC 8785 knows.
-        return rfc8785.dumps(json.loads(self.model_dump_json(by_alias=True)))
 
     @classmethod
     def from_json(cls, raw: bytes | str) -> Report:

@@ -41,12 +41,14 @@ class Upkeep(NamedTuple):
 
     Attributes:
         due: what should have been destroyed.
+        erased: how many people were erased.
         erased_keys_left: people erased whose key is still there.
         told: when people were first told that expressions are read; None if never.
         first_reading: the first permitted reading for PERSONALISATION; None if there was none.
     """
 
     due: tuple[Due, ...]
+    erased: int
     erased_keys_left: int
     told: datetime | None
     first_reading: datetime | None
@@ -76,7 +78,7 @@ def read_upkeep(registry: ConsentRegistry, path: Path, at: datetime) -> Upkeep:
     told, erased = _special(path)
     keys = registry.keys
     left = sum(not keys.punctured(pid) for pid in erased)
-    return Upkeep(due, left, told, min(readings, default=None))
+    return Upkeep(due, len(erased), left, told, min(readings, default=None))
 
 
 def _special(path: Path) -> tuple[datetime | None, list[int]]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import secrets
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from privemo.attacks import inversion, membership
 from privemo.attacks.canaries import Canaries
@@ -37,6 +39,8 @@ needs another to be held against."""
 FEWEST_OF_A_STORE = 20
 
 _COINS = 2**48
+
+FloatArray = NDArray[np.float64]
 
 
 def attack(
@@ -68,47 +72,37 @@ def attack(
     everybody = Canaries.drawn(
         canaries, channels=run.facts["model"]["channels"], rng=np.random.default_rng()
     )
-    assert settings.privacy is not None  # noqa: S101 - rehearsal_settings has looked
-    clip = settings.privacy.max_grad_norm
     before = _releases(run.facts["privacy"].get("spent_before", ()))
     counts = {adversary: Counts() for adversary in ADVERSARIES}
-    draws: dict[float, list[int]] = {}
-    done, took_part, every_step = [], [], []
     total = rehearsals * settings.rounds
-    for number in range(rehearsals):
-        adversary = StepAdversary(everybody, settings.model, clip, np.random.default_rng(), counts)
-        watcher = membership.EveryStep(everybody, settings.model)
-
-        def look(seen: Seen, at: int = number) -> None:
-            adversary.look(seen)  # noqa: B023 - called within this turn of the loop alone
-            watcher.look(seen)  # noqa: B023
-            listener(at * settings.rounds + seen.number, total)
-
-        coins = secrets.randbelow(_COINS)
-        with tempfile.TemporaryDirectory(prefix="privemo-attack-") as folder:
-            asked = settings.model_copy(update={"split_seed": coins})
-            one = rehearse(asked, everybody, Path(folder), look, before=before)
-        _add_draws(draws, adversary, int(one.took_part.sum()))
-        done.append(one)
-        took_part.append(one.took_part)
-        every_step.append(watcher.scores)
+    done = [
+        _attacked(
+            settings,
+            everybody,
+            counts,
+            before,
+            lambda step, at=number * settings.rounds: listener(at + step, total),  # type: ignore[misc]
+        )
+        for number in range(rehearsals)
+    ]
     with tuned(settings.threads):
-        last = membership.last_model([one.model for one in done], everybody, settings.model)
-        seen_faces = inversion.attempts(run, done[0].privacy["noise_multiplier"])
+        last = membership.last_model([a.whole.model for a in done], everybody, settings.model)
+        pictures = inversion.attempts(run, done[0].whole.privacy["noise_multiplier"])
+    took_part = [a.whole.took_part for a in done]
     found = {
         "schema": "privemo.attack/1",
         "run_id": run.run_id,
         "made": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-        "mechanism": _mechanism(settings, done[0]),
+        "mechanism": _mechanism(settings, done[0].whole),
         "canaries": canaries,
         "rehearsals": rehearsals,
         "steps": {name: asdict(each) for name, each in counts.items()},
-        "draws": [{"rate": rate, "of": of, "drawn": n} for rate, (n, of) in sorted(draws.items())],
+        "draws": _draws(done),
         "membership": {
-            "every_step": _scored(every_step, took_part),
+            "every_step": _scored([a.every_step for a in done], took_part),
             "last_model": _scored(last, took_part),
         },
-        "inversion": seen_faces,
+        "inversion": pictures,
         "versions": {
             n: metadata.version(n) for n in ("privemo", "torch", "opacus", "flwr", "numpy")
         },
@@ -139,12 +133,47 @@ def _releases(told: Sequence[Mapping[str, Any]]) -> list[Release]:
     return [Stated(**each) if "epsilon" in each else Mechanism(**each) for each in told]
 
 
-def _add_draws(draws: dict[float, list[int]], adversary: StepAdversary, took_part: int) -> None:
-    """How many were drawn, of how many that were to be drawn at a rate."""
-    for rate, drawn in adversary.draws.items():
-        total = draws.setdefault(rate, [0, 0])
-        total[0] += sum(drawn)
-        total[1] += took_part * len(drawn)
+class _Attacked(NamedTuple):
+    """One rehearsal, and what was seen of it: scores of everybody, and how many were drawn, by rate."""
+
+    whole: Rehearsal
+    every_step: FloatArray
+    draws: dict[float, list[int]]
+
+
+def _attacked(
+    settings: RunSettings,
+    everybody: Canaries,
+    counts: dict[str, Counts],
+    before: Sequence[Release],
+    listener: Callable[[int], None],
+) -> _Attacked:
+    """Rehearse once, with coins of its own, and look at every step; answers are added to `counts`."""
+    assert settings.privacy is not None  # noqa: S101 - rehearsal_settings has looked
+    clip = settings.privacy.max_grad_norm
+    adversary = StepAdversary(everybody, settings.model, clip, np.random.default_rng(), counts)
+    watcher = membership.EveryStep(everybody, settings.model)
+
+    def look(seen: Seen) -> None:
+        adversary.look(seen)
+        watcher.look(seen)
+        listener(seen.number)
+
+    asked = settings.model_copy(update={"split_seed": secrets.randbelow(_COINS)})
+    with tempfile.TemporaryDirectory(prefix="privemo-attack-") as folder:
+        whole = rehearse(asked, everybody, Path(folder), look, before=before)
+    return _Attacked(whole, watcher.scores, adversary.draws)
+
+
+def _draws(done: Sequence[_Attacked]) -> list[dict[str, float | int]]:
+    """How many were drawn, of how many who were to be drawn at a rate."""
+    drawn: Counter[float] = Counter()
+    of: Counter[float] = Counter()
+    for one in done:
+        for rate, steps in one.draws.items():
+            drawn[rate] += sum(steps)
+            of[rate] += int(one.whole.took_part.sum()) * len(steps)
+    return [{"rate": rate, "of": of[rate], "drawn": drawn[rate]} for rate in sorted(of)]
 
 
 def _mechanism(settings: RunSettings, one: Rehearsal) -> dict[str, Any]:
@@ -159,7 +188,7 @@ def _mechanism(settings: RunSettings, one: Rehearsal) -> dict[str, Any]:
 
 
 def _scored(
-    scores: list[np.ndarray[Any, Any]], took_part: list[np.ndarray[Any, Any]]
+    scores: Sequence[FloatArray], took_part: Sequence[NDArray[np.bool_]]
 ) -> list[dict[str, list[float] | list[bool]]]:
     return [
         {"scores": [round(float(s), 6) for s in score], "took_part": part.tolist()}

@@ -101,7 +101,7 @@ def test_a_key_that_came_back_after_an_erasure_is_found(run: RunMaker) -> None:
 
 
 def upkeep(told: datetime | None, first: datetime | None) -> Upkeep:
-    return Upkeep((), 0, told, first)
+    return Upkeep((), 0, 0, told, first)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +123,6 @@ def test_people_are_told_before_the_first_reading(one: Upkeep, words: str | None
 
 def test_each_due_is_named() -> None:
     due = Due("anna", "consent_record", NOON, "record_term")
-    (found,) = upkeep_faults("store-02", Upkeep((due,), 0, None, None))
+    (found,) = upkeep_faults("store-02", Upkeep((due,), 0, 0, None, None))
     assert (found.kind, found.store, found.person) == ("overdue", "store-02", "anna")
     assert "consent record was due to be destroyed on 2026-11-29" in found.detail

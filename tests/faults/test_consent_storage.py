@@ -79,6 +79,52 @@ def test_a_registry_opened_for_reading_shows_and_permits_nothing(whole: Path) ->
             registry.withdraw("p05")
 
 
+def beside(path: Path) -> list[str]:
+    return sorted(file.name for file in path.parent.glob(f"{path.name}*"))
+
+
+def test_whoever_only_reads_leaves_no_file_behind(whole: Path) -> None:
+    before = whole.read_bytes()
+    for _ in range(2):
+        with ConsentRegistry.open(whole, mode="production", readonly=True) as registry:
+            registry.verify()
+        assert beside(whole) == [whole.name]
+    assert whole.read_bytes() == before
+
+
+def test_whoever_only_reads_takes_nothing_from_whoever_writes(whole: Path) -> None:
+    reader = ConsentRegistry.open(whole, mode="production", readonly=True)
+    assert reader.preview("p05", TRAINING, SHOP).permit
+    with ConsentRegistry.open(whole, mode="production") as writer:
+        writer.withdraw("p05")
+        reader.close()
+        assert f"{whole.name}-wal" in beside(whole)
+        writer.withdraw("p04")
+        assert in_child(lambda: refused(whole, "p04", "p05")) == 0
+
+
+def refused(path: Path, *persons: str) -> None:
+    with ConsentRegistry.open(path, mode="production", readonly=True) as registry:
+        assert not any(registry.preview(person, TRAINING, SHOP).permit for person in persons)
+
+
+def test_a_reader_does_not_write_for_a_writer_who_died(whole: Path) -> None:
+    """What waits in its -wal file is read, and left to whoever writes next."""
+
+    def act() -> None:
+        registry = ConsentRegistry.open(whole, mode="production")
+        registry.withdraw("p05")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    reader = ConsentRegistry.open(whole, mode="production", readonly=True)
+    before = whole.read_bytes()
+    in_child(act)
+    refused(whole, "p05")
+    reader.close()
+    assert whole.read_bytes() == before
+    refused(whole, "p05")
+
+
 @pytest.fixture
 def anybodys() -> Iterator[Path]:
     """A folder every user may enter, with a registry every user may read."""

@@ -11,7 +11,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -56,6 +56,7 @@ class SqliteStore(Store):
 
     def __init__(self, path: Path, *, readonly: bool, busy_timeout_ms: int) -> None:
         super().__init__(str(path), path, readonly=readonly, busy_timeout_ms=busy_timeout_ms)
+        self._alone = readonly and not any(map(Path.exists, self._beside()))
 
     @classmethod
     def create(
@@ -96,6 +97,25 @@ class SqliteStore(Store):
             store.close()
             raise
         return store
+
+    def close(self) -> None:
+        """Close every connection of this process; whoever only read leaves the folder as it was found.
+
+        SQLite makes -wal and -shm for a reader too, and leaves them where the last to close may not write.
+        Only SQLite knows whether somebody else uses them by now, so it is asked to take them away.
+        """
+        super().close()
+        wal, _ = self._beside()
+        with suppress(OSError, sqlite3.Error):
+            if self._alone and wal.exists() and not wal.stat().st_size:
+                last = sqlite3.connect(
+                    f"file:{quote(str(self.path.absolute()))}?mode=rw", uri=True, timeout=0
+                )
+                with closing(last):
+                    last.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+    def _beside(self) -> tuple[Path, Path]:
+        return Path(f"{self.path}-wal"), Path(f"{self.path}-shm")
 
     def discard(self) -> None:
         """Close, and remove the file if this object made it."""

@@ -1,0 +1,356 @@
+"""A finished run as one signed ONNX file that a store's app can trust.
+
+The graph reads bytes and says probabilities: what `to_input` does to a face stands in it, weights are
+standardised once, and the mirror image that an audit averages with is left out (it takes twice as long). It
+is held against the trained network on people who do not exist, in 32 bits to 1e-4 of a probability and in
+8 bits to half a point of accuracy, or nothing is written.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from privemo import weights as w
+from privemo.errors import ExportRefused, MissingExtra, SettingsError
+from privemo.files import write_bytes
+from privemo.labels import EMOTIONS, IMAGE_SIZE
+from privemo.models import to_input
+from privemo.models.layers import WSConv2d
+from privemo.recognizer.card import (
+    Abstention,
+    Agreement,
+    Form,
+    ModelCard,
+    PrivacyStatement,
+    SelfCheck,
+)
+from privemo.recognizer.exported import CARD, seal
+from privemo.recognizer.runtime import INPUT, OUTPUT, load_session, pattern
+from privemo.runs import Run
+from privemo.synthetic import SyntheticPeople, synthesize
+from privemo_consent.canonical import canonical_bytes
+from privemo_consent.keys import SigningKey
+
+__all__ = ["Drawn", "export"]
+
+CLOSE = 1e-4
+"""Most that a probability in 32 bits may differ from torch's."""
+
+POINTS = 0.005
+"""Most that accuracy in 8 bits may differ from torch's, as a share: half a point."""
+
+COVERAGE = 0.9
+"""Share of faces that is read where nothing else is asked for."""
+
+OPSET = 18
+_VERSIONS = ("privemo", "torch", "onnx", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """People who do not exist, by what they are for; nobody is in two of them.
+
+    Attributes:
+        ranges: ranges of 8-bit numbers are taken from them, and the threshold for saying nothing.
+        held_out: everything that the card states is measured on them.
+    """
+
+    ranges: SyntheticPeople
+    held_out: SyntheticPeople
+
+    @classmethod
+    def of(cls, people: int, channels: int, *, seed: int = 20261129) -> Drawn:
+        """Draw adults, a picture of each: a third for ranges, the others for measuring.
+
+        Raises:
+            SettingsError: fewer than 30.
+        """
+        if people < 30:
+            raise SettingsError(
+                f"people is {people}: 30 are the least that anything is measured on."
+            )
+        few = people // 3
+        drawn = [
+            synthesize(many, 1, seed=seed + part, channels=channels, ages=(18.0, 90.0))
+            for part, many in enumerate((few, people - few))
+        ]
+        return cls(*drawn)
+
+
+def export(
+    run: Path | str,
+    out: Path | str,
+    *,
+    key: SigningKey,
+    form: Form = "int8",
+    coverage: float = COVERAGE,
+    people: int = 900,
+) -> ModelCard:
+    """Write a finished run's model as a signed ONNX file, whole or not at all.
+
+    The run is audited anew for the privacy statement; an audit that fails is stated, and does not keep the
+    model from being exported.
+
+    Args:
+        run: the run folder.
+        out: the file to write, replaced where it exists.
+        key: of whoever answers for the model.
+        form: weights in 32 bits, or in 8: a quarter of the size, and faster.
+        coverage: share of faces, of people who do not exist, that is to be read; of the others the model is
+            too unsure.
+        people: how many people who do not exist are drawn to measure it.
+
+    Raises:
+        ExportRefused: the exported model would not say what the trained one says.
+        RunError: the run is not finished, or its files were changed.
+        SettingsError: a coverage outside 0 to 1, another form, or too few people.
+        MissingExtra: a library of the `export` extra is not installed.
+        privemo_audits.AuditError: the run cannot be audited.
+    """
+    if form not in ("fp32", "int8"):
+        raise SettingsError(f"form is {form!r}: choose fp32 or int8.")
+    if not 0 < coverage <= 1:
+        raise SettingsError(f"coverage is {coverage}: a share of faces, above 0 and at most 1.")
+    _need_onnx()
+    prepared = Run(run)
+    weights, name = prepared.finished(), prepared.settings.model
+    network = w.model_for(name, weights).eval()
+    channels = int(prepared.facts["model"]["channels"])
+    drawn = Drawn.of(people, channels)
+    reads = _Reads(network).eval()
+    body = _graph(_Reads(_plain(network)).eval(), channels)
+    if form == "int8":
+        body = _quantized(body, drawn.ranges.images)
+    agreement = _agreement(reads, body, form, drawn)
+    card = ModelCard(
+        run_id=prepared.run_id,
+        exported=datetime.now(UTC).replace(microsecond=0),
+        form=form,
+        architecture=name,
+        channels=channels,  # type: ignore[arg-type]
+        label_names=EMOTIONS,
+        weights_sha256=w.sha256(weights),
+        trained_on={**prepared.facts["data"], "stores": len(prepared.stores)},
+        start=prepared.facts["model"]["initial_origin"],
+        simulated_consents=bool(prepared.facts["simulated"]),
+        privacy=_privacy(Path(run)),
+        agreement=agreement,
+        abstention=_abstention(body, drawn, coverage),
+        check=SelfCheck(
+            probabilities=tuple(
+                _said(body, pattern(channels))[0].astype(float).clip(0, 1).tolist()
+            ),
+            tolerance=0.05,
+        ),
+        versions={name: metadata.version(name) for name in _VERSIONS},
+    )
+    write_bytes(Path(out), seal(_with_card(body, card), prepared.run_id, key))
+    return card
+
+
+def _need_onnx() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime.quantization  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra(
+            f"Exporting needs {error.name}, which is not installed: pip install 'privemo[export]'"
+        ) from error
+
+
+class _Reads(nn.Module):
+    """Bytes of faces in, probabilities out."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """Probabilities (n, 4) of uint8 faces (n, 48, 48) or (n, 48, 48, 3)."""
+        said: Tensor = self.network(to_input(faces)).softmax(1)
+        return said
+
+
+def _plain(network: nn.Module) -> nn.Module:
+    """The same network with convolutions whose weights are standardised once and for all."""
+    network = copy.deepcopy(network)
+    for path, layer in list(network.named_modules()):
+        if isinstance(layer, WSConv2d):
+            weight = layer.standardised().detach()
+            plain = nn.Conv2d(
+                layer.in_channels,
+                layer.out_channels,
+                layer.kernel_size,  # type: ignore[arg-type]
+                layer.stride,  # type: ignore[arg-type]
+                layer.padding,  # type: ignore[arg-type]
+                layer.dilation,  # type: ignore[arg-type]
+                layer.groups,
+                layer.bias is not None,
+            )
+            plain.weight.data = weight
+            if layer.bias is not None and plain.bias is not None:
+                plain.bias.data = layer.bias.detach()
+            parent, _, attribute = path.rpartition(".")
+            setattr(network.get_submodule(parent), attribute, plain)
+    return network
+
+
+def _graph(reads: nn.Module, channels: int) -> bytes:
+    """The ONNX graph for one face at a time: fixed sizes let the runtime plan ahead."""
+    faces = torch.from_numpy(pattern(channels))
+    file = io.BytesIO()
+    with warnings.catch_warnings(), torch.inference_mode():
+        # torch calls this way of exporting old. The new one says the same to the last digit, takes thirty
+        # times as long, and needs another package.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            reads,
+            (faces,),
+            file,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+        )
+    return file.getvalue()
+
+
+def _quantized(body: bytes, faces: NDArray[np.uint8]) -> bytes:
+    """The graph with 8-bit convolutions and products; ranges are those on faces of nobody."""
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Faces(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._rows: Iterator[NDArray[np.uint8]] = iter(faces)
+
+        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+            row = next(self._rows, None)
+            return None if row is None else {INPUT: row[None]}
+
+    with tempfile.TemporaryDirectory(prefix="privemo-export-") as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole, ready, small = (Path(folder) / name for name in ("a.onnx", "b.onnx", "c.onnx"))
+        whole.write_bytes(body)
+        quant_pre_process(whole, ready, skip_symbolic_shape=True)
+        quantize_static(
+            ready,
+            small,
+            Faces(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["Conv", "Gemm"],
+        )
+        return small.read_bytes()
+
+
+def _said(body: bytes, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Probabilities (n, 4) of faces, one after the other, as a store's app computes them."""
+    session = load_session(body)
+    rows = [session.run([OUTPUT], {INPUT: faces[k : k + 1]})[0] for k in range(len(faces))]
+    return np.concatenate(rows)
+
+
+@torch.inference_mode()
+def _torch_said(reads: nn.Module, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+    parts = [reads(torch.from_numpy(faces[k : k + 256])).numpy() for k in range(0, len(faces), 256)]
+    return np.concatenate(parts)
+
+
+def _agreement(reads: nn.Module, body: bytes, form: Form, drawn: Drawn) -> Agreement:
+    """How near the graph is to the network.
+
+    Raises:
+        ExportRefused: not near enough.
+    """
+    people = drawn.held_out
+    theirs, ours = _torch_said(reads, people.images), _said(body, people.images)
+    difference = float(np.abs(theirs - ours).max())
+    right = [float((said.argmax(1) == people.label).mean()) for said in (theirs, ours)]
+    near = difference <= CLOSE if form == "fp32" else abs(right[0] - right[1]) <= POINTS
+    if not (np.isfinite(ours).all() and near):
+        raise ExportRefused(
+            f"As {form} the model would say something else: probabilities differ by up to {difference:.2g}, and "
+            f"{right[1]:.1%} of {len(people.images):,} faces of people who do not exist are named rightly instead "
+            f"of {right[0]:.1%}. Nothing was written" + ("; try fp32." if form == "int8" else ".")
+        )
+    return Agreement(
+        people=len(np.unique(people.identity)),
+        faces=len(people.images),
+        difference=difference,
+        accuracy_torch=right[0],
+        accuracy=right[1],
+        calibrated_on=len(np.unique(drawn.ranges.identity)) if form == "int8" else 0,
+    )
+
+
+def _abstention(body: bytes, drawn: Drawn, coverage: float) -> Abstention:
+    """The threshold that leaves `coverage` of some people's faces to be read, and what it does to others'."""
+    from privemo_audits.intervals import clopper_pearson
+
+    sure = _said(body, drawn.ranges.images).max(1)
+    threshold = float(np.quantile(sure, 1 - coverage, method="lower"))
+    said = _said(body, drawn.held_out.images)
+    read = said.max(1) >= threshold
+    right = said.argmax(1) == drawn.held_out.label
+    many, of = int(read.sum()), len(read)
+    low, high = clopper_pearson(many, of)
+    return Abstention(
+        threshold=threshold,
+        coverage=coverage,
+        read=many / of,
+        read_ci=(low, high),
+        accuracy=float(right[read].mean()) if many else None,
+        faces=of,
+    )
+
+
+def _privacy(run: Path) -> PrivacyStatement:
+    """What an audit of the run says of its privacy."""
+    from privemo_audits import build_report
+
+    report = build_report(run)
+    privacy = report.privacy
+    return PrivacyStatement(
+        private=privacy.private,
+        epsilon=privacy.epsilon_max_person,
+        delta=privacy.delta,
+        neighbouring=privacy.neighbouring,
+        audit=report.verdict,
+        report_sha256=hashlib.sha256(report.to_json()).hexdigest(),
+        failed_checks=report.failed_checks,
+    )
+
+
+def _with_card(body: bytes, card: ModelCard) -> bytes:
+    import onnx
+
+    model = onnx.load_from_string(body)
+    model.producer_name, model.producer_version = "privemo", card.versions["privemo"]
+    model.doc_string = "Names an expression that a labeller would name, which is no feeling. Not for decisions about anyone."
+    del model.metadata_props[:]
+    entry = model.metadata_props.add()
+    entry.key, entry.value = CARD, canonical_bytes(card.content()).decode()
+    raw: bytes = model.SerializeToString(deterministic=True)
+    return raw

@@ -15,7 +15,7 @@
     ├── RunError              a run folder cannot be used as asked
     │   └── RunInterrupted    stopped by a person; resume it
     ├── SecureSumError        too few stores for a secure sum, or somebody does not keep to it: try again
-    ├── ModelError            an exported model is unsigned, altered or unreadable: get it again from its maker
+    ├── ModelError            an exported model is unsigned, altered or unreadable: ask for it again
     ├── ExportRefused         an exported model does not say what the trained one says: nothing was written
     ├── CameraError           a camera, video or folder gives no pictures: plug it in, or name another
     ├── UpdateRejected        a store's update failed validation: the store is left out of the round

@@ -32,8 +32,8 @@ def frames(
     """Frames of a source.
 
     Args:
-        source: number of a camera; path of a video, of a picture or of a folder of pictures (read in the order
-            of their names); one array (height, width, 3), or (n, height, width, 3); or anything that yields
+        source: number of a camera; path of a video, of a picture or of a folder of pictures (in the order of
+            their names); one array (height, width, 3), or (n, height, width, 3); or anything that yields
             arrays.
         per_second: at most so many frames of a camera or video each second; those between are let go. None
             for all.

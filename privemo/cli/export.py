@@ -85,12 +85,18 @@ def _lines(made: ModelCard) -> list[str]:
     )
     consents = "simulated: no real person agreed" if made.simulated_consents else "of real people"
     right = "-" if unsure.accuracy is None else f"{unsure.accuracy:.1%}"
+    near_torch = (
+        f"against torch, on {near.faces:,} people who do not exist: {near.accuracy:.1%} named rightly "
+        f"({near.accuracy_torch:.1%} by torch), probabilities within {near.difference:.2g}"
+    )
+    abstains = (
+        f"says nothing below {unsure.threshold:.2f}: reads {unsure.read:.1%} of such people "
+        f"(95% {low:.1%} to {high:.1%}), of those {right} rightly"
+    )
     return [
         f"run: {made.run_id}, {made.architecture}, {made.form}, exported {made.exported:%Y-%m-%d}",
         f"faces: {made.trained_on.get('origin', 'not stated')}; consents: {consents}",
         f"privacy: {bound}; audit {privacy.audit}",
-        f"against torch, on {near.faces:,} people who do not exist: {near.accuracy:.1%} named rightly "
-        f"({near.accuracy_torch:.1%} by torch), probabilities within {near.difference:.2g}",
-        f"says nothing below {unsure.threshold:.2f}: reads {unsure.read:.1%} of other such people (95% {low:.1%} "
-        f"to {high:.1%}), of those {right} rightly",
+        near_torch,
+        abstains,
     ]

@@ -3,12 +3,14 @@
 ::
 
     recognizer = privemo.Recognizer.load("model.onnx", keys=[KEY], registry=registry, jurisdiction="IE")
-    with recognizer.session("p-41", age_band="35_44", region=privemo.Region(160, 80, 320, 320)) as session:
+    here = privemo.Region(160, 80, 320, 320)
+    with recognizer.session("p-41", age_band="35_44", region=here) as session:
         for frame in privemo.frames(0, per_second=2):
             reading = recognizer.read(frame, session)
 
-Needs the extra `privemo[edge]` (ONNX Runtime, OpenCV) and no torch. `exported` verifies a model, `faces` finds
-a face, `age` guesses how old it looks, `session` says whose it is, and `reader` keeps them in order.
+Needs the extra `privemo[edge]` (ONNX Runtime, OpenCV) and no torch. `exported` verifies a model, `faces`
+finds a face, `age` guesses how old it looks, `session` says whose it is, `reader` keeps them in order, and
+`base` tells the staff once of what is wrong.
 """
 
 from privemo.recognizer.card import ModelCard

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from privemo.labels import EMOTIONS, IMAGE_SIZE
+from privemo.labels import EMOTIONS
 
 __all__ = ["Abstention", "Agreement", "Form", "ModelCard", "PrivacyStatement", "SelfCheck"]
 
@@ -121,7 +121,7 @@ class ModelCard(_Frozen):
     form: Form
     architecture: str
     channels: Literal[1, 3]
-    size: Literal[48] = IMAGE_SIZE
+    size: Literal[48] = 48
     label_names: tuple[str, ...] = EMOTIONS
     weights_sha256: Sha256
     trained_on: dict[str, Any]

@@ -109,9 +109,13 @@ class FaceFinder:
         # Black below and to the right: the network takes multiples of 32.
         canvas = np.zeros((1, 3, -(-size[1] // STEP) * STEP, -(-size[0] // STEP) * STEP), "f4")
         canvas[0, :, : size[1], : size[0]] = shrunk.transpose(2, 0, 1)
-        maps = self._session.run(None, {self._input: canvas})
+        heat, scales, offset, marks = self._session.run(None, {self._input: canvas})
         factor = np.array([wide / size[0], high / size[1]])
-        found = [face for face in _decoded(*maps, factor) if _inside(face, wide, high)]
+        found = [
+            face
+            for face in _decoded(heat, scales, offset, marks, factor)
+            if _inside(face, wide, high)
+        ]
         return _apart(found)
 
 
@@ -164,8 +168,8 @@ def cut_out(picture: Picture, face: Face, to: Points, size: int) -> Picture:
     Args:
         picture: uint8, (height, width, 3).
         face: in it.
-        to: (k, 2) where the first k of its points come to lie, as shares of the side; the turn, size and shift
-            that bring them nearest are used (Umeyama 1991, without reflection).
+        to: (k, 2) where the first k of its points come to lie, as shares of the side; the turn, size and
+            shift that bring them nearest are used (Umeyama 1991, without reflection).
         size: side of the result in pixels.
 
     Returns:

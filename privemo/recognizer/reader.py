@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from privemo.errors import CameraError, PrivemoError, SettingsError
+from privemo.errors import ModelError, PrivemoError, SettingsError
+from privemo.labels import LUMA
 from privemo.recognizer.age import AgeEstimator
+from privemo.recognizer.base import FrameReader
 from privemo.recognizer.card import ModelCard
 from privemo.recognizer.exported import Exported, open_exported
 from privemo.recognizer.faces import EMOTION_POINTS, SURE, Face, FaceFinder, cut_out
-from privemo.recognizer.readings import Event, Outcome, Reading, Region, as_picture
+from privemo.recognizer.readings import Event, Outcome, Reading, as_picture
 from privemo.recognizer.runtime import Classifier
-from privemo.recognizer.session import Limits, Session
+from privemo.recognizer.session import Session
 from privemo_consent import (
-    AgeBand,
     ConsentError,
     ConsentGate,
     ConsentRegistry,
@@ -32,34 +31,16 @@ from privemo_consent import (
     VerifyingKey,
 )
 
-__all__ = ["Recognizer"]
-
-_LOGGER = logging.getLogger("privemo.recognizer")
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-"""Of red, green and blue in gray (ITU-R BT.601), as models are trained."""
-
-_TROUBLE = {
-    Reason.REGISTRY_UNREADABLE: "The consent registry cannot be read. Look at its disk and its database.",
-    Reason.CLOCK_BACKWARDS: "The clock was put back. Set it right.",
-    Reason.NOT_LOGGED: "Decisions cannot be logged. Free some space on the registry's disk.",
-    Reason.NOT_ANNOUNCED: "Nobody is told yet that expressions are read here. Hang up the notice, and say so: "
-    "`ConsentRegistry.announce_reading`.",
-    Reason.SIMULATED_IN_PRODUCTION: "Simulated consents are in a production registry.",
-    Reason.WRONG_CONTEXT: "Expressions are not read at this kind of place, or in this jurisdiction.",
-}
-"""Refusals that are about the place and not about a person: the staff hears of them."""
-
-_IDLE = (Outcome.NO_SESSION, Outcome.SESSION_OVER)
-_NOBODY = " Nobody is read until then; the shop goes on as if nobody had agreed."
+__all__ = ["Nobody", "Recognizer"]
 
 
-class Recognizer:
+class Recognizer(FrameReader):
     """Names the emotion in the face of somebody who agreed to it, and of nobody else.
 
-    The order of work on each frame: is a session open; does the gate permit this person's face to be used for
-    personalisation, as of now (logged); only then where is a face in the session's region; how old does it
-    look, and does the gate permit that as well (logged); only then the emotion. What refuses at one step keeps
-    the later ones from being taken. Nothing of a frame outlives the call.
+    The order of work on each frame: is a session open; does the gate permit this person's face to be used
+    for personalisation, as of now (logged); only then where is a face in the session's region; how old does
+    it look, and does the gate permit that as well (logged); only then the emotion. What refuses at one step
+    keeps the later ones from being taken. Nothing of a frame outlives the call.
 
     One thread uses a recognizer at a time.
 
@@ -91,19 +72,20 @@ class Recognizer:
         abstain_below: float | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
+        super().__init__(on_event)
         gate = ConsentGate(registry, challenge_age=challenge_age, mode=mode)  # type: ignore[arg-type]
         self._registry, self._context = registry, context
+        self._own: ConsentRegistry | None = None
         self._challenge_age = gate.challenge_age
         own = exported.card.abstention.threshold
         self.threshold = own if abstain_below is None else abstain_below
         if not own <= self.threshold <= 1:
             raise SettingsError(
-                f"abstain_below is {abstain_below}: it may be raised above the model's own {own:.3f}, up to 1, "
-                "not lowered."
+                f"abstain_below is {abstain_below}: it may be raised above the model's own {own:.3f}, up to "
+                "1, not lowered."
             )
         self._classifier = Classifier(exported)
         self._finder, self._ages = FaceFinder(), AgeEstimator()
-        self._on_event, self._trouble = on_event, ""
 
     @classmethod
     def load(
@@ -114,7 +96,7 @@ class Recognizer:
         registry: ConsentRegistry,
         jurisdiction: str,
         setting: str = "retail",
-        **options: object,
+        **options: Any,
     ) -> Self:
         """A recognizer of an exported model.
 
@@ -132,61 +114,62 @@ class Recognizer:
         """
         known = [VerifyingKey.parse(key) if isinstance(key, str) else key for key in keys]
         context = Context(setting=setting, jurisdiction=jurisdiction)  # type: ignore[arg-type]
-        return cls(open_exported(model, known), registry, context, **options)  # type: ignore[arg-type]
+        return cls(open_exported(model, known), registry, context, **options)
 
     @property
     def card(self) -> ModelCard:
         """What the model says of itself."""
         return self._classifier.card
 
-    def session(
-        self,
-        person: str,
+    def close(self) -> None:
+        """Close the registry, if `start` opened it."""
+        if self._own is not None:
+            self._own.close()
+
+    @classmethod
+    def start(
+        cls,
+        model: Path | str,
         *,
-        age_band: AgeBand | str,
-        region: Region | None = None,
-        limits: Limits | None = None,
-    ) -> Session:
-        """Open a session for somebody who answered just now; use it in a `with` block.
+        keys: Iterable[VerifyingKey | str],
+        registry: ConsentRegistry | Path | str,
+        jurisdiction: str,
+        on_event: Callable[[Event], None] | None = None,
+        **options: Any,
+    ) -> FrameReader:
+        """As `load`, for an app that has to go on whatever is wrong with the model or the registry.
 
         Args:
-            person: their id in the registry.
-            age_band: what they said of their age in this session; whatever is no band is refused.
-            region: where they stand; None for the whole frame, where nobody else may be seen.
-            limits: when it ends by itself: after ten minutes, or five seconds without their face.
-        """
-        return Session(person, age_band, region, limits or Limits())
+            model: see `load`.
+            keys: see `load`.
+            registry: one that is open, or where it is: then it is opened here, and closed by `close`.
+            jurisdiction: see `load`.
+            on_event: see the class.
+            options: see `load`.
 
-    def read(self, frame: object, session: Session | None) -> Reading:
-        """Read one frame. Never raises: whatever goes wrong, nobody is read, and the outcome says why.
-
-        Args:
-            frame: uint8 RGB (height, width, 3), gray (height, width), or with a fourth channel.
-            session: of the person in front of the camera; None where nobody opened one.
+        Returns:
+            A recognizer; or, after one event that says why, something of the same use that reads nobody.
         """
+        own = None
         try:
-            reading, detail = self._read(frame, session), ""
-        except Exception as error:  # fail closed: a defect of ours or of a library reads nobody
-            reading, detail = Reading(Outcome.FAILED), type(error).__name__
-        self._tell(reading, detail)
-        return reading
-
-    def follow(
-        self, frames: Iterable[object], session: Callable[[], Session | None]
-    ) -> Iterator[Reading]:
-        """Read frames as they come; ends with them, or with a reading `NO_CAMERA` when there are no more.
-
-        Args:
-            frames: for instance `privemo.frames(0)`.
-            session: asked before each frame who stands there.
-        """
-        try:
-            for frame in frames:
-                yield self.read(frame, session())
-        except CameraError as error:
-            lost = Reading(Outcome.NO_CAMERA)
-            self._tell(lost, str(error))
-            yield lost
+            if not isinstance(registry, ConsentRegistry):
+                registry = own = ConsentRegistry.open(registry)
+            found = cls.load(
+                model,
+                keys=keys,
+                registry=registry,
+                jurisdiction=jurisdiction,
+                on_event=on_event,
+                **options,
+            )
+            found._own = own
+            return found
+        except (PrivemoError, ConsentError, OSError) as error:
+            if own is not None:
+                own.close()
+            if isinstance(error, SettingsError):
+                raise  # a mistake in the program, which its author should see
+            return Nobody(str(error), on_event)
 
     def _read(self, frame: object, session: Session | None) -> Reading:
         if session is None:
@@ -231,7 +214,9 @@ class Recognizer:
         cut = cut_out(here, face, EMOTION_POINTS, self.card.size)
         if self.card.channels == 3:
             return cut
-        return np.rint(cut.astype(np.float32) @ _LUMA).astype(np.uint8)
+        return np.asarray(
+            np.rint(cut.astype(np.float32) @ np.array(LUMA, dtype=np.float32)), dtype=np.uint8
+        )
 
     def _ask(self, person: str, session: Session, years: float | None) -> Decision:
         """Ask the gate; the answer is in the registry's log before it is here (AI Act 12; ADR 0011)."""
@@ -250,31 +235,19 @@ class Recognizer:
             session.close()  # as with pictures at the gate: one that looks too young refuses all of them
         return Reading(Outcome.REFUSED, reason=decision.reason)
 
-    def _tell(self, reading: Reading, detail: str) -> None:
-        """One event for each change; none for what is about a person, which the registry's log holds."""
-        if reading.outcome in _IDLE:
-            return
-        text = _trouble(reading, detail)
-        if text == self._trouble:
-            return
-        self._trouble = text
-        outcome = reading.outcome if text else Outcome.READ
-        event = Event(outcome, text or "All is well again.", datetime.now(UTC))
-        (_LOGGER.warning if text else _LOGGER.info)("%s", event.text)
-        if self._on_event is not None:
-            self._on_event(event)
 
+class Nobody(FrameReader):
+    """Reads nobody: what `Recognizer.start` gives where there is no model or no registry to go by.
 
-def _trouble(reading: Reading, detail: str) -> str:
-    if reading.outcome is Outcome.BAD_FRAME:
-        return (
-            "Frames are no pictures, or do not hold the session's region. Look at the camera."
-            + _NOBODY
-        )
-    if reading.outcome is Outcome.NO_CAMERA:
-        return f"{detail}{_NOBODY}"
-    if reading.outcome is Outcome.FAILED:
-        return f"Reading failed ({detail}).{_NOBODY}"
-    if reading.outcome is Outcome.REFUSED and reading.reason in _TROUBLE:
-        return _TROUBLE[reading.reason] + _NOBODY
-    return ""
+    Args:
+        why: one sentence.
+        on_event: told of it at once.
+    """
+
+    def __init__(self, why: str, on_event: Callable[[Event], None] | None = None) -> None:
+        super().__init__(on_event)
+        self._why = why
+        self._tell(Reading(Outcome.FAILED), why)
+
+    def _read(self, frame: object, session: Session | None) -> Reading:
+        raise ModelError(self._why)

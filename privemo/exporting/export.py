@@ -8,28 +8,20 @@ is held against the trained network on people who do not exist, in 32 bits to 1e
 
 from __future__ import annotations
 
-import copy
 import hashlib
-import io
-import tempfile
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from privemo import weights as w
 from privemo.errors import ExportRefused, MissingExtra, SettingsError
+from privemo.exporting.graph import Reads, graph, plain, quantized, said_by, said_by_torch
 from privemo.files import write_bytes
-from privemo.labels import EMOTIONS, IMAGE_SIZE
-from privemo.models import to_input
-from privemo.models.layers import WSConv2d
+from privemo.labels import EMOTIONS
 from privemo.recognizer.card import (
     Abstention,
     Agreement,
@@ -39,7 +31,7 @@ from privemo.recognizer.card import (
     SelfCheck,
 )
 from privemo.recognizer.exported import CARD, seal
-from privemo.recognizer.runtime import INPUT, OUTPUT, load_session, pattern
+from privemo.recognizer.runtime import pattern
 from privemo.runs import Run
 from privemo.synthetic import SyntheticPeople, synthesize
 from privemo_consent.canonical import canonical_bytes
@@ -56,7 +48,6 @@ POINTS = 0.005
 COVERAGE = 0.9
 """Share of faces that is read where nothing else is asked for."""
 
-OPSET = 18
 _VERSIONS = ("privemo", "torch", "onnx", "onnxruntime")
 
 
@@ -131,17 +122,17 @@ def export(
     network = w.model_for(name, weights).eval()
     channels = int(prepared.facts["model"]["channels"])
     drawn = Drawn.of(people, channels)
-    reads = _Reads(network).eval()
-    body = _graph(_Reads(_plain(network)).eval(), channels)
+    reads = Reads(network).eval()
+    body = graph(Reads(plain(network)).eval(), channels)
     if form == "int8":
-        body = _quantized(body, drawn.ranges.images)
+        body = quantized(body, drawn.ranges.images)
     agreement = _agreement(reads, body, form, drawn)
     card = ModelCard(
         run_id=prepared.run_id,
         exported=datetime.now(UTC).replace(microsecond=0),
         form=form,
         architecture=name,
-        channels=channels,  # type: ignore[arg-type]
+        channels=channels,
         label_names=EMOTIONS,
         weights_sha256=w.sha256(weights),
         trained_on={**prepared.facts["data"], "stores": len(prepared.stores)},
@@ -152,7 +143,7 @@ def export(
         abstention=_abstention(body, drawn, coverage),
         check=SelfCheck(
             probabilities=tuple(
-                _said(body, pattern(channels))[0].astype(float).clip(0, 1).tolist()
+                said_by(body, pattern(channels))[0].astype(float).clip(0, 1).tolist()
             ),
             tolerance=0.05,
         ),
@@ -172,112 +163,6 @@ def _need_onnx() -> None:
         ) from error
 
 
-class _Reads(nn.Module):
-    """Bytes of faces in, probabilities out."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, faces: Tensor) -> Tensor:
-        """Probabilities (n, 4) of uint8 faces (n, 48, 48) or (n, 48, 48, 3)."""
-        said: Tensor = self.network(to_input(faces)).softmax(1)
-        return said
-
-
-def _plain(network: nn.Module) -> nn.Module:
-    """The same network with convolutions whose weights are standardised once and for all."""
-    network = copy.deepcopy(network)
-    for path, layer in list(network.named_modules()):
-        if isinstance(layer, WSConv2d):
-            weight = layer.standardised().detach()
-            plain = nn.Conv2d(
-                layer.in_channels,
-                layer.out_channels,
-                layer.kernel_size,  # type: ignore[arg-type]
-                layer.stride,  # type: ignore[arg-type]
-                layer.padding,  # type: ignore[arg-type]
-                layer.dilation,  # type: ignore[arg-type]
-                layer.groups,
-                layer.bias is not None,
-            )
-            plain.weight.data = weight
-            if layer.bias is not None and plain.bias is not None:
-                plain.bias.data = layer.bias.detach()
-            parent, _, attribute = path.rpartition(".")
-            setattr(network.get_submodule(parent), attribute, plain)
-    return network
-
-
-def _graph(reads: nn.Module, channels: int) -> bytes:
-    """The ONNX graph for one face at a time: fixed sizes let the runtime plan ahead."""
-    faces = torch.from_numpy(pattern(channels))
-    file = io.BytesIO()
-    with warnings.catch_warnings(), torch.inference_mode():
-        # torch calls this way of exporting old. The new one says the same to the last digit, takes thirty
-        # times as long, and needs another package.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            reads,
-            (faces,),
-            file,
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-        )
-    return file.getvalue()
-
-
-def _quantized(body: bytes, faces: NDArray[np.uint8]) -> bytes:
-    """The graph with 8-bit convolutions and products; ranges are those on faces of nobody."""
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Faces(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._rows: Iterator[NDArray[np.uint8]] = iter(faces)
-
-        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-            row = next(self._rows, None)
-            return None if row is None else {INPUT: row[None]}
-
-    with tempfile.TemporaryDirectory(prefix="privemo-export-") as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        whole, ready, small = (Path(folder) / name for name in ("a.onnx", "b.onnx", "c.onnx"))
-        whole.write_bytes(body)
-        quant_pre_process(whole, ready, skip_symbolic_shape=True)
-        quantize_static(
-            ready,
-            small,
-            Faces(),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            op_types_to_quantize=["Conv", "Gemm"],
-        )
-        return small.read_bytes()
-
-
-def _said(body: bytes, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Probabilities (n, 4) of faces, one after the other, as a store's app computes them."""
-    session = load_session(body)
-    rows = [session.run([OUTPUT], {INPUT: faces[k : k + 1]})[0] for k in range(len(faces))]
-    return np.concatenate(rows)
-
-
-@torch.inference_mode()
-def _torch_said(reads: nn.Module, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-    parts = [reads(torch.from_numpy(faces[k : k + 256])).numpy() for k in range(0, len(faces), 256)]
-    return np.concatenate(parts)
-
-
 def _agreement(reads: nn.Module, body: bytes, form: Form, drawn: Drawn) -> Agreement:
     """How near the graph is to the network.
 
@@ -285,15 +170,16 @@ def _agreement(reads: nn.Module, body: bytes, form: Form, drawn: Drawn) -> Agree
         ExportRefused: not near enough.
     """
     people = drawn.held_out
-    theirs, ours = _torch_said(reads, people.images), _said(body, people.images)
+    theirs, ours = said_by_torch(reads, people.images), said_by(body, people.images)
     difference = float(np.abs(theirs - ours).max())
     right = [float((said.argmax(1) == people.label).mean()) for said in (theirs, ours)]
     near = difference <= CLOSE if form == "fp32" else abs(right[0] - right[1]) <= POINTS
     if not (np.isfinite(ours).all() and near):
         raise ExportRefused(
-            f"As {form} the model would say something else: probabilities differ by up to {difference:.2g}, and "
-            f"{right[1]:.1%} of {len(people.images):,} faces of people who do not exist are named rightly instead "
-            f"of {right[0]:.1%}. Nothing was written" + ("; try fp32." if form == "int8" else ".")
+            f"As {form} the model would say something else: probabilities differ by up to "
+            f"{difference:.2g}, and of {len(people):,} people who do not exist {right[1]:.1%} are named rightly "
+            f"instead of {right[0]:.1%}. Nothing was written"
+            + ("; try fp32." if form == "int8" else ".")
         )
     return Agreement(
         people=len(np.unique(people.identity)),
@@ -309,9 +195,9 @@ def _abstention(body: bytes, drawn: Drawn, coverage: float) -> Abstention:
     """The threshold that leaves `coverage` of some people's faces to be read, and what it does to others'."""
     from privemo_audits.intervals import clopper_pearson
 
-    sure = _said(body, drawn.ranges.images).max(1)
+    sure = said_by(body, drawn.ranges.images).max(1)
     threshold = float(np.quantile(sure, 1 - coverage, method="lower"))
-    said = _said(body, drawn.held_out.images)
+    said = said_by(body, drawn.held_out.images)
     read = said.max(1) >= threshold
     right = said.argmax(1) == drawn.held_out.label
     many, of = int(read.sum()), len(read)
@@ -348,7 +234,7 @@ def _with_card(body: bytes, card: ModelCard) -> bytes:
 
     model = onnx.load_from_string(body)
     model.producer_name, model.producer_version = "privemo", card.versions["privemo"]
-    model.doc_string = "Names an expression that a labeller would name, which is no feeling. Not for decisions about anyone."
+    model.doc_string = "Names an expression as a labeller would, which is no feeling. Decide nothing by it."
     del model.metadata_props[:]
     entry = model.metadata_props.add()
     entry.key, entry.value = CARD, canonical_bytes(card.content()).decode()

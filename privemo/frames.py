@@ -107,15 +107,14 @@ def _video(path: Path, per_second: float | None) -> Iterator[NDArray[np.uint8]]:
 
 
 def _opened(cv2: ModuleType, source: int | str) -> Any:
-    """OpenCV's capture, which otherwise writes to standard error what we say in an error."""
-    before = cv2.getLogLevel() if hasattr(cv2, "getLogLevel") else None
-    if before is not None:
-        cv2.setLogLevel(0)
+    """OpenCV's capture; what it would write to standard error, we say in an error."""
+    talk = cv2.utils.logging
+    before = talk.getLogLevel()
+    talk.setLogLevel(talk.LOG_LEVEL_SILENT)
     try:
         return cv2.VideoCapture(source)
     finally:
-        if before is not None:
-            cv2.setLogLevel(before)
+        talk.setLogLevel(before)
 
 
 def _folder(path: Path) -> Iterator[NDArray[np.uint8]]:

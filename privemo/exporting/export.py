@@ -234,7 +234,9 @@ def _with_card(body: bytes, card: ModelCard) -> bytes:
 
     model = onnx.load_from_string(body)
     model.producer_name, model.producer_version = "privemo", card.versions["privemo"]
-    model.doc_string = "Names an expression as a labeller would, which is no feeling. Decide nothing by it."
+    model.doc_string = (
+        "Names an expression as a labeller would, which is no feeling. Decide nothing by it."
+    )
     del model.metadata_props[:]
     entry = model.metadata_props.add()
     entry.key, entry.value = CARD, canonical_bytes(card.content()).decode()

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
-from privemo.errors import CameraError, PrivemoError
+from privemo.errors import CameraError, ModelError, PrivemoError
 from privemo.recognizer.readings import Event, Outcome, Reading, Region
 from privemo.recognizer.session import Limits, Session
 from privemo_consent import AgeBand, Reason
@@ -38,7 +38,7 @@ class FrameReader(ABC):
     """
 
     def __init__(self, on_event: Callable[[Event], None] | None = None) -> None:
-        self._on_event, self._trouble = on_event, ""
+        self._on_event, self._trouble, self._closed = on_event, "", False
 
     def session(
         self,
@@ -66,6 +66,8 @@ class FrameReader(ABC):
             session: of the person in front of the camera; None where nobody opened one.
         """
         try:
+            if self._closed:
+                raise ModelError("the recognizer was closed")
             reading, detail = self._read(frame, session), ""
         except Exception as error:  # fail closed: a defect of ours or of a library reads nobody
             # Only our own errors are known to quote nobody.
@@ -93,6 +95,7 @@ class FrameReader(ABC):
 
     def close(self) -> None:
         """Let go of what was opened; nobody is read any more."""
+        self._closed = True
 
     @abstractmethod
     def _read(self, frame: object, session: Session | None) -> Reading:

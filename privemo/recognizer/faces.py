@@ -25,8 +25,8 @@ __all__ = ["AGE_POINTS", "EMOTION_POINTS", "Face", "FaceFinder", "cut_out", "ope
 Picture = NDArray[np.uint8]
 Points = NDArray[np.float64]
 
-LONGEST = 320
-"""A region is shrunk until its longer side has so many pixels: a face of 40 of them is found."""
+LONGEST = 256
+"""A region is shrunk until its longer side has so many pixels, of which a face needs about 60."""
 
 STEP, STRIDE = 32, 4
 """Sides that the network takes are multiples of one; its maps are smaller by the other."""

@@ -30,6 +30,7 @@ from privemo_consent import (
     Reason,
     VerifyingKey,
 )
+from privemo_consent.handle import Mode
 
 __all__ = ["Nobody", "Recognizer"]
 
@@ -49,7 +50,7 @@ class Recognizer(FrameReader):
         registry: who agreed to what; decisions are logged in it.
         context: where the camera is.
         challenge_age: whoever looks younger is refused; may be raised, not set under 18.
-        mode: what the store is: a ``"production"`` recognizer refuses a simulation's registry.
+        mode: what the store is; one in production refuses a simulation's registry.
         abstain_below: say nothing unless the most probable emotion is at least so probable; may be raised
             above the model's own threshold, not lowered.
         on_event: told of what the staff should know, once for each change.
@@ -68,12 +69,12 @@ class Recognizer(FrameReader):
         context: Context,
         *,
         challenge_age: float = 25.0,
-        mode: str | None = None,
+        mode: Mode = "production",
         abstain_below: float | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
         super().__init__(on_event)
-        gate = ConsentGate(registry, challenge_age=challenge_age, mode=mode)  # type: ignore[arg-type]
+        gate = ConsentGate(registry, challenge_age=challenge_age, mode=mode)
         self._registry, self._context = registry, context
         self._own: ConsentRegistry | None = None
         self._challenge_age = gate.challenge_age
@@ -122,7 +123,8 @@ class Recognizer(FrameReader):
         return self._classifier.card
 
     def close(self) -> None:
-        """Close the registry, if `start` opened it."""
+        """Read nobody any more; close the registry, if `start` opened it."""
+        super().close()
         if self._own is not None:
             self._own.close()
 
@@ -134,6 +136,7 @@ class Recognizer(FrameReader):
         keys: Iterable[VerifyingKey | str],
         registry: ConsentRegistry | Path | str,
         jurisdiction: str,
+        mode: Mode = "production",
         on_event: Callable[[Event], None] | None = None,
         **options: Any,
     ) -> FrameReader:
@@ -144,6 +147,7 @@ class Recognizer(FrameReader):
             keys: see `load`.
             registry: one that is open, or where it is: then it is opened here, and closed by `close`.
             jurisdiction: see `load`.
+            mode: see the class.
             on_event: see the class.
             options: see `load`.
 
@@ -153,12 +157,13 @@ class Recognizer(FrameReader):
         own = None
         try:
             if not isinstance(registry, ConsentRegistry):
-                registry = own = ConsentRegistry.open(registry)
+                registry = own = ConsentRegistry.open(registry, mode=mode)
             found = cls.load(
                 model,
                 keys=keys,
                 registry=registry,
                 jurisdiction=jurisdiction,
+                mode=mode,
                 on_event=on_event,
                 **options,
             )

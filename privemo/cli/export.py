@@ -35,7 +35,7 @@ def export(
         float, typer.Option(help="Share of faces to read; of the others the model is too unsure.")
     ] = 0.9,
     people: Annotated[
-        int, typer.Option(help="People who do not exist, to measure it on; 30 at least.")
+        int, typer.Option(help="People who do not exist, to measure it on; 300 at least.")
     ] = 900,
     json_: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False,
 ) -> None:

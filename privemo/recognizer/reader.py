@@ -168,13 +168,13 @@ class Recognizer(FrameReader):
                 **options,
             )
             found._own = own
-            return found
         except (PrivemoError, ConsentError, OSError) as error:
             if own is not None:
                 own.close()
             if isinstance(error, SettingsError):
                 raise  # a mistake in the program, which its author should see
             return Nobody(str(error), on_event)
+        return found
 
     def _read(self, frame: object, session: Session | None) -> Reading:
         if session is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privemo import weights as w
-from privemo.exporting.export import _with_card
-from privemo.exporting.graph import Reads, graph, plain, said_by
+from privemo.bench.edge import unmeasured_card
+from privemo.exporting.graph import Reads, graph, plain
+from privemo.exporting.packing import packed
 from privemo.labels import EMOTIONS
 from privemo.recognizer import Recognizer, Region
 from privemo.recognizer.age import AgeEstimator
-from privemo.recognizer.card import (
-    Abstention,
-    Agreement,
-    ModelCard,
-    PrivacyStatement,
-    SelfCheck,
-)
-from privemo.recognizer.exported import seal
+from privemo.recognizer.card import ModelCard
 from privemo.recognizer.faces import FaceFinder
-from privemo.recognizer.runtime import pattern
 from privemo.synthetic import SyntheticPeople, synthesize
 from privemo_consent import (
     AgeBand,
@@ -54,43 +46,16 @@ def nobody_body() -> bytes:
 
 
 def card(body: bytes, **changes: Any) -> ModelCard:
-    """A card of a body; numbers of accuracy are of no run."""
-    said = said_by(body, pattern(1))[0].astype(float).tolist()
-    fields: dict[str, Any] = {
-        "run_id": "run-1",
-        "exported": datetime(2026, 3, 1, tzinfo=UTC),
-        "form": "fp32",
-        "architecture": "emotion-cnn",
-        "channels": 1,
-        "weights_sha256": "0" * 64,
-        "trained_on": {"origin": "people who do not exist"},
-        "start": "random",
-        "simulated_consents": True,
-        "privacy": PrivacyStatement(
-            private=True,
-            epsilon=8.0,
-            delta=1e-5,
-            neighbouring="add_or_remove_one_person",
-            audit="passed",
-            report_sha256="0" * 64,
-        ),
-        "agreement": Agreement(
-            people=1, faces=1, difference=0, accuracy_torch=1, accuracy=1, calibrated_on=0
-        ),
-        "abstention": Abstention(
-            threshold=0.4, coverage=1, read=1, read_ci=(0, 1), accuracy=1, faces=1
-        ),
-        "check": SelfCheck(probabilities=tuple(said), tolerance=0.05),
-        "versions": {"privemo": "0.1.0"},
-    }
-    return ModelCard(**(fields | changes))
+    """A card of a body, of no run; the model says nothing below 0.4."""
+    made = unmeasured_card(body, "fp32")
+    unsure = made.abstention.model_copy(update={"threshold": 0.4})
+    return made.model_copy(update={"run_id": "run-1", "abstention": unsure} | changes)
 
 
 def signed(key: SigningKey, **changes: Any) -> bytes:
     """A signed model of the bundled weights."""
     body = nobody_body()
-    made = card(body, **changes)
-    return seal(_with_card(body, made), made.run_id, key)
+    return packed(body, card(body, **changes), key)
 
 
 def new_registry(path: Path, *, announced: bool = True, **options: Any) -> ConsentRegistry:

@@ -1,4 +1,4 @@
-"""A film of a store: some agreed, some did not, children and staff walk by. Readings exist of those who agreed."""
+"""A film of a store: some agreed, some did not, children and staff walk by. Who agreed is read."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def test_eight_bits_name_what_torch_names(drawn: Drawn) -> None:
     small = quantized(body, drawn.ranges.images)
     assert len(small) < len(body) / 3
     agreement = _agreement(Reads(network).eval(), small, "int8", drawn)
-    assert abs(agreement.accuracy - agreement.accuracy_torch) <= 0.005
+    assert agreement.accuracy == pytest.approx(agreement.accuracy_torch, abs=0.0051)
     assert agreement.calibrated_on == 100
 
 

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,7 @@ def unmeasured_card(body: bytes, form: Form, channels: int = 1) -> ModelCard:
         exported=datetime(2026, 1, 1, tzinfo=UTC),
         form=form,
         architecture="emotion-cnn",
-        channels=channels,  # type: ignore[arg-type]
+        channels=channels,
         weights_sha256="0" * 64,
         trained_on={"origin": "people who do not exist"},
         start="random",
@@ -197,8 +198,7 @@ def in_child(folder: str, times: int, began: float) -> None:
         found["memory_mb"] = _most_memory()
         face = np.random.default_rng(0).integers(0, 256, (48, 48)).astype(np.uint8)
         for form, reader in (("fp32", load("fp32")), ("int8", recognizer)):
-            network = reader._classifier
-            took, _ = _timed(lambda network=network: network.probabilities(face), 5 * times)
+            took, _ = _timed(partial(reader._classifier.probabilities, face), 5 * times)
             found[f"classify_{form}_ms_p50"] = float(np.median(took))
     found["classify_ms_p50"] = min(found[f"classify_{form}_ms_p50"] for form in ("fp32", "int8"))
     print(json.dumps({name: found[name] for name in _UNITS}))  # noqa: T201
@@ -206,7 +206,7 @@ def in_child(folder: str, times: int, began: float) -> None:
 
 def _road(recognizer: Any, frames: NDArray[np.uint8], times: int) -> dict[str, float]:
     """The whole road of frames that are read."""
-    outcomes = []
+    outcomes: list[str] = []
 
     def once() -> None:
         frame = frames[len(outcomes) % len(frames)]

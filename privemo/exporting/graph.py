@@ -117,7 +117,9 @@ def quantized(body: bytes, faces: NDArray[np.uint8]) -> bytes:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=["Conv", "Gemm"],
-            nodes_to_exclude=[first],  # it reads the picture itself: small, and what it loses is lost
+            nodes_to_exclude=[
+                first
+            ],  # it reads the picture itself: small, and what it loses is lost
         )
         return small.read_bytes()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -114,7 +115,7 @@ class Recognizer(FrameReader):
             As for the class.
         """
         known = [VerifyingKey.parse(key) if isinstance(key, str) else key for key in keys]
-        context = Context(setting=setting, jurisdiction=jurisdiction)  # type: ignore[arg-type]
+        context = Context(setting=setting, jurisdiction=jurisdiction)
         return cls(open_exported(model, known), registry, context, **options)
 
     @property
@@ -123,8 +124,10 @@ class Recognizer(FrameReader):
         return self._classifier.card
 
     def close(self) -> None:
-        """Read nobody any more; close the registry, if `start` opened it."""
+        """Read nobody any more; sign the log over what was decided, and close it if `start` opened it."""
         super().close()
+        with contextlib.suppress(ConsentError):  # the next durable change signs it as well
+            self._registry.sign_heads()
         if self._own is not None:
             self._own.close()
 

@@ -261,6 +261,9 @@ def test_an_app_that_starts_well_reads_and_closes_what_it_opened(
     assert outcomes(reader, 1)[0][0] in (Outcome.READ, Outcome.UNSURE)
     reader.close()
     assert outcomes(reader, 1) == [(Outcome.FAILED, None)]
+    with ConsentRegistry.open(tmp_path / "consent.sqlite", mode="production") as registry:
+        signed_to = registry.checkpoint(uses=True).splitlines()[1]
+        assert int(signed_to) == registry.uses_head().seq == 2
 
 
 def test_a_mistake_in_the_program_is_not_hidden(tmp_path: Path, shop: ConsentRegistry) -> None:

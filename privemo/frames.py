@@ -43,8 +43,8 @@ def frames(
 
     Raises:
         SettingsError: `per_second` is not above 0.
-        CameraError: there is no such camera or file, it cannot be read, or it stopped in the middle. A file
-            that ends is no error.
+        CameraError: with a frame: there is no such camera or file, it cannot be read, or it stopped in the
+            middle. A file that ends is no error.
         MissingExtra: OpenCV is not installed, and a camera or file was asked for.
     """
     if per_second is not None and not per_second > 0:
@@ -54,15 +54,20 @@ def frames(
     if isinstance(source, int):
         return _camera(source, per_second)
     if isinstance(source, str | Path):
-        path = Path(source)
-        if path.is_dir():
-            return _folder(path)
-        if not path.is_file():
-            raise CameraError(f"{path} does not exist: name a video, a picture or a folder.")
-        if path.suffix.lower() in PICTURES:
-            return iter([_picture(opencv(), path)])
-        return _video(path, per_second)
+        return _file(Path(source), per_second)
     return iter(source)
+
+
+def _file(path: Path, per_second: float | None) -> Iterator[NDArray[np.uint8]]:
+    """A file or folder; whatever is wrong with it is said with its first frame, as of a camera."""
+    if path.is_dir():
+        yield from _folder(path)
+    elif not path.is_file():
+        raise CameraError(f"{path} does not exist: name a video, a picture or a folder.")
+    elif path.suffix.lower() in PICTURES:
+        yield _picture(opencv(), path)
+    else:
+        yield from _video(path, per_second)
 
 
 def _camera(number: int, per_second: float | None) -> Iterator[NDArray[np.uint8]]:

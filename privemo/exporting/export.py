@@ -111,7 +111,7 @@ def export(
         people: how many people who do not exist are drawn to measure it.
 
     Raises:
-        ExportRefused: the exported model would not say what the trained one says.
+        ExportRefused: the exported model would not say what the trained one says, or each store has another.
         RunError: the run is not finished, or its files were changed.
         SettingsError: a coverage outside 0 to 1, another form, or too few people.
         MissingExtra: a library of the `export` extra is not installed.
@@ -123,6 +123,11 @@ def export(
         raise SettingsError(f"coverage is {coverage}: a share of faces, above 0 and at most 1.")
     _need_onnx()
     prepared = Run(run)
+    if prepared.settings.personal != "none":
+        raise ExportRefused(
+            "Each store of this run keeps layers of its own, so there is no one model to export. Nothing was "
+            "written."
+        )
     weights, name = prepared.finished(), prepared.settings.model
     network = w.model_for(name, weights).eval()
     channels = int(prepared.facts["model"]["channels"])

@@ -72,13 +72,12 @@ def test_what_gives_no_pictures_is_named(
     assert capfd.readouterr().err == ""  # what is wrong is said once, in our own words
 
 
-def test_a_video_cut_off_ends_where_it_was_cut(tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [0.5, 0.05])
+def test_a_video_that_was_cut_off_is_named(tmp_path: Path, share: float) -> None:
     whole = film(tmp_path / "a.avi").read_bytes()
-    (tmp_path / "b.avi").write_bytes(whole[: len(whole) // 2])
-    assert 0 < len(list(frames(tmp_path / "b.avi"))) < 10
-    (tmp_path / "c.avi").write_bytes(whole[:200])
-    with pytest.raises(CameraError, match=r"c\.avi"):
-        list(frames(tmp_path / "c.avi"))
+    (tmp_path / "b.avi").write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(CameraError, match=r"b\.avi"):
+        list(frames(tmp_path / "b.avi"))
 
 
 @pytest.mark.parametrize("pace", [0, -1, float("nan")])

@@ -35,7 +35,8 @@ from tests.support.kiosks import KIOSK, Seen, agree, cast, frame, new_registry, 
 
 KEY = SigningKey.generate("chain")
 SHOP = Context(setting="retail", jurisdiction="IE")
-GROWN = {"age_band": AgeBand.FROM_35, "region": KIOSK}
+PATIENT = Limits(away=600)  # drawing people takes longer than a session waits for a face
+GROWN = {"age_band": AgeBand.FROM_35, "region": KIOSK, "limits": PATIENT}
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_who_did_not_agree_is_not_looked_at(
         with contextlib.suppress(privemo.ConsentError):  # staff are turned away, and on record
             agree(registry, person, *purposes, **dict(grant))
     seen = Seen(recognizer)
-    with recognizer.session(person, age_band=band, region=KIOSK) as session:
+    with recognizer.session(person, age_band=band, region=KIOSK, limits=PATIENT) as session:
         reading = recognizer.read(frame(at_kiosk=cast().looks_grown[0]), session)
     assert (reading.outcome, reading.reason) == (Outcome.REFUSED, reason)
     assert reading.emotion is None
@@ -231,7 +232,7 @@ def test_that_test_would_notice_a_pixel(recognizer: Recognizer) -> None:
 def test_two_faces_in_the_region_and_nobody_is_read(recognizer: Recognizer) -> None:
     people, seen = cast(), Seen(recognizer)
     scene = frame(at_kiosk=people.looks_grown[0], beside=people.looks_grown[1])
-    with recognizer.session("ann", age_band=AgeBand.FROM_35, region=None) as session:
+    with recognizer.session("ann", age_band=AgeBand.FROM_35, limits=PATIENT) as session:
         assert recognizer.read(scene, session).outcome is Outcome.SEVERAL_FACES
     assert seen.counts == (1, 0, 0)
 
@@ -243,7 +244,7 @@ def test_forty_faces(recognizer: Recognizer) -> None:
         np.concatenate([small[(5 * r + c) % len(small)] for c in range(8)], 1) for r in range(5)
     ]
     seen = Seen(recognizer)
-    with recognizer.session("ann", age_band=AgeBand.FROM_35) as session:
+    with recognizer.session("ann", age_band=AgeBand.FROM_35, limits=PATIENT) as session:
         crowd = np.concatenate(rows)
         crowd = cv2.copyMakeBorder(crowd, 40, 40, 0, 0, cv2.BORDER_CONSTANT)
         assert recognizer.read(crowd, session).outcome is Outcome.SEVERAL_FACES
@@ -416,5 +417,5 @@ def test_gray_frames_and_frames_with_a_fourth_channel_are_pictures(recognizer: R
 
 def test_a_strange_size_is_read_like_any_other(recognizer: Recognizer) -> None:
     scene = frame(at_kiosk=cast().looks_grown[0])[50:411, 301:638]
-    with recognizer.session("ann", age_band=AgeBand.FROM_35) as session:
+    with recognizer.session("ann", age_band=AgeBand.FROM_35, limits=PATIENT) as session:
         assert recognizer.read(scene, session).outcome in (Outcome.READ, Outcome.UNSURE)

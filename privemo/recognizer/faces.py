@@ -31,7 +31,7 @@ LONGEST = 256
 STEP, STRIDE = 32, 4
 """Sides that the network takes are multiples of one; its maps are smaller by the other."""
 
-SURE, PERHAPS = 0.45, 0.25
+SURE, PERHAPS = 0.35, 0.2
 """A face is at least as likely as the first. A second one counts from the other on: whether somebody else
 looks over the shoulder is decided against reading."""
 

@@ -81,6 +81,13 @@ def test_a_model_that_was_changed_is_not_exported(folder: Path, tmp_path: Path) 
     assert not (tmp_path / "m.onnx").exists()
 
 
+def test_a_run_of_which_each_store_keeps_a_part_is_not_exported(tmp_path: Path) -> None:
+    made = small_run(tmp_path, personal="head")
+    with pytest.raises(ExportRefused, match="layers of its own"):
+        privemo.export(made.folder, tmp_path / "m.onnx", key=KEY)
+    assert not (tmp_path / "m.onnx").exists()
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [

@@ -39,10 +39,10 @@ AT_KIOSK, BESIDE = (350, 120), (30, 120)
 
 
 @cache
-def nobody_body() -> bytes:
-    """The graph of the bundled weights."""
-    weights, _ = w.initial_weights("nobody", model="emotion-cnn", channels=1, seed=0)
-    return graph(Reads(plain(w.model_for("emotion-cnn", weights).eval())).eval(), 1)
+def nobody_body(channels: int = 1) -> bytes:
+    """The graph of the bundled weights, for gray faces or for colour ones."""
+    weights, _ = w.initial_weights("nobody", model="emotion-cnn", channels=channels, seed=0)
+    return graph(Reads(plain(w.model_for("emotion-cnn", weights).eval())).eval(), channels)
 
 
 def card(body: bytes, **changes: Any) -> ModelCard:
@@ -56,6 +56,12 @@ def signed(key: SigningKey, **changes: Any) -> bytes:
     """A signed model of the bundled weights."""
     body = nobody_body()
     return packed(body, card(body, **changes), key)
+
+
+def signed_colour(key: SigningKey) -> bytes:
+    """The same for colour faces."""
+    body = nobody_body(3)
+    return packed(body, unmeasured_card(body, "fp32", 3), key)
 
 
 def new_registry(path: Path, *, announced: bool = True, **options: Any) -> ConsentRegistry:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from privemo.bench.edge import figures
 
 
+@pytest.mark.slow
 def test_every_figure_is_measured_and_frames_are_read() -> None:
     found = {figure["figure"]: figure for figure in figures(times=12)}
     assert {name for name, figure in found.items() if figure["goal"]} == {

@@ -31,7 +31,16 @@ from privemo_consent import (
     Role,
     SigningKey,
 )
-from tests.support.kiosks import KIOSK, Seen, agree, cast, frame, new_registry, signed
+from tests.support.kiosks import (
+    KIOSK,
+    Seen,
+    agree,
+    cast,
+    frame,
+    new_registry,
+    signed,
+    signed_colour,
+)
 
 KEY = SigningKey.generate("chain")
 SHOP = Context(setting="retail", jurisdiction="IE")
@@ -73,6 +82,21 @@ def test_a_face_of_somebody_who_agreed_is_read_and_named_rightly(recognizer: Rec
             assert sum(reading.probabilities.values()) == pytest.approx(1, abs=1e-5)
             right += reading.emotion == emotion
     assert right >= 0.7 * len(people.emotions)
+
+
+def test_a_model_for_colour_says_the_same_of_a_face(
+    recognizer: Recognizer, registry: ConsentRegistry
+) -> None:
+    colour = Recognizer(verify_exported(signed_colour(KEY), [KEY.verifying]), registry, SHOP)
+    for picture in cast().looks_grown[:3]:
+        said = []
+        for reader in (recognizer, colour):
+            with reader.session("ann", **GROWN) as session:
+                reading = reader.read(frame(at_kiosk=picture), session)
+            said.append(list((reading.probabilities or {}).values()))
+        assert said[1]
+        if said[0]:  # the bundled weights read a colour picture as its gray version, up to rounding
+            np.testing.assert_allclose(said[0], said[1], atol=0.05)
 
 
 def test_without_a_session_nothing_is_looked_at(

@@ -21,6 +21,7 @@ from privemo.cli import (
     audit,
     bench,
     copies,
+    export,
     federation,
     inspect,
     keys,
@@ -74,6 +75,8 @@ app.command()(plan.plan)
 app.command()(plan.budget)
 app.command()(inspect.evaluate)
 app.command()(attack.attack)
+app.command()(export.export)
+app.command()(export.card)
 app.command()(watch.watch)
 app.command()(make.synth)
 app.add_typer(audit.app, name="audit")
@@ -90,6 +93,9 @@ _EXTRAS = {
     "flwr": "train",
     "opacus": "train",
     "embreex": "synth",
+    "onnx": "export",
+    "onnxruntime": "edge",
+    "cv2": "edge",
     "keyring": "keyring",
     "psycopg": "postgres",
     "py3langid": "notices",

@@ -62,6 +62,7 @@ def build_report(
     _need_extra()
     rules, policy_hash = (None, None) if policy is None else load_policy(policy)
     run = load_run(Path(run_dir))
+    looks = measure_looks(run)
     predictions = load_predictions(run)
     labels = run.info.label_names
     performance = measure_performance(predictions, labels)
@@ -73,7 +74,6 @@ def build_report(
     privacy, faults = measure_privacy(run, shared)
     privacy = privacy.model_copy(update={"attacked": measure_attack(run)})
     found = [*breaches, *faults, *manifest_faults(run)]
-    looks = measure_looks(run)
     checks = make_checks(run, exclusions, performance, privacy, lineage, found)
     checks += looks_checks(looks)
     represented: list[Representation] = []

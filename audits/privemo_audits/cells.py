@@ -209,7 +209,7 @@ class Table:
         """Measure each group; and the sample of each that is shown and judged."""
         samples = self.samples(grouping)
         shown = None if grouping.crossed else self._emotions(grouping)
-        bins = None if grouping.crossed or self.sureness is None else self._bins(grouping)
+        bins = None if grouping.crossed else self._bins(grouping)
         cells = []
         for g, name in enumerate(grouping.order):
             cells.append(self._cell(grouping, g, name, samples[g], shown, bins))
@@ -223,8 +223,10 @@ class Table:
         table = people_in(cell, self.people, len(grouping.order) * classes).reshape(-1, classes)
         return table, hide(table, np.repeat(grouping.hidden[:, None], classes, axis=1))
 
-    def _bins(self, grouping: Grouping) -> NDArray[np.bool_]:
-        assert self.sureness is not None
+    def _bins(self, grouping: Grouping) -> NDArray[np.bool_] | None:
+        """(G, B) bins of confidence that are hidden in each group; None without probabilities."""
+        if self.sureness is None:
+            return None
         return self.sureness.hidden_in(grouping.row, grouping.hidden)
 
     def _cell(

@@ -200,7 +200,10 @@ def attention(what: str, looks: Looks, items: Mapping[str, Looked]) -> Drawn:
         figure.supxlabel("share of attention, %", fontsize=10)
     told = (
         f"{name}: "
-        + ", ".join(f"{r} {percent(s.mean)} ({interval(s.ci)})" for r, s in each.share.items())
+        + ", ".join(
+            f"{r} {percent(each.share[r].mean)} ({interval(each.share[r].ci)})"
+            for r in looks.regions
+        )
         for name, each in shown.items()
     )
     areas = ", ".join(f"{region} {percent(looks.area[region])}" for region in looks.regions)

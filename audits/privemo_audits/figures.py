@@ -50,7 +50,8 @@ def _score(value: float | None, ci: tuple[float, float]) -> str:
 
 def exclusion_bars(exclusions: Exclusions) -> Drawn:
     """The people refused, by reason."""
-    reasons = list(exclusions.by_reason.items()) or [("nobody", 0)]
+    ordered = sorted(exclusions.by_reason.items(), key=lambda each: (-each[1], each[0]))
+    reasons = ordered or [("nobody", 0)]
     with canvas(0.42 * len(reasons) + 0.7) as (figure, done):
         axes = figure.subplots()
         counts = [n for _, n in reasons]
@@ -61,7 +62,7 @@ def exclusion_bars(exclusions: Exclusions) -> Drawn:
         axes.set_xlim(0, max(1, *counts) * 1.22)
         axes.set_xlabel("people")
         axes.locator_params(axis="x", nbins=4, integer=True)
-    told = "; ".join(f"{n:,} {reason_words(r)}" for r, n in exclusions.by_reason.items())
+    told = "; ".join(f"{n:,} {reason_words(r)}" for r, n in ordered)
     return Drawn(done[0], f"People left out, by reason: {told or 'nobody'}.")
 
 

@@ -72,12 +72,12 @@ def _listed(report: Report) -> Listed:
         yield f"groups:{feature}", f"fig-groups-{at}", f"Accuracy by {name}", draw
         yield from _reliability(report, feature, f"by {name}", f"fig-reliability-{at}")
     yield from _looks(report)
-    if report.privacy.private or report.beside:
-        draw = partial(diagrams.tradeoff, report)
-        yield "tradeoff", "fig-tradeoff", "Accuracy against epsilon", draw
     if report.privacy.private and figures.exposed_stores(report.privacy):
         draw = partial(figures.epsilon_rounds, report.privacy)
         yield "epsilon", "fig-epsilon", "Epsilon after each release", draw
+    if report.privacy.private or report.beside:
+        draw = partial(diagrams.tradeoff, report)
+        yield "tradeoff", "fig-tradeoff", "Accuracy against epsilon", draw
 
 
 def _reliability(report: Report, feature: str | None, what: str, place: str) -> Listed:
@@ -96,7 +96,8 @@ def _looks(report: Report) -> Listed:
     looks = report.looks
     if looks is None:
         return
-    asked = {"emotion": looks.by_emotion, **looks.by_group}
+    names = [name for name in report.run.label_names if name in looks.by_emotion]
+    asked = {"emotion": {name: looks.by_emotion[name] for name in names}, **looks.by_group}
     for at, (feature, items) in enumerate(asked.items()):
         if diagrams.enough(items):
             name = f"by {feature.replace('_', ' ')}"

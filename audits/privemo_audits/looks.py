@@ -107,7 +107,8 @@ def measure_looks(run: Run) -> Looks | None:
     """Where the model of a run looks; None where nobody asked.
 
     Raises:
-        RunFilesError: `looks.json` is torn, malformed, of another run, or of emotions that the run does not have.
+        RunFilesError: `looks.json` is torn, malformed, of another run, or of an emotion that the run does not
+            have.
     """
     if not (run.directory / LOOKS_FILE).is_file():
         return None
@@ -118,7 +119,7 @@ def measure_looks(run: Run) -> Looks | None:
         )
     if unknown := set(info.by_emotion) - set(run.info.label_names):
         raise RunFilesError(
-            f"{LOOKS_FILE}: by_emotion: {sorted(unknown)[0]!r} is none of "
+            f"{LOOKS_FILE}: by_emotion: {min(unknown)!r} is none of "
             f"{', '.join(run.info.label_names)}",
             _ANEW,
         )

@@ -41,8 +41,8 @@ def render_html(report: Report, *, run_name: str | None = None) -> str:
     Raises:
         MissingExtraError: Jinja2 or matplotlib is not installed.
     """
-    plates = _plates(report)
-    features = _features(report)
+    report = _as_written(report)
+    plates, features = _plates(report), _features(report)
     return _page(
         "report.html",
         report,
@@ -60,12 +60,12 @@ def render_html(report: Report, *, run_name: str | None = None) -> str:
 
 def render_plain(report: Report, *, run_name: str | None = None) -> str:
     """The page for people who shop there, or whose shop it is; as `render_html`."""
-    plates = _plates(report)
+    report = _as_written(report)
     return _page(
         "report-plain.html",
         report,
         run_name,
-        plates=plates,
+        plates=_plates(report),
         features=plain.features(report),
         wrong=plain.findings(report.checks, passed=False, required=True),
         warned=plain.findings(report.checks, passed=False, required=False),
@@ -78,6 +78,7 @@ def render_plain(report: Report, *, run_name: str | None = None) -> str:
 
 def render_regulator(report: Report, *, run_name: str | None = None) -> str:
     """The page that holds articles against evidence; as `render_html`."""
+    report = _as_written(report)
     plates = _plates(report)
     files = sources.numbered(report)
     return _page(
@@ -91,6 +92,11 @@ def render_regulator(report: Report, *, run_name: str | None = None) -> str:
         shown_at={c.id: sources.shown_at(c.id, plates) for c in report.checks},
         digest=hashlib.sha256(report.to_json()).hexdigest(),
     )
+
+
+def _as_written(report: Report) -> Report:
+    """The report as it is read back, so that whoever has `report.json` makes the very same pages."""
+    return Report.from_json(report.to_json())
 
 
 class _Plates(dict[str, Plate]):

@@ -1,6 +1,7 @@
-"""The report for somebody who shops there, or whose shop it is: words of every day, and numbers out of a hundred.
+"""The report for somebody who shops there, or whose shop it is: words of every day, numbers out of a hundred.
 
-Nothing here is computed anew; every number is the report's. A test holds the page free of the words of the field.
+Nothing here is computed anew; every number is the report's. A test holds the page free of the words of the
+field.
 """
 
 from __future__ import annotations
@@ -54,8 +55,7 @@ FINDINGS: dict[str, tuple[str, str]] = {
         "More may be found out about one person than the limit allows.",
     ),
     "privacy.recomputed_agrees": (
-        "What may be found out about one person was worked out twice, in two ways, and neither says more than was "
-        "claimed.",
+        "What may be found out about one person was worked out in two ways; neither says more than claimed.",
         "More may be found out about one person than was claimed: a second reckoning says so.",
     ),
     "ledger.covers_updates": (
@@ -80,8 +80,7 @@ FINDINGS: dict[str, tuple[str, str]] = {
     ),
     "privacy.noise_unpredictable": (
         "Nobody can undo the protection afterwards.",
-        "This was a test run: whoever knows its secret number can undo the protection. The program must not be "
-        "given away.",
+        "This was a test run: whoever knows its secret number can undo the protection. Do not give it away.",
     ),
     "data.held_out": (
         "The program was tested with people whom it had never seen.",
@@ -195,36 +194,44 @@ def _told(gap: Gap | None, cells: Sequence[GroupCell]) -> str:
     return f"{seen}Luck alone could make that difference, which does not prove that there is none."
 
 
-def how_sure(epsilon: float) -> str:
-    """How sure somebody can become who bet evenly before: e^epsilon to 1 at most."""
+def how_sure(epsilon: float, *, at_least: bool = False) -> str:
+    """How sure somebody can become who bet evenly before: by e^epsilon to 1.
+
+    Args:
+        epsilon: of the promise, or of an attack.
+        at_least: round down, as what was reached; up by default, as what is promised.
+    """
     share = 1 / (1 + math.exp(-epsilon))
-    if share >= 0.9999:
-        return "more than 99.99% sure"
-    return f"{share:.2%} sure" if share >= 0.99 else f"{share:.0%} sure"
+    if share > 0.9999:
+        return "all but certain"
+    digits = 2 if share >= 0.99 else 0
+    rounded = math.floor if at_least else math.ceil
+    return f"{rounded(share * 10 ** (2 + digits)) / 10**digits:.{digits}f}% sure"
+
+
+_UNPROTECTED = (
+    "No protection is built into this program, or none that can be reckoned. What it learned from one "
+    "person's pictures may be found out again."
+)
+_STRANGER = (
+    "The program was taught in a way that hides each single person behind chance. This is what that is "
+    "worth. Say a stranger knows everybody else's pictures, and would bet evenly on whether yours were among "
+    "those that it learned from. However cleverly they study the program, the most that they can become is"
+)
+_SCALE = "At 50% they would know nothing; at 100%, everything."
 
 
 def privacy_words(v: Privacy) -> list[str]:
     """What could be found out about one person, in sentences."""
     if not v.private or v.epsilon_max_person is None:
-        return [
-            "No protection is built into this program, or none that can be reckoned. What it learned from one "
-            "person's pictures may be found out again."
-        ]
+        return [_UNPROTECTED]
     epsilon = v.epsilon_max_person
-    out = [
-        "The program was taught in a way that hides each single person behind chance. This is what that is worth. "
-        "Say a stranger knows everybody else's pictures, and would bet evenly on whether yours were among those that "
-        "it learned from. However cleverly they study the program, they cannot become more than "
-        f"{how_sure(epsilon)} of it. At 50% they would know nothing; at 100%, everything.",
-        _how_strong(epsilon),
-    ]
+    out = [f"{_STRANGER} {how_sure(epsilon)} of it. {_SCALE}", _how_strong(epsilon)]
     if v.delta:
         out.append(f"The promise may fail, with a chance of 1 in {1 / v.delta:,.0f} at most.")
     if v.epsilon_budget is not None:
         kept = "was kept" if epsilon <= v.epsilon_budget else "was not kept"
-        out.append(
-            f"The limit that was set beforehand, {how_sure(v.epsilon_budget)} at most, {kept}."
-        )
+        out.append(f"The limit that was set beforehand, {how_sure(v.epsilon_budget)}, {kept}.")
     return [*out, _attacked(v)]
 
 
@@ -235,8 +242,8 @@ def _how_strong(epsilon: float) -> str:
     if share <= 0.95:
         return "That is a middling promise: a stranger may come to a good guess and no further."
     return (
-        "That is a weak promise: at the very worst it leaves a stranger hardly any doubt. The worst takes somebody "
-        "who knows all others and sees every step; most people who could look at the program know far less."
+        "That is a weak promise: at the very worst it leaves a stranger hardly any doubt. The worst takes "
+        "somebody who knows all others and sees every step; most who could look at the program know far less."
     )
 
 
@@ -245,6 +252,7 @@ def _attacked(v: Privacy) -> str:
         return "Nobody has tried yet to break this promise."
     a = v.attacked
     return (
-        "Attackers tried to break it, in a rehearsal with made-up people. The best of them could be "
-        f"{how_sure(a.epsilon_at_least)}; {how_sure(a.epsilon_claimed)} is the most that was promised there."
+        "Attackers tried to break it, in a rehearsal with made-up people. The best of them could become "
+        f"{how_sure(a.epsilon_at_least, at_least=True)}, where the promise was "
+        f"{how_sure(a.epsilon_claimed)} at most."
     )

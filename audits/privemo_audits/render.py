@@ -68,6 +68,7 @@ def environment(*, autoescape: bool) -> Any:
         plain=plain_number,
         words=reason_words,
         md=_markdown,
+        ordered=lambda counts: sorted(counts.items(), key=lambda each: (-each[1], each[0])),
     )
     return made
 

@@ -28,7 +28,7 @@ class Looks(Frozen):
     """Where the model looks, measured on people who do not exist (`privemo explain`).
 
     `area` is each region's share of the picture: a model that looks everywhere alike has such shares of
-    attention. Where `of_this_model` is false, somebody looked into another model than the run's, and no figure
+    attention. Where `of_this_model` is false, somebody looked into another model than the run's, and nothing
     of it is stated.
     """
 
@@ -46,8 +46,8 @@ class Looks(Frozen):
 class Beside(Frozen):
     """Another run's signed report, of which the accuracy and the privacy are drawn beside this run's.
 
-    `sha256` is of its `report.json`. `epsilon` is null where that run has no bound. `comparable` is false where
-    `differs` says why not.
+    `sha256` is of its `report.json`. `epsilon` is null where that run has no bound. `comparable` is false
+    where `differs` says why not.
     """
 
     run_id: str

@@ -1,8 +1,8 @@
 """A report that its auditor signed: whoever has the auditor's public key knows that nothing was changed.
 
 The signature is a file of its own beside `report.json`, in the format of C2SP signed-note, so that it can be
-read and checked without privemo: what it is of, the verdict, the SHA-256 of `report.json` in base64, and a line
-with name and SHA-256 for each page and text that was written with it.
+read and checked without privemo: what it is of, the verdict, the SHA-256 of `report.json` in base64, and a
+line with name and SHA-256 for each page and text that was written with it.
 
 | what is wrong | what is said |
 |---|---|

@@ -76,7 +76,7 @@ class Source(NamedTuple):
 
 
 def numbered(report: Report) -> tuple[Source, ...]:
-    """Every file that the report was made from; consent logs by their roots, the policy by its file."""
+    """Every file that the report was made from, the policy and others' reports too; logs by their roots."""
     found = [(name, digest, "SHA-256") for name, digest in report.evidence.files.items()]
     found += [
         (
@@ -86,6 +86,7 @@ def numbered(report: Report) -> tuple[Source, ...]:
         )
         for store, log in report.lineage.consent_logs.items()
     ]
+    found += [(f"report.json of {b.run_id}, beside", b.sha256, "SHA-256") for b in report.beside]
     if report.policy is not None:
         found.append((POLICY, report.policy.sha256, "SHA-256"))
     return tuple(Source(number, *each) for number, each in enumerate(found, start=1))

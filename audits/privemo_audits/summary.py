@@ -238,8 +238,8 @@ def _of_looks(looks: Looks | None) -> str:
     if looks is None:
         return "Nobody asked where in a face the model looks (`privemo explain`), so that is not stated."
     return (
-        "Where the model looks was measured on people who do not exist. It says which parts of a picture move "
-        "its answer, and not why; another method may weigh them differently."
+        "Where the model looks was measured on people who do not exist. It says which parts of a picture "
+        "move its answer, and not why; another method may weigh them differently."
     )
 
 

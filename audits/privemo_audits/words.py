@@ -1,4 +1,4 @@
-"""Numbers as the pages write them; `–` stands where a number is not stated."""
+"""Numbers as the pages write them; a dash stands where a number is not stated."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def span_of_a_hundred(value: tuple[float, float] | None) -> str:
 
 
 def group(name: str) -> str:
-    """A group's name as a person would write it: ``18_24`` is 18–24, ``skin_tone`` skin tone."""
+    """A group's name as a person would write it: ``18_24`` gets a dash, ``skin_tone`` a blank."""
     return re.sub(r"(?<=\d)_(?=\d)", _NONE, name).replace("_", " ")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable
+from errno import EISDIR
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,6 +165,8 @@ def write_report(
         out.mkdir(parents=True, exist_ok=True)
         for path, content in targets.items():
             parts.append((_write_beside(path, content), path))
+        if blocked := [path for path in targets if path.is_dir()]:
+            raise IsADirectoryError(EISDIR, f"{blocked[0].name} is a folder")
         for part, path in parts:
             os.replace(part, path)
         if key is None:  # what was signed is no longer there

@@ -42,7 +42,7 @@ def beside(folder: Path) -> list[tuple[Report, tuple[str, ...]]]:
 
 @pytest.fixture(scope="module", params=["passed", "failed"])
 def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One that passed; and one that failed, is not private, and has long names. Both hold all there can be."""
+    """One that passed; and one that failed, is not private, has long names. Both hold all there can be."""
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "policy.toml").write_text(POLICY)
     options: dict[str, Any] = {}

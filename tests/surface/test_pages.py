@@ -79,8 +79,12 @@ def test_axe_finds_nothing_and_nothing_runs_over_the_edge(
     page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
     assert accessibility_faults(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
-    if name == "report-plain.html":  # whoever reads that on a phone does not look for more to the right
-        wide = "[...document.querySelectorAll('.scroll')].filter(s => s.scrollWidth > s.clientWidth)"
+    if (
+        name == "report-plain.html"
+    ):  # whoever reads that on a phone does not look for more to the right
+        wide = (
+            "[...document.querySelectorAll('.scroll')].filter(s => s.scrollWidth > s.clientWidth)"
+        )
         assert page.evaluate(f"{wide}.length") == 0
     images = page.evaluate("[...document.images].map(i => [i.naturalWidth, i.alt])")
     assert bool(images) == (name != "report-regulator.html")

@@ -19,12 +19,14 @@ from .errors import (
     MissingExtraError,
     PolicyError,
     PredictionsError,
+    ReportChangedError,
     ReportError,
     ReportWriteError,
     RunFilesError,
 )
 
 if TYPE_CHECKING:
+    from .beside import read_beside
     from .build import build_report, write_report
     from .compare import compared
     from .fairness import evaluate_predictions
@@ -40,6 +42,7 @@ __all__ = [
     "PolicyError",
     "PredictionsError",
     "Report",
+    "ReportChangedError",
     "ReportError",
     "ReportWriteError",
     "RunFilesError",
@@ -47,12 +50,14 @@ __all__ = [
     "compared",
     "evaluate_predictions",
     "load_policy",
+    "read_beside",
     "read_report",
     "verify_report",
     "write_report",
 ]
 
 _LAZY = {
+    "read_beside": "beside",
     "build_report": "build",
     "write_report": "build",
     "evaluate_predictions": "fairness",

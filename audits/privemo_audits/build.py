@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
+from errno import EISDIR
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .attacked import measure_attack
+from .beside import Read, held_beside
 from .cells import measure_groups
-from .checks import make_checks
+from .checks import looks_checks, make_checks
 from .consent_log import read_consent_logs
 from .errors import MissingExtraError, ReportWriteError
 from .exclusions import measure_exclusions
@@ -18,6 +21,7 @@ from .fairness import measure_performance
 from .groups import MIN_PERSONS, SUPPRESS_BELOW
 from .intervals import ALPHA, DRAWS, SEED
 from .lineage import measure_lineage
+from .looks import measure_looks
 from .manifests import manifest_faults
 from .permutation import DEALS
 from .policy import controls_of, load_policy, policy_checks
@@ -26,7 +30,7 @@ from .privacy import measure_privacy
 from .report import DataFacts, Evidence, PolicyFacts, Report, Representation, RunFacts
 from .representation import measure_representation
 from .runfiles import Run, load_run
-from .signature import REPORT, SIGNATURE, signature_of
+from .signature import PAGES, REPORT, SIGNATURE, signature_of
 from .summary import make_limits, make_summary
 
 if TYPE_CHECKING:
@@ -35,12 +39,15 @@ if TYPE_CHECKING:
 _TOOLS = ("privemo", "fairlearn", "dp-accounting", "numpy", "pandas", "scipy", "matplotlib")
 
 
-def build_report(run_dir: Path | str, *, policy: Path | str | None = None) -> Report:
+def build_report(
+    run_dir: Path | str, *, policy: Path | str | None = None, beside: Iterable[Read] = ()
+) -> Report:
     """Audit a run from its files and registries alone; nothing is written.
 
     Args:
         run_dir: the run's directory (`run.json`, `rounds/`, `stores/`; see `runfiles`).
         policy: a TOML file of thresholds (`privemo_audits.policy`); each that is not met fails the audit.
+        beside: reports of other runs, verified (`read_beside`), of which accuracy and epsilon are shown too.
 
     Returns:
         The report; equal runs give equal reports. Defects of the run are failed checks in it.
@@ -49,12 +56,14 @@ def build_report(run_dir: Path | str, *, policy: Path | str | None = None) -> Re
         RunFilesError: a file is missing, torn or malformed.
         PolicyError: the policy cannot be read, or names a column that the predictions do not have.
         PredictionsError: there are no usable predictions.
+        ReportError: a report is to stand beside itself, or twice.
         ConsentLogError: a consent registry cannot be read.
         MissingExtraError: a library of the `audit` extra is not installed.
     """
     _need_extra()
     rules, policy_hash = (None, None) if policy is None else load_policy(policy)
     run = load_run(Path(run_dir))
+    looks = measure_looks(run)
     predictions = load_predictions(run)
     labels = run.info.label_names
     performance = measure_performance(predictions, labels)
@@ -67,12 +76,13 @@ def build_report(run_dir: Path | str, *, policy: Path | str | None = None) -> Re
     privacy = privacy.model_copy(update={"attacked": measure_attack(run)})
     found = [*breaches, *faults, *manifest_faults(run)]
     checks = make_checks(run, exclusions, performance, privacy, lineage, found)
+    checks += looks_checks(looks)
     represented: list[Representation] = []
     if rules is not None:
         represented = measure_representation(predictions, groups, rules.representation.reference)
         checks += policy_checks(rules, performance, groups, gaps, privacy, exclusions, represented)
     failed = tuple(c.id for c in checks if c.required and not c.passed)
-    return Report(
+    report = Report(
         passed=not failed,
         verdict="failed" if failed else "passed",
         failed_checks=failed,
@@ -96,9 +106,11 @@ def build_report(run_dir: Path | str, *, policy: Path | str | None = None) -> Re
             sha256=policy_hash,
             rules=rules.model_dump(mode="json", exclude_none=True, by_alias=True),
         ),
-        limits=tuple(make_limits(run, privacy, lineage, exclusions, notes)),
+        looks=looks,
+        limits=tuple(make_limits(run, privacy, lineage, exclusions, looks, notes)),
         evidence=Evidence(files=dict(sorted(run.files.items())), tools=_tools()),
     )
+    return held_beside(report, beside)
 
 
 def write_report(
@@ -108,7 +120,7 @@ def write_report(
     run_dir: Path | str | None = None,
     key: SigningKey | None = None,
 ) -> tuple[Path, ...]:
-    """Write the report as JSON, page, Markdown and model card, and its signature; each whole or not at all.
+    """Write the report as JSON, three pages, Markdown and model card, and its signature; each whole or not.
 
     All are rendered before any is written, and moved into place only when all are on the disk, so a failure
     leaves what was there before. A signature that stood there goes with the report that it was of.
@@ -120,29 +132,41 @@ def write_report(
         key: the auditor's, to sign with.
 
     Returns:
-        The paths of `report.json`, `report.html`, `report.md`, `model_card.md`, and `report.sig` if signed.
+        The paths of `report.json`, of each of `signature.PAGES`, and of `report.sig` if signed.
 
     Raises:
         ReportWriteError: the directory or the disk does not take them.
         MissingExtraError: a library of the `audit` extra is not installed.
     """
-    from .render import render_card, render_html, render_markdown
+    from . import pages
+    from .render import render_card, render_markdown
 
     out = Path(out_dir)
     name = Path(run_dir).resolve().name if run_dir is not None else None
-    targets = {
-        out / REPORT: report.to_json(),
-        out / "report.html": render_html(report, run_name=name).encode(),
-        out / "report.md": render_markdown(report, run_name=name).encode(),
-        out / "model_card.md": render_card(report).encode(),
-    }
+    written = dict(
+        zip(
+            PAGES,
+            (
+                pages.render_html(report, run_name=name).encode(),
+                pages.render_plain(report, run_name=name).encode(),
+                pages.render_regulator(report, run_name=name).encode(),
+                render_markdown(report, run_name=name).encode(),
+                render_card(report).encode(),
+            ),
+            strict=True,
+        )
+    )
+    targets = {out / REPORT: report.to_json()}
+    targets |= {out / each: content for each, content in written.items()}
     if key is not None:
-        targets[out / SIGNATURE] = signature_of(report, key)
+        targets[out / SIGNATURE] = signature_of(report, written, key)
     parts: list[tuple[Path, Path]] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
         for path, content in targets.items():
             parts.append((_write_beside(path, content), path))
+        if blocked := [path for path in targets if path.is_dir()]:
+            raise IsADirectoryError(EISDIR, f"{blocked[0].name} is a folder")
         for part, path in parts:
             os.replace(part, path)
         if key is None:  # what was signed is no longer there

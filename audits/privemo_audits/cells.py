@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import intervals as iv
-from .calibration import confidence_of, measure_calibration
+from .calibration import Sureness, measure_calibration
 from .gaps import Judged, adjusted, gap_of
-from .groups import MIN_PERSONS, MOST_GROUPS, group_rows, hide
+from .groups import MIN_PERSONS, MOST_GROUPS, group_rows, hide, people_in
 from .report import EmotionScore, Gap, GroupCell, GroupEmotion
 from .scores import Ints, emotion_score, mean_interval, metric_frame, people_of, right_of
 
@@ -93,7 +93,7 @@ def _groupings(
                 "one person each say nothing and would give people away."
             )
             continue
-        hidden = hide(_people_in(row, people, len(order))[:, None])[:, 0]
+        hidden = hide(people_in(row, people, len(order))[:, None])[:, 0]
         singles.append(Grouping(feature, row, tuple(order), hidden))
     ours = [s for s in singles if s.feature != "store"]
     pairs = []
@@ -112,7 +112,7 @@ def grouping_of(frame: pd.DataFrame, feature: str) -> Grouping:
     """A table's rows by one feature, where each row is a person."""
     row, order = group_rows(frame[feature], feature)
     people = np.arange(len(frame), dtype=np.int64)
-    hidden = hide(_people_in(row, people, len(order))[:, None])[:, 0]
+    hidden = hide(people_in(row, people, len(order))[:, None])[:, 0]
     return Grouping(feature, row, tuple(order), hidden)
 
 
@@ -137,16 +137,8 @@ def _crossed(one: Grouping, two: Grouping, people: Ints) -> tuple[Ints, NDArray[
     """(G, H) people in each group of two features together, and which of these are not shown."""
     wide = len(two.order)
     cell = one.row * wide + two.row
-    table = _people_in(cell, people, len(one.order) * wide).reshape(-1, wide)
+    table = people_in(cell, people, len(one.order) * wide).reshape(-1, wide)
     return table, hide(table, one.hidden[:, None] | two.hidden[None, :])
-
-
-def _people_in(row: Ints, people: Ints, groups: int) -> Ints:
-    """(G,) people in each group."""
-    everyone = int(people.max(initial=-1)) + 1
-    seen = np.zeros((everyone, groups), dtype=np.bool_)
-    seen[people, row] = True
-    return np.asarray(seen.sum(axis=0), dtype=np.int64)
 
 
 def _controlled(table: Table, found: Sequence[Grouping], control: str) -> list[Gap]:
@@ -174,7 +166,7 @@ class Table:
         self.label = frame["label"].to_numpy(dtype=np.int64)
         self.said = frame["prediction"].to_numpy(dtype=np.int64)
         self.right = right_of(frame)
-        self.confidence = confidence_of(frame, label_names)
+        self.sureness = Sureness.of(frame, people, label_names)
         self.abstained = (
             frame["abstained"].to_numpy(dtype=bool) if "abstained" in frame.columns else None
         )
@@ -217,9 +209,10 @@ class Table:
         """Measure each group; and the sample of each that is shown and judged."""
         samples = self.samples(grouping)
         shown = None if grouping.crossed else self._emotions(grouping)
+        bins = None if grouping.crossed else self._bins(grouping)
         cells = []
         for g, name in enumerate(grouping.order):
-            cells.append(self._cell(grouping, g, name, samples[g], shown))
+            cells.append(self._cell(grouping, g, name, samples[g], shown, bins))
         judged = {c.group: samples[g] for g, c in enumerate(cells) if c.status == "ok"}
         return cells, judged
 
@@ -227,8 +220,14 @@ class Table:
         """(G, K) people who show each emotion in each group, and which of these cells are hidden."""
         classes = len(self.label_names)
         cell = grouping.row * classes + self.label
-        table = _people_in(cell, self.people, len(grouping.order) * classes).reshape(-1, classes)
+        table = people_in(cell, self.people, len(grouping.order) * classes).reshape(-1, classes)
         return table, hide(table, np.repeat(grouping.hidden[:, None], classes, axis=1))
+
+    def _bins(self, grouping: Grouping) -> NDArray[np.bool_] | None:
+        """(G, B) bins of confidence that are hidden in each group; None without probabilities."""
+        if self.sureness is None:
+            return None
+        return self.sureness.hidden_in(grouping.row, grouping.hidden)
 
     def _cell(
         self,
@@ -237,6 +236,7 @@ class Table:
         name: str,
         sample: iv.Sample,
         shown: tuple[Ints, NDArray[np.bool_]] | None,
+        bins: NDArray[np.bool_] | None,
     ) -> GroupCell:
         here = {"feature": grouping.feature, "crossed": grouping.crossed, "group": name}
         if grouping.hidden[g]:
@@ -257,7 +257,7 @@ class Table:
             ci=ci,
             # A mean over emotions would tell of those that are hidden.
             **({} if shown[1][g].any() else _means(table, drawn, scores)),
-            **self._sureness(grouping.row == g),
+            **self._sureness(grouping.row == g, None if bins is None else bins[g]),
             per_emotion={
                 emotion: _group_emotion(
                     scores[i], sample.n_faces, int(shown[0][g, i]), bool(shown[1][g, i])
@@ -266,12 +266,15 @@ class Table:
             },
         )
 
-    def _sureness(self, rows: NDArray[np.bool_]) -> dict[str, float]:
-        found = {}
-        if self.confidence is not None:
-            calibration = measure_calibration(self.confidence[rows], self.right[rows])
+    def _sureness(
+        self, rows: NDArray[np.bool_], hidden: NDArray[np.bool_] | None
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if self.sureness is not None and hidden is not None:
+            calibration = measure_calibration(self.sureness.confidence[rows], self.right[rows])
             found["confidence"] = calibration.confidence
             found["calibration_error"] = calibration.error
+            found["reliability"] = self.sureness.diagram(hidden, rows)
         if self.abstained is not None:
             found["abstained"] = float(self.abstained[rows].mean())
         return found

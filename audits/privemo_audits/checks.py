@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from .report import Check, Exclusions, Lineage, Performance, Violation
+from .report_more import Looks
 from .report_privacy import Attacked, Privacy
 from .runfiles import Run
 from .summary import plain_number
@@ -353,6 +354,27 @@ def _model_checks(
             f"answering the commonest emotion would reach {performance.chance:.1%}",
             clause="EU AI Act 15(3)",
         ),
+    ]
+
+
+def looks_checks(looks: Looks | None) -> list[Check]:
+    """Whether what was looked into is the run's model; nothing where nobody looked."""
+    if looks is None:
+        return []
+    return [
+        Check(
+            id="looks.of_this_model",
+            title="Where the model looks was asked of this run's model",
+            passed=looks.of_this_model,
+            required=True,
+            evidence=f"looks.json is of the model with SHA-256 {looks.model_sha256[:16]}..., "
+            + (
+                "which is model.safetensors"
+                if looks.of_this_model
+                else "which model.safetensors is not; look into this one with `privemo explain`"
+            ),
+            clause="EU AI Act 13(3)(b)",
+        )
     ]
 
 

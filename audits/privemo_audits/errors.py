@@ -5,7 +5,8 @@
     ├── PredictionsError     the predictions cannot be measured: evaluate again
     ├── ConsentLogError      a store's consent registry cannot be read: restore it
     ├── PolicyError          the policy cannot be read: mend the file
-    ├── ReportError          a report cannot be read, or is not what was signed: ask for it again
+    ├── ReportError          a report cannot be read, or is none: ask for it again
+    │   └── ReportChangedError   it is not what an auditor whose key is known signed: do not rely on it
     ├── ReportWriteError     the report could not be written: nothing half-written is left
     └── MissingExtraError    a library of the `audit` extra is absent: install it
 
@@ -50,7 +51,11 @@ class PolicyError(AuditError):
 
 
 class ReportError(AuditError):
-    """A report cannot be read, or is not what its auditor signed."""
+    """A report cannot be read, or is none."""
+
+
+class ReportChangedError(ReportError):
+    """A report, or a page of it, is not what an auditor whose key is known signed."""
 
 
 class ReportWriteError(AuditError):

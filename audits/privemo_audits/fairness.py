@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import intervals as iv
-from .calibration import confidence_of, measure_calibration
+from .calibration import Sureness, measure_calibration
 from .predictions import validate
 from .report import Abstention, Calibration, Confusion, Performance
 from .scores import emotion_score, mean_interval, people_of, right_of, sample_of
@@ -46,7 +46,8 @@ def evaluate_predictions(
 
 def measure_performance(frame: pd.DataFrame, label_names: Sequence[str]) -> Performance:
     """Measure a validated table of predictions, all people together."""
-    sample = sample_of(frame, people_of(frame), len(label_names))
+    people = people_of(frame)
+    sample = sample_of(frame, people, len(label_names))
     table, drawn = sample.confusion, sample.draw()
     n, right = sample.n_faces, int(np.trace(table))
     ci, method = iv.proportion_interval(right, n, sample, iv.accuracies(drawn))
@@ -70,7 +71,7 @@ def measure_performance(frame: pd.DataFrame, label_names: Sequence[str]) -> Perf
         confusion=Confusion(
             labels=tuple(label_names), counts=tuple(tuple(int(c) for c in row) for row in table)
         ),
-        calibration=_calibration(frame, label_names),
+        calibration=_calibration(frame, people, label_names),
         abstention=_abstention(frame, sample),
         chance=chance,
         chance_largest_class=largest,
@@ -79,11 +80,14 @@ def measure_performance(frame: pd.DataFrame, label_names: Sequence[str]) -> Perf
     )
 
 
-def _calibration(frame: pd.DataFrame, label_names: Sequence[str]) -> Calibration | None:
-    confidence = confidence_of(frame, label_names)
-    if confidence is None:
+def _calibration(
+    frame: pd.DataFrame, people: iv.Ints, label_names: Sequence[str]
+) -> Calibration | None:
+    sureness = Sureness.of(frame, people, label_names)
+    if sureness is None:
         return None
-    return measure_calibration(confidence, right_of(frame))
+    found = measure_calibration(sureness.confidence, right_of(frame))
+    return found.model_copy(update={"bins": sureness.diagram(sureness.hidden)})
 
 
 def _abstention(frame: pd.DataFrame, sample: iv.Sample) -> Abstention | None:

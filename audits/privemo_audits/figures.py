@@ -1,151 +1,124 @@
-"""Figures of the report as SVG images in data URIs: no request leaves the page, no script can run.
-
-An image, not inline SVG: the page's content security policy forbids the style attributes that
-matplotlib writes, and names of groups come from data that nobody vouched for. The numbers stand in
-a table beside every figure, so the figure's own text is for the eye.
-"""
+"""Who was left out, for whom it works, and what privacy it cost: as figures, with their numbers in words."""
 
 from __future__ import annotations
 
-import base64
-import io
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
+from .canvas import ACCENT, ALARM, DASHED, INK, LINE, MUTED, Drawn, canvas, rows, short, wrapped
 from .report import Exclusions, GroupCell, Performance
-from .report_privacy import Privacy
+from .report_privacy import LedgerRound, Privacy, StorePrivacy
 from .summary import reason_words
+from .words import epsilon, interval, percent
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-INK, MUTED, LINE, ACCENT, ALARM = "#1f2933", "#52606d", "#cbd2d9", "#0b5c8a", "#a61b1b"
-WIDTH = 4.0  # inches: legible at phone width, where an image can only shrink
 MOST_ROWS = 40
-MOST_NAME = 20
-
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "privemo",
-    "text.parse_math": False,  # a `$` in a group's name is a dollar
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": LINE,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": MUTED,
-    "ytick.color": INK,
-    "axes.axisbelow": True,
-}
 
 
-def group_intervals(cells: Sequence[GroupCell], overall: Performance) -> str:
-    """Draw the accuracy of each group of one feature with its 95% interval."""
+def group_intervals(feature: str, cells: Sequence[GroupCell], overall: Performance) -> Drawn:
+    """The accuracy of each group of one feature with its 95% interval."""
     shown = _few_enough(cells)
-    with _figure(0.34 * len(shown) + 0.95) as (axes, done):
+    with canvas(0.34 * len(shown) + 0.95) as (figure, done):
+        axes = figure.subplots()
         for y, cell in enumerate(shown):
             if cell.accuracy is not None and cell.ci is not None:
                 axes.plot([100 * v for v in cell.ci], [y, y], color=ACCENT, linewidth=2)
                 axes.plot([100 * cell.accuracy], [y], "o", color=ACCENT, markersize=6)
             else:
-                words = "too few people" if cell.status == "insufficient" else "not shown"
-                axes.text(2, y, words, color=MUTED, va="center", fontsize=9)
+                axes.text(2, y, _not_stated(cell), color=MUTED, va="center", fontsize=9)
         axes.axvline(100 * overall.accuracy, color=INK, linewidth=1)
-        axes.axvline(100 * overall.chance, color=ALARM, linewidth=1, linestyle=(0, (4, 3)))
-        _rows(axes, [_short(c.group) for c in shown])
+        axes.axvline(100 * overall.chance, color=ALARM, linewidth=1, linestyle=DASHED)
+        rows(axes, [short(c.group) for c in shown])
         axes.set_xlim(0, 100)
         axes.set_xlabel("accuracy, %")
         axes.grid(axis="x", color=LINE, linewidth=0.6)
-    return done[0]
+    told = (
+        f"{c.group} {_not_stated(c) if c.ci is None else _score(c.accuracy, c.ci)}" for c in shown
+    )
+    return Drawn(
+        done[0],
+        f"Accuracy by {feature.replace('_', ' ')} with 95% intervals: {'; '.join(told)}. Everyone "
+        f"{percent(overall.accuracy)}; always the commonest emotion {percent(overall.chance)}.",
+    )
 
 
-def exclusion_bars(exclusions: Exclusions) -> str:
-    """Draw the people refused, by reason."""
-    reasons = list(exclusions.by_reason.items()) or [("nobody", 0)]
-    with _figure(0.42 * len(reasons) + 0.7) as (axes, done):
+def _not_stated(cell: GroupCell) -> str:
+    return "too few people" if cell.status == "insufficient" else "not shown"
+
+
+def _score(value: float | None, ci: tuple[float, float]) -> str:
+    return f"{percent(value)} ({interval(ci)})"
+
+
+def exclusion_bars(exclusions: Exclusions) -> Drawn:
+    """The people refused, by reason."""
+    ordered = sorted(exclusions.by_reason.items(), key=lambda each: (-each[1], each[0]))
+    reasons = ordered or [("nobody", 0)]
+    with canvas(0.42 * len(reasons) + 0.7) as (figure, done):
+        axes = figure.subplots()
         counts = [n for _, n in reasons]
         axes.barh(range(len(reasons)), counts, color=ACCENT, height=0.55)
         for y, n in enumerate(counts):
             axes.text(n, y, f" {n:,}", va="center", color=INK)
-        _rows(axes, [_wrapped(reason_words(r)) for r, _ in reasons])
+        rows(axes, [wrapped(reason_words(r)) for r, _ in reasons])
         axes.set_xlim(0, max(1, *counts) * 1.22)
         axes.set_xlabel("people")
         axes.locator_params(axis="x", nbins=4, integer=True)
-    return done[0]
+    told = "; ".join(f"{n:,} {reason_words(r)}" for r, n in ordered)
+    return Drawn(done[0], f"People left out, by reason: {told or 'nobody'}.")
 
 
-def epsilon_rounds(privacy: Privacy) -> str | None:
-    """Draw the most exposed store's epsilon after each release, against the budget.
+_SERIES = (
+    ("claimed, RDP", "epsilon_rdp", ACCENT, "o", "-"),
+    ("claimed, PRV", "epsilon_prv", MUTED, "s", "-"),
+    ("recomputed, RDP", "recomputed_rdp", INK, "x", ":"),
+)
 
-    None when there is nothing to draw.
-    """
-    stores = [s for s in privacy.stores if s.store in privacy.most_exposed_stores and s.rounds]
-    if not stores:
-        return None
-    with _figure(3.2) as (axes, done):
-        series = (
-            ("claimed, RDP", "epsilon_rdp", ACCENT, "o", "-"),
-            ("claimed, PRV", "epsilon_prv", MUTED, "s", "-"),
-            ("recomputed, RDP", "recomputed_rdp", INK, "x", ":"),
-        )
-        for name, key, colour, mark, dash in series:
+
+def exposed_stores(privacy: Privacy) -> list[StorePrivacy]:
+    """The stores of the person most exposed, as far as they released anything."""
+    return [s for s in privacy.stores if s.store in privacy.most_exposed_stores and s.rounds]
+
+
+def epsilon_rounds(privacy: Privacy) -> Drawn:
+    """The most exposed stores' epsilon after each release, against the budget."""
+    stores = exposed_stores(privacy)
+    with canvas(3.2) as (figure, done):
+        axes = figure.subplots()
+        for name, key, colour, mark, dash in _SERIES:
             for i, store in enumerate(stores):
-                points = [(r.seq + 1, getattr(r, key)) for r in store.rounds]
-                known = [(x, y) for x, y in points if y is not None]
+                known = _known(store.rounds, key)
                 axes.plot(
                     [0, *(x for x, _ in known)],
                     [0, *(y for _, y in known)],
-                    marker=mark,
+                    marker=mark if len(known) <= 40 else None,
                     linestyle=dash,
                     color=colour,
                     markersize=5,
                     label=name if i == 0 else None,
                 )
         if privacy.epsilon_budget is not None:
-            axes.axhline(privacy.epsilon_budget, color=ALARM, linestyle=(0, (4, 3)), label="limit")
+            axes.axhline(privacy.epsilon_budget, color=ALARM, linestyle=DASHED, label="limit")
         axes.set_xlabel("releases so far")
         axes.set_ylabel("epsilon")
         axes.set_ylim(bottom=0)
         axes.locator_params(axis="x", integer=True, nbins=6)
-        axes.figure.legend(frameon=False, fontsize=9, loc="outside lower left", ncols=2)
-    return done[0]
+        figure.legend(frameon=False, fontsize=9, loc="outside lower left", ncols=2)
+    told = (f"{s.store}, {name}: {_run_of(_known(s.rounds, key))}" for s in stores
+            for name, key, *_ in _SERIES)  # fmt: skip
+    limit = "none" if privacy.epsilon_budget is None else f"{privacy.epsilon_budget:g}"
+    return Drawn(done[0], f"Epsilon after each release. {'; '.join(told)}. Limit: {limit}.")
 
 
-@contextmanager
-def _figure(height: float) -> Iterator[tuple[Axes, list[str]]]:
-    """Yield axes to draw on and a list that holds the data URI afterwards."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure as MplFigure
-
-    done: list[str] = []
-    with mpl.rc_context(_STYLE):
-        # No pyplot: it keeps figures alive and picks a backend that may want a screen.
-        figure = MplFigure(figsize=(WIDTH, height), layout="constrained")
-        yield figure.subplots(), done
-        done.append(_data_uri(figure))
+def _known(rounds: Sequence[LedgerRound], key: str) -> list[tuple[int, float]]:
+    points = [(r.seq + 1, getattr(r, key)) for r in rounds]
+    return [(x, y) for x, y in points if y is not None]
 
 
-def _data_uri(figure: Figure) -> str:
-    stream = io.StringIO()
-    with warnings.catch_warnings():
-        # A name in a script that the measuring font lacks: the reader's own font will draw it.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(
-            stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
-        )
-    svg = stream.getvalue().replace("'DejaVu Sans'", "system-ui, 'Segoe UI', Helvetica, Arial")
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
-
-
-def _rows(axes: Axes, names: Sequence[str]) -> None:
-    """Label rows from the top down, without tick marks."""
-    axes.set_yticks(range(len(names)), names)
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(names) - 0.4, -0.6)
+def _run_of(known: Sequence[tuple[int, float]]) -> str:
+    """All values of a few, and first, middle and last of many: an ear cannot follow hundreds."""
+    if not known:
+        return "not stated"
+    told = known if len(known) <= 12 else [known[0], known[len(known) // 2], known[-1]]
+    return ", ".join(f"{epsilon(y)} after {x}" for x, y in told)
 
 
 def _few_enough(cells: Sequence[GroupCell]) -> list[GroupCell]:
@@ -155,13 +128,3 @@ def _few_enough(cells: Sequence[GroupCell]) -> list[GroupCell]:
     judged = sorted((c for c in cells if c.accuracy is not None), key=lambda c: c.accuracy or 0.0)
     half = MOST_ROWS // 2
     return judged if len(judged) <= MOST_ROWS else judged[:half] + judged[-half:]
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= MOST_NAME else name[: MOST_NAME - 1] + "…"
-
-
-def _wrapped(words: str) -> str:
-    from textwrap import fill
-
-    return fill(words, 24)

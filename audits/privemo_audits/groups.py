@@ -85,6 +85,14 @@ def hide(table: Ints, also: Mask | None = None) -> Mask:
     return hidden
 
 
+def people_in(row: Ints, people: Ints, groups: int) -> Ints:
+    """(G,) people in each group, of (N,) groups and people; somebody in two of them counts in both."""
+    everyone = int(people.max(initial=-1)) + 1
+    seen = np.zeros((everyone, groups), dtype=np.bool_)
+    seen[people, row] = True
+    return np.asarray(seen.sum(axis=0), dtype=np.int64)
+
+
 def _lines(table: Ints, hidden: Mask) -> list[tuple[Ints, Mask]]:
     """Rows and columns whose total is published, as views: writing to a mask writes to `hidden`.
 

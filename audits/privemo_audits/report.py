@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from .frozen import Document, Frozen, Interval, Status
+from .report_more import Beside, Looks
 from .report_privacy import Privacy
 
 
@@ -133,25 +134,32 @@ class Confusion(Frozen):
 
 
 class CalibrationBin(Frozen):
-    """Faces whose confidence lies between `low` and `high`: how sure the model was, and how often right."""
+    """Faces whose confidence lies between `low` and `high`: how sure the model was, and how often right.
+
+    Bins that nobody is in are left out. Small ones are `insufficient` and `suppressed` as groups are.
+    """
 
     low: float
     high: float
-    n: int
-    confidence: float
-    accuracy: float
+    status: Status
+    n: int | None = None
+    persons: int | None = None
+    confidence: float | None = None
+    accuracy: float | None = None
+    ci: Interval | None = Field(default=None, description="The 95% interval of the accuracy.")
 
 
 class Calibration(Frozen):
     """Whether the model is as sure as it is right.
 
     `confidence` is the mean probability of what was named, to be held against the accuracy; `error` the
-    expected calibration error (Guo et al. 2017).
+    expected calibration error over ten bins (Guo et al. 2017). `bins` are five, so that more of them hold
+    people enough to be shown.
     """
 
     confidence: float
     error: float
-    bins: tuple[CalibrationBin, ...]
+    bins: tuple[CalibrationBin, ...] = ()
 
 
 class Abstention(Frozen):
@@ -231,6 +239,9 @@ class GroupCell(Frozen):
     confidence: float | None = None
     calibration_error: float | None = None
     abstained: float | None = None
+    reliability: tuple[CalibrationBin, ...] = Field(
+        default=(), description="As `performance.calibration.bins`; not of two features together."
+    )
     per_emotion: dict[str, GroupEmotion] = Field(default_factory=dict)
 
 
@@ -330,7 +341,7 @@ class Evidence(Frozen):
 class Report(Document):
     """The whole audit. `to_json` gives its canonical bytes."""
 
-    schema_: Literal["privemo.report/2"] = Field(default="privemo.report/2", alias="schema")
+    schema_: Literal["privemo.report/3"] = Field(default="privemo.report/3", alias="schema")
     passed: bool
     verdict: Literal["passed", "failed"]
     failed_checks: tuple[str, ...]
@@ -349,6 +360,12 @@ class Report(Document):
     lineage: Lineage
     checks: tuple[Check, ...]
     policy: PolicyFacts | None
+    looks: Looks | None = Field(
+        default=None, description="Null where nobody ran `privemo explain`."
+    )
+    beside: tuple[Beside, ...] = Field(
+        default=(), description="Signed reports of other runs that were named with `--beside`."
+    )
     limits: tuple[str, ...]
     evidence: Evidence
 

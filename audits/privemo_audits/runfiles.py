@@ -4,6 +4,7 @@
     RUN/rounds/0001.json             one per finished round
     RUN/model.safetensors            the last model
     RUN/attack.json                  what an attack on it counted, if there was one (see `attacked`)
+    RUN/looks.json                   where it looks, if anybody asked (see `looks`)
     RUN/stores/STORE/consent.sqlite  that store's consent registry (see `consent_log`)
     RUN/stores/STORE/ledger.jsonl    one line per private release, hash-chained (see `privacy`)
     RUN/stores/STORE/statements.jsonl  what the store stated of each round, and what it kept to itself

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .report import Check, Exclusions, Gap, GroupCell, Lineage, Performance
+from .report_more import Looks
 from .report_privacy import Privacy
 from .runfiles import Run
 
@@ -233,8 +234,22 @@ def _of_attacks(privacy: Privacy) -> str:
     )
 
 
+def _of_looks(looks: Looks | None) -> str:
+    if looks is None:
+        return "Nobody asked where in a face the model looks (`privemo explain`), so that is not stated."
+    return (
+        "Where the model looks was measured on people who do not exist. It says which parts of a picture "
+        "move its answer, and not why; another method may weigh them differently."
+    )
+
+
 def make_limits(
-    run: Run, privacy: Privacy, lineage: Lineage, exclusions: Exclusions, notes: Sequence[str]
+    run: Run,
+    privacy: Privacy,
+    lineage: Lineage,
+    exclusions: Exclusions,
+    looks: Looks | None,
+    notes: Sequence[str],
 ) -> list[str]:
     """What this report does not show."""
     logs = lineage.consent_logs.values()
@@ -276,6 +291,7 @@ def make_limits(
             "two stores counts as two, and their privacy loss would add up."
         ),
         _of_attacks(privacy),
+        _of_looks(looks),
     ]
     if not privacy.private:
         out.append("There is no privacy guarantee: the run was not private.")

@@ -1,8 +1,8 @@
 """The `privemo` command.
 
-Exit codes: 0 done; 1 the answer is no (an audit failed, a log was changed, a decision refuses, a
-notice is not fit, an erasure has places left to reach, a benchmark missed its goal under `--strict`);
-2 the input, the settings or the machine do not allow it, said in one sentence.
+Exit codes: 0 done; 1 the answer is no (an audit failed, a log or a signed report was changed, a decision
+refuses, a notice is not fit, an erasure has places left to reach, a benchmark missed its goal under
+`--strict`); 2 the input, the settings or the machine do not allow it, said in one sentence.
 """
 
 from __future__ import annotations

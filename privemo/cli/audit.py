@@ -10,13 +10,17 @@ import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
-from privemo.cli.common import counted, out, print_json, print_lines, write_new
+from privemo.cli.common import complain, counted, out, print_json, print_lines, write_new
+from privemo.errors import SettingsError
 
 if TYPE_CHECKING:
     import click
 
+    from privemo_audits.beside import Read
     from privemo_audits.compare import Difference
     from privemo_audits.joined import JoinedAudit
+    from privemo_audits.signature import Verified
+    from privemo_consent.keys import SigningKey
 
 __all__ = ["app"]
 
@@ -61,6 +65,16 @@ def new(
         Path | None, typer.Option(help="The auditor's private key, to sign the report with.")
     ] = None,
     name: Annotated[str, typer.Option(help="The auditor's name, as in the key.")] = "auditor",
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="REPORT", help="A signed report of another run to draw beside; several times."
+        ),
+    ] = None,
+    public: Annotated[
+        list[str] | None,
+        typer.Option("--key", help="Public key of who signed those; your own with --sign."),
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Repeat the audit of a run from its files. Exit code 1 when a required check fails."""
@@ -69,7 +83,8 @@ def new(
     from privemo_consent.keys import SigningKey
 
     key = None if sign is None else SigningKey.load(name, sign)
-    report = build_report(run, policy=policy)
+    others = _others(beside or [], public or [], key)
+    report = build_report(run, policy=policy, beside=others)
     paths = write_report(report, to or run, run_dir=run, key=key)
     content = json.loads(report.to_json())
     if json_:
@@ -81,6 +96,30 @@ def new(
             out.print(str(path), soft_wrap=True)
     if not content["passed"]:
         raise typer.Exit(1)
+
+
+def _others(beside: list[Path], public: list[str], own: SigningKey | None) -> list[Read]:
+    """Reports to draw beside a new one, verified.
+
+    Raises:
+        SettingsError: whose signatures hold was not said, or keys were given and no report.
+        AuditError: one is not as it was signed.
+    """
+    from privemo_audits import read_beside
+    from privemo_consent.keys import VerifyingKey
+
+    if not beside:
+        if public:
+            raise SettingsError("--key is for reports that --beside names, and none is named")
+        return []
+    ring = [VerifyingKey.parse(text) for text in public]
+    if own is not None:
+        ring.append(own.verifying)
+    if not ring:
+        raise SettingsError(
+            "--beside draws signed reports alone: give --key with the public key of who signed them"
+        )
+    return read_beside(beside, ring)
 
 
 @app.command()
@@ -108,15 +147,31 @@ def verify(
     ],
     json_: JsonOption = False,
 ) -> None:
-    """Check that a report is as an auditor signed it."""
-    from privemo_audits import verify_report
+    """Check that a report and its pages are as an auditor signed them. Exit code 1 when they are not."""
+    from privemo_audits import ReportChangedError, verify_report
     from privemo_consent.keys import VerifyingKey
 
-    found, names = verify_report(report, [VerifyingKey.parse(text) for text in public])
+    keys = [VerifyingKey.parse(text) for text in public]
+    try:
+        found = verify_report(report, keys)
+    except ReportChangedError as changed:
+        # A verdict, as of `log verify`, and no mistake of the caller.
+        if json_:
+            print_json({"verified": False, "error": str(changed)})
+        complain(str(changed))
+        raise typer.Exit(1) from changed
+    _show_verified(found, json_)
+
+
+def _show_verified(found: Verified, json_: bool) -> None:
+    names, run_id, verdict = found.signed_by, found.report.run.run_id, found.report.verdict
     if json_:
-        print_json({"signed_by": list(names), "run_id": found.run.run_id, "verdict": found.verdict})
+        facts = {"verified": True, "signed_by": list(names), "run_id": run_id, "verdict": verdict}
+        print_json({**facts, "absent": list(found.absent)})
     else:
-        print_lines(f"Signed by {', '.join(names)}: run {found.run.run_id}, audit {found.verdict}.")
+        print_lines(f"Signed by {', '.join(names)}: run {run_id}, audit {verdict}.")
+        if found.absent:
+            print_lines(f"Not there, and so not looked at: {', '.join(found.absent)}.")
 
 
 @app.command()

@@ -187,7 +187,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]
     return fail_at  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("n", [1, 3, 6])  # report.json, a page, the model card
 def test_a_full_disk_leaves_the_old_report_whole(
     run: RunMaker, tmp_path: Path, full_disk: Callable[[int], None], n: int
 ) -> None:
@@ -200,6 +200,27 @@ def test_a_full_disk_leaves_the_old_report_whole(
         write_report(new, tmp_path / "out")
     assert "half-written" in caught.value.remedy
     assert {p: p.read_bytes() for p in (tmp_path / "out").iterdir()} == old
+
+
+def test_a_page_that_fails_to_render_leaves_the_old_report_whole(
+    run: RunMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All are rendered before one is written: never a new report beside an old page."""
+    report = build_report(run.directory)
+    old = {p: p.read_bytes() for p in write_report(report, tmp_path / "out")}
+    monkeypatch.setattr("privemo_audits.pages.TEMPLATES", tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError):
+        write_report(report.model_copy(update={"limits": ()}), tmp_path / "out")
+    assert {p: p.read_bytes() for p in (tmp_path / "out").iterdir()} == old
+
+
+def test_a_page_that_is_a_folder_is_said_and_no_other_is_written(
+    run: RunMaker, tmp_path: Path
+) -> None:
+    (tmp_path / "out" / "report-plain.html").mkdir(parents=True)
+    with pytest.raises(ReportWriteError, match=r"report-plain\.html is a folder"):
+        write_report(build_report(run.directory), tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["report-plain.html"]
 
 
 def test_a_directory_that_is_a_file(run: RunMaker, tmp_path: Path) -> None:

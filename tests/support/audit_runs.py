@@ -88,8 +88,9 @@ class RunMaker:
         groups: tuple[str, ...] = ("women", "men"),
         seed: int = 0,
         privacy: dict[str, Any] | None = None,
+        run_id: str = RUN_ID,
     ) -> None:
-        self.directory = directory
+        self.directory, self.run_id = directory, run_id
         self.stores = [store_name.format(i + 1) for i in range(stores)]
         self.trained, self.held_out, self.images, self.rounds = trained, held_out, images, rounds
         self.private, self.noise, self.rate, self.steps = private, noise, rate, steps
@@ -182,7 +183,7 @@ class RunMaker:
                 {
                     "schema": "privemo.round/2",
                     "prev": FIRST,
-                    "run_id": RUN_ID,
+                    "run_id": self.run_id,
                     "round": number,
                     "started": iso(started),
                     "finished": iso(datetime.now(UTC)),
@@ -208,7 +209,7 @@ class RunMaker:
                 registry.record_use(
                     [p for p, d in zip(people, drawn, strict=True) if d],
                     Purpose.TRAINING,
-                    run=RUN_ID,
+                    run=self.run_id,
                     round=number,
                     store=store,
                     batch=batch,
@@ -221,7 +222,7 @@ class RunMaker:
                 "schema": "privemo.ledger/1",
                 "at": iso(datetime.now(UTC)),
                 "store": store,
-                "run_id": RUN_ID,
+                "run_id": self.run_id,
                 "round": number,
                 "mechanism": "poisson_subsampled_gaussian",
                 "unit": "person",
@@ -261,7 +262,7 @@ class RunMaker:
         line = {
             "schema": "privemo.admission/1",
             "at": iso(datetime.now(UTC)),
-            "run_id": RUN_ID,
+            "run_id": self.run_id,
             "round": number,
             "purpose": purpose,
             "log_seq": seq,
@@ -326,7 +327,7 @@ class RunMaker:
             "run.json",
             {
                 "schema": "privemo.run/1",
-                "run_id": RUN_ID,
+                "run_id": self.run_id,
                 "created": iso(datetime.now(UTC)),
                 "engine": "local",
                 "simulated": True,
@@ -480,7 +481,7 @@ class RunMaker:
             registry.record_use(
                 list(people),
                 Purpose.TRAINING,
-                run=RUN_ID,
+                run=self.run_id,
                 round=round,
                 store=self.stores[store],
                 batch=batch,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -15,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from tests.conftest import noise_faces
+from tests.support.audit_runs import RunMaker
 
 SMALL = [
     *("--stores", "2", "--rounds", "1", "--steps", "2", "--sample-rate", "0.5"),
@@ -146,8 +148,6 @@ def test_an_audit_can_be_repeated_elsewhere(finished: Path, tmp_path: Path) -> N
 
 
 def test_a_failed_audit_is_exit_code_1(finished: Path, tmp_path: Path) -> None:
-    import shutil
-
     run = tmp_path / "run"
     shutil.copytree(finished / "run", run)
     ledger = run / "stores" / "store-01" / "ledger.jsonl"
@@ -269,6 +269,23 @@ def test_a_folder_that_cannot_be_written_is_said(npz: Path) -> None:
     refused(privemo("simulate", "--data", npz, "--out", "/proc/run", *SMALL), "/proc/run")
 
 
+def denied(result: subprocess.CompletedProcess[str], *says: str) -> None:
+    """The answer is no: exit code 1, and why."""
+    assert result.returncode == 1, result.stderr
+    assert all(words in " ".join(result.stderr.split()) for words in says), result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.fixture
+def signed(finished: Path, tmp_path: Path) -> tuple[Path, str]:
+    """A signed report of the finished run, and the public key of who signed it."""
+    key, out = tmp_path / "eve.key", tmp_path / "signed"
+    public = privemo("audit", "key", key, "--name", "eve").stdout.strip()
+    made = privemo("audit", finished / "run", "--out", out, "--sign", key, "--name", "eve")
+    assert made.returncode == 0, made.stderr
+    return out, public
+
+
 def test_a_report_is_signed_verified_and_compared(finished: Path, tmp_path: Path) -> None:
     made = privemo("audit", "key", tmp_path / "anna.key", "--name", "anna")
     public = made.stdout.strip()
@@ -285,8 +302,52 @@ def test_a_report_is_signed_verified_and_compared(finished: Path, tmp_path: Path
     assert {moved["kind"] for moved in json.loads(same.stdout)["figures"]} == {"same"}
     report = out / "report.json"
     report.write_text(report.read_text().replace('"passed":true', '"passed":false', 1))
-    refused(privemo("audit", "verify", out, "--key", public), "not the report that was signed")
+    denied(privemo("audit", "verify", out, "--key", public), "not the report that was signed")
     refused(privemo("audit", "verify", out, "--key", "nonsense"), "name+id+base64")
+
+
+def test_verify_says_no_with_1_and_cannot_tell_with_2(signed: tuple[Path, str]) -> None:
+    """As `log verify` does; a report that another command is to use is bad input, and 2."""
+    out, public = signed
+    verify = ("audit", "verify", out, "--key", public)
+    (out / "model_card.md").unlink()
+    away = privemo(*verify)
+    assert away.returncode == 0
+    assert "Not there, and so not looked at: model_card.md." in away.stdout
+    page = out / "report-plain.html"
+    page.write_text(page.read_text().replace("passed", "praised"))
+    denied(
+        privemo(*verify), "report-plain.html is not the page that was signed", "audit the run anew"
+    )
+    told = json.loads(privemo(*verify, "--json").stdout)
+    assert told["verified"] is False
+    assert "report-plain.html" in told["error"]
+    stranger = "anna+2aabbacb+Ad0r6vk9W2aMI7qnoa0o7bqizkF/tE6rQotG03PSILwo"
+    denied(privemo("audit", "verify", out, "--key", stranger), "no key that is known has signed")
+    (out / "report.sig").unlink()
+    refused(privemo(*verify), "report.sig cannot be read")
+
+
+def test_signed_reports_stand_beside_a_new_one_and_others_are_refused(
+    signed: tuple[Path, str], finished: Path, tmp_path: Path
+) -> None:
+    out, public = signed
+    again, run = tmp_path / "again", finished / "run"
+    beside = ("audit", run, "--out", again, "--beside", out)
+    refused(privemo(*beside), "give --key with the public key")
+    refused(privemo("audit", run, "--out", again, "--key", public), "none is named")
+    refused(privemo(*beside, "--key", public), "would stand beside itself")
+    other = RunMaker(tmp_path / "other", trained=6, held_out=30, rounds=1).make()
+    drawn = privemo("audit", other.directory, "--out", again, "--beside", out, "--key", public)
+    assert drawn.returncode == 0, drawn.stderr
+    (found,) = json.loads((again / "report.json").read_text())["beside"]
+    assert found["signed_by"] == ["eve"]
+    assert found["sha256"] in (again / "report.html").read_text()
+    shutil.rmtree(again)
+    report = out / "report.json"
+    report.write_text(report.read_text().replace('"passed":true', '"passed":false', 1))
+    refused(privemo(*beside, "--key", public), "not the report that was signed")
+    assert not again.exists(), "nothing is written where one is refused"
 
 
 def test_a_policy_that_is_missed_is_exit_code_1(finished: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import yaml
 from privemo_audits import Report, build_report
 from privemo_audits.render import render_card, render_markdown
 from tests.support.audit_runs import RunMaker
+from tests.support.looks import looked_into
 
 EVIL = "<script>alert(1)</script> | **bold** [x](http://evil.example) `code`"
 
@@ -36,6 +37,19 @@ def test_the_figures_are_those_of_the_report(report: Report) -> None:
         assert limit[:40] in page.replace("&amp;", "&")
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert all(row.rstrip().endswith("|") for row in rows)
+
+
+def test_looks_and_other_runs_stand_in_tables_too(run: RunMaker, report: Report) -> None:
+    looked_into(run.directory)
+    elsewhere = report.run.model_copy(update={"run_id": "run-9"})
+    other = report.model_copy(update={"run": elsewhere})
+    made = build_report(run.directory, beside=[(other, ("anna",))])
+    page = html(render_markdown(made))
+    assert page.count("<table>") == 8
+    assert "30.0% (28.0% to 32.0%)" in page
+    assert "too few faces" in page
+    assert made.beside[0].sha256 in page
+    assert "Nobody asked" in render_markdown(report)
 
 
 def test_names_from_data_stay_text(make_run: Callable[..., RunMaker]) -> None:

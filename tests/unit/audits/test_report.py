@@ -28,7 +28,7 @@ def test_json_is_canonical_and_comes_back_as_it_was(truthful: RunMaker) -> None:
 
 def test_json_says_what_was_agreed(truthful: RunMaker) -> None:
     value = json.loads(build_report(truthful.directory).to_json())
-    assert value["schema"] == "privemo.report/2"
+    assert value["schema"] == "privemo.report/3"
     assert {
         "run",
         "data",
@@ -149,5 +149,10 @@ def test_all_files_are_written(truthful: RunMaker, tmp_path: Path) -> None:
     json_path, html_path, *others = write_report(report, tmp_path / "deep" / "out", run_dir="RUN")
     assert json_path.read_bytes() == report.to_json()
     assert html_path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-    assert [p.name for p in others] == ["report.md", "model_card.md"]
+    assert [p.name for p in others] == [
+        "report-plain.html",
+        "report-regulator.html",
+        "report.md",
+        "model_card.md",
+    ]
     assert set(json_path.parent.iterdir()) == {json_path, html_path, *others}

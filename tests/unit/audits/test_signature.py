@@ -5,19 +5,23 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from privemo_audits import (
     Report,
+    ReportChangedError,
     ReportError,
     build_report,
     read_report,
     verify_report,
     write_report,
 )
+from privemo_audits.signature import PAGES
 from privemo_consent.keys import SigningKey
+from privemo_consent.note import sign_note
 from tests.support.audit_runs import RunMaker
 
 ANNA, EVE = SigningKey.generate("anna"), SigningKey.generate("eve")
@@ -28,15 +32,22 @@ def report(truthful: RunMaker) -> Report:
     return build_report(truthful.directory)
 
 
+@pytest.fixture(scope="module")
+def written(report: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("signed") / "out"
+    write_report(report, folder, key=ANNA)
+    return folder
+
+
 @pytest.fixture
-def signed(report: Report, tmp_path: Path) -> Path:
-    write_report(report, tmp_path / "out", key=ANNA)
-    return tmp_path / "out"
+def signed(written: Path, tmp_path: Path) -> Path:
+    """A copy to tamper with."""
+    return Path(shutil.copytree(written, tmp_path / "out"))
 
 
 def test_what_was_signed_is_verified_and_read_back(report: Report, signed: Path) -> None:
     for place in (signed, signed / "report.json"):
-        assert verify_report(place, [ANNA.verifying]) == (report, ("anna",))
+        assert verify_report(place, [ANNA.verifying]) == (report, ("anna",), ())
     assert read_report(signed) == report
 
 
@@ -44,11 +55,14 @@ def test_the_signature_can_be_checked_without_privemo(report: Report, signed: Pa
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     text, _, line = (signed / "report.sig").read_text().rpartition("\n\n")
-    origin, verdict, digest = text.split("\n")
+    origin, verdict, digest, *pages = text.split("\n")
     assert (origin, verdict) == (f"privemo.audit/{report.run.run_id}", report.verdict)
-    assert (
-        base64.b64decode(digest) == hashlib.sha256((signed / "report.json").read_bytes()).digest()
-    )
+    hashes = {"report.json": digest} | dict(page.split() for page in pages)
+    assert set(hashes) == {p.name for p in signed.iterdir()} - {"report.sig"}
+    for name, encoded in hashes.items():
+        assert base64.b64decode(encoded) == hashlib.sha256((signed / name).read_bytes()).digest(), (
+            name
+        )
     dash, name, encoded = line.split()
     assert (dash, name) == ("\N{EM DASH}", "anna")
     public = Ed25519PublicKey.from_public_bytes(ANNA.verifying.public)
@@ -64,6 +78,54 @@ def changed(signed: Path, **changes: object) -> None:
 def test_a_report_that_was_edited_after_signing_is_named(signed: Path) -> None:
     changed(signed, verdict="failed", passed=False)
     with pytest.raises(ReportError, match=r"report\.json is not the report that was signed"):
+        verify_report(signed, [ANNA.verifying])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_that_was_edited_after_signing_is_named(signed: Path, page: str) -> None:
+    (signed / page).write_bytes(
+        (signed / page).read_bytes().replace(b"passed", b"failed", 1) + b" "
+    )
+    with pytest.raises(ReportChangedError, match=f"{page} is not the page that was signed"):
+        verify_report(signed, [ANNA.verifying])
+
+
+def test_all_edited_pages_are_named(signed: Path) -> None:
+    for page in PAGES[:2]:
+        (signed / page).write_text("all is well")
+    with pytest.raises(
+        ReportChangedError, match=r"report\.html, .*report-plain\.html are not the pages"
+    ):
+        verify_report(signed, [ANNA.verifying])
+
+
+def test_a_page_of_another_signed_report_is_not_this_ones(
+    report: Report, signed: Path, tmp_path: Path
+) -> None:
+    write_report(report.model_copy(update={"limits": ()}), tmp_path / "other", key=ANNA)
+    page = "report-regulator.html"
+    (signed / page).write_bytes((tmp_path / "other" / page).read_bytes())
+    with pytest.raises(ReportChangedError, match=page):
+        verify_report(signed, [ANNA.verifying])
+
+
+def test_a_page_that_is_not_there_is_said_and_nothing_is_wrong(signed: Path) -> None:
+    (signed / "model_card.md").unlink()
+    assert verify_report(signed, [ANNA.verifying]).absent == ("model_card.md",)
+
+
+def test_a_signature_that_leaves_pages_out_covers_none(report: Report, signed: Path) -> None:
+    """As if an auditor had been talked into signing less."""
+    note = (signed / "report.sig").read_text().split("\n\n")[0].split("\n")
+    (signed / "report.sig").write_text(sign_note("\n".join(note[:3]) + "\n", ANNA))
+    with pytest.raises(ReportError, match=r"does not sign the pages report\.html"):
+        verify_report(signed, [ANNA.verifying])
+
+
+def test_a_page_cannot_be_read_is_said(signed: Path) -> None:
+    (signed / "report.md").unlink()
+    (signed / "report.md").mkdir()
+    with pytest.raises(ReportError, match=r"report\.md cannot be read"):
         verify_report(signed, [ANNA.verifying])
 
 
@@ -104,7 +166,7 @@ def test_a_report_written_anew_without_a_key_leaves_no_signature(
     [
         (b"", "is no report"),
         (b"{}", "is no report"),
-        (b'{"schema":"privemo.report/1"}', "is no report of schema privemo.report/2"),
+        (b'{"schema":"privemo.report/1"}', "is no report of schema privemo.report/3"),
         (b"\xff\xfe", "is no report"),
     ],
 )
@@ -122,3 +184,5 @@ def test_one_report_has_one_form(signed: Path) -> None:
     (signed / "report.json").write_text(pretty)
     with pytest.raises(ReportError, match="written anew by something else"):
         read_report(signed)
+    with pytest.raises(ReportChangedError, match="not the report that was signed"):
+        verify_report(signed, [ANNA.verifying])

@@ -13,6 +13,7 @@ from .cells import measure_groups
 from .checks import make_checks
 from .consent_log import read_consent_logs
 from .errors import MissingExtraError, ReportWriteError
+from .excluded import measure_drawn, told_of_ages
 from .exclusions import measure_exclusions
 from .fairness import measure_performance
 from .groups import MIN_PERSONS, SUPPRESS_BELOW
@@ -67,6 +68,8 @@ def build_report(run_dir: Path | str, *, policy: Path | str | None = None) -> Re
     privacy = privacy.model_copy(update={"attacked": measure_attack(run)})
     found = [*breaches, *faults, *manifest_faults(run)]
     checks = make_checks(run, exclusions, performance, privacy, lineage, found)
+    drawn = measure_drawn(run)
+    said_of_ages, not_shown = told_of_ages(drawn)
     represented: list[Representation] = []
     if rules is not None:
         represented = measure_representation(predictions, groups, rules.representation.reference)
@@ -76,8 +79,9 @@ def build_report(run_dir: Path | str, *, policy: Path | str | None = None) -> Re
         passed=not failed,
         verdict="failed" if failed else "passed",
         failed_checks=failed,
-        summary=tuple(
-            make_summary(run, exclusions, performance, groups, gaps, privacy, lineage, checks)
+        summary=(
+            *make_summary(run, exclusions, performance, groups, gaps, privacy, lineage, checks),
+            *said_of_ages,
         ),
         run=_run_facts(run),
         data=DataFacts(**run.info.data.model_dump()),
@@ -86,6 +90,7 @@ def build_report(run_dir: Path | str, *, policy: Path | str | None = None) -> Re
         groups=tuple(groups),
         gaps=tuple(gaps),
         representation=tuple(represented),
+        excluded=drawn,
         group_rules=_rules(),
         privacy=privacy,
         lineage=lineage,
@@ -96,7 +101,7 @@ def build_report(run_dir: Path | str, *, policy: Path | str | None = None) -> Re
             sha256=policy_hash,
             rules=rules.model_dump(mode="json", exclude_none=True, by_alias=True),
         ),
-        limits=tuple(make_limits(run, privacy, lineage, exclusions, notes)),
+        limits=(*make_limits(run, privacy, lineage, exclusions, notes), *not_shown),
         evidence=Evidence(files=dict(sorted(run.files.items())), tools=_tools()),
     )
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from .articles import by_article
 from .errors import MissingExtraError
+from .excluded import age_words
 from .report import Gap, GroupCell, Report
 from .summary import plain_number, reason_words
 
@@ -96,6 +97,7 @@ def _environment(*, autoescape: bool) -> Any:
         lstrip_blocks=True,
     )
     environment.filters.update(
+        age=age_words,
         pct=_percent,
         ci=_interval,
         points=_points,

@@ -21,6 +21,7 @@ from privemo.cli import (
     audit,
     bench,
     copies,
+    excluded,
     federation,
     inspect,
     keys,
@@ -74,6 +75,7 @@ app.command()(plan.plan)
 app.command()(plan.budget)
 app.command()(inspect.evaluate)
 app.command()(attack.attack)
+app.command()(excluded.excluded)
 app.command()(watch.watch)
 app.command()(make.synth)
 app.add_typer(audit.app, name="audit")

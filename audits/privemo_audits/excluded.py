@@ -203,10 +203,7 @@ def _paired(
 def told_of_ages(drawn: DrawnAges | None) -> tuple[list[str], list[str]]:
     """Sentences for the summary, and for what the report does not show."""
     if drawn is None:
-        return [], [
-            "Nobody asked how well the model reads people of the ages that the rules exclude "
-            "(`privemo excluded`)."
-        ]
+        return [], [_NOT_ASKED]
     minors = [age for age in drawn.ages if age.rule == "refused"]
     worst = min(minors, key=lambda age: age.accuracy)
     low, high = worst.ci
@@ -224,10 +221,12 @@ def told_of_ages(drawn: DrawnAges | None) -> tuple[list[str], list[str]]:
     return [said + stay], [_OF_DRAWN]
 
 
+_NOT_ASKED = "Nobody asked how well the model reads people of the ages that the rules exclude (`privemo excluded`)."
+
 _OF_DRAWN = (
     "Accuracy at excluded ages is of drawn faces, and the model may have learned from others like them. A "
-    "drawn child is no child: gaps may be larger or smaller among real ones, and how children really show what "
-    "they feel is not drawn."
+    "drawn child is no child: gaps may be larger or smaller among real ones, and how children really show "
+    "what they feel is not drawn."
 )
 
 

@@ -1,6 +1,7 @@
 """What an attack's counts say about epsilon: lower bounds, each with 95% certainty.
 
-`attack.json` is written by `privemo attack`; here are no models, only counts. Three kinds of evidence:
+`privemo attack` writes what it counted (which attacks there were, `attempts` says); here are no models, only
+counts. Kinds of evidence:
 
 * Answers about single steps. The chance of saying "in" of somebody who was, and of somebody who was not,
   each with its exact interval (Clopper & Pearson), say how far apart steps with and without a person lie at
@@ -9,6 +10,7 @@
 * Guesses about whole runs, in which a coin of its own decided of each person whether they take part.
   Whoever guesses right more often than (epsilon, delta) lets anybody proves a larger epsilon (Steinke, Nasr
   & Jagielski 2023, arXiv 2305.08846). That takes nothing for granted.
+* Whether noise came back in another step (`reused`), and whether people were drawn too often.
 * Pictures made from updates, which bound nothing, but show what is meant.
 
 Several bounds from one attack share the 5% among them (Bonferroni).
@@ -29,11 +31,12 @@ from .accounting import Release, epsilon_dp_accounting
 from .errors import RunFilesError
 from .intervals import ALPHA, clopper_pearson
 from .report_privacy import Attacked, DrawAttack, Inversion, MembershipAttack, StepAttack
-from .runfiles import Part, Run, read_model
+from .reused import NoiseInfo, judge_reuse
+from .runfiles import Part, Run
 
 ATTACK_FILE = "attack.json"
 
-_ANEW = "Attack this run anew with `privemo attack`, or take the file away."
+_ANEW = "Restore the file of this run; what was found on another is no evidence here."
 
 GUESSED = (0.1, 0.3, 1.0)
 """Shares of the people whom guesses are made about; chosen beforehand, so each costs a part of the 5%."""
@@ -112,9 +115,9 @@ class InversionInfo(Part):
 
 
 class AttackInfo(Part):
-    """`attack.json`."""
+    """What an attack found, and `attack.json` of earlier versions, which did not ask about `noise`."""
 
-    schema_: Literal["privemo.attack/1"] = Field(alias="schema")
+    schema_: Literal["privemo.attack/1", "privemo.attack/2"] = Field(alias="schema")
     run_id: str
     made: datetime
     mechanism: Mechanism
@@ -123,39 +126,49 @@ class AttackInfo(Part):
     steps: dict[str, Answers] = Field(min_length=1)
     draws: tuple[Draws, ...] = Field(min_length=1)
     membership: dict[str, Annotated[tuple[Scored, ...], Field(min_length=2)]] = Field(min_length=1)
+    noise: NoiseInfo | None = None
     inversion: InversionInfo
 
+    @model_validator(mode="after")
+    def _asked_about_noise(self) -> AttackInfo:
+        if self.schema_ == "privemo.attack/2" and self.noise is None:
+            raise ValueError("whether noise came back is due")
+        return self
 
-def measure_attack(run: Run) -> Attacked | None:
-    """Bounds from the attack on a run; None where there was none.
+
+def check_attack(run: Run, info: AttackInfo, where: str) -> None:
+    """An attack is evidence of the run that it was made on, and of no other.
+
+    Args:
+        run: the run.
+        info: what the attack found.
+        where: name of the file it stands in.
 
     Raises:
-        RunFilesError: `attack.json` is torn, malformed, or of another run.
+        RunFilesError: it is of another run, or of another noise.
     """
-    if not (run.directory / ATTACK_FILE).is_file():
-        return None
-    info = read_model(run, ATTACK_FILE, AttackInfo)
     if info.run_id != run.info.run_id:
         raise RunFilesError(
-            f"{ATTACK_FILE} is of run {info.run_id!r}, run.json of {run.info.run_id!r}",
+            f"{where}: an attack is of run {info.run_id!r}, run.json of {run.info.run_id!r}",
             _ANEW,
         )
     due = run.info.privacy.noise_multiplier
     if due is not None and not math.isclose(due, info.mechanism.noise_multiplier, rel_tol=1e-3):
         raise RunFilesError(
-            f"{ATTACK_FILE} is of a noise multiplier of {info.mechanism.noise_multiplier:g}, and the run's "
-            f"is {due:g}",
+            f"{where}: an attack is of a noise multiplier of {info.mechanism.noise_multiplier:g}, and the "
+            f"run's is {due:g}",
             _ANEW,
         )
-    return bounds(info)
 
 
-def bounds(info: AttackInfo) -> Attacked:
-    """What follows from the counts."""
-    share = ALPHA / (len(info.steps) + len(info.membership) + len(info.draws))
+def bounds(info: AttackInfo, alpha: float = ALPHA) -> Attacked:
+    """What follows from the counts, but for a chance of alpha."""
+    kinds = len(info.steps) + len(info.membership) + len(info.draws) + (info.noise is not None)
+    share = alpha / kinds
     in_steps = tuple(_of_steps(info, name, share) for name in sorted(info.steps))
     in_runs = tuple(_of_runs(info, name, share) for name in sorted(info.membership))
     in_draws = tuple(_of_draws(each, share) for each in info.draws)
+    in_noise = None if info.noise is None else judge_reuse(info.noise, share)
     claimed = _epsilon(info, info.mechanism.noise_multiplier)
     found = max([*(s.epsilon_at_least for s in in_steps), *(r.epsilon_at_least for r in in_runs)])
     felt = max(step.separation_at_most / step.separation_claimed for step in in_steps)
@@ -168,11 +181,14 @@ def bounds(info: AttackInfo) -> Attacked:
         delta=info.mechanism.delta,
         epsilon_claimed=claimed,
         epsilon_at_least=found,
-        within=found <= claimed and all(d.rate_at_least <= d.rate_claimed for d in in_draws),
+        within=found <= claimed
+        and all(d.rate_at_least <= d.rate_claimed for d in in_draws)
+        and not (in_noise is not None and in_noise.reused),
         conclusive=felt >= BLIND_BELOW,
         in_steps=in_steps,
         in_runs=in_runs,
         in_draws=in_draws,
+        in_noise=in_noise,
         inversion=Inversion(**info.inversion.model_dump()),
     )
 

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .attacked import measure_attack
+from .attempts import measure_attacks
 from .cells import measure_groups
 from .checks import make_checks
 from .consent_log import read_consent_logs
@@ -65,7 +65,8 @@ def build_report(run_dir: Path | str, *, policy: Path | str | None = None) -> Re
     exclusions = measure_exclusions(run, [log.turned_away for log in logs.values()])
     lineage, breaches, shared = measure_lineage(run, logs, predictions)
     privacy, faults = measure_privacy(run, shared)
-    privacy = privacy.model_copy(update={"attacked": measure_attack(run)})
+    attacked, attempts = measure_attacks(run)
+    privacy = privacy.model_copy(update={"attacked": attacked, "attempts": attempts})
     found = [*breaches, *faults, *manifest_faults(run)]
     checks = make_checks(run, exclusions, performance, privacy, lineage, found)
     drawn = measure_drawn(run)

@@ -221,7 +221,10 @@ def told_of_ages(drawn: DrawnAges | None) -> tuple[list[str], list[str]]:
     return [said + stay], [_OF_DRAWN]
 
 
-_NOT_ASKED = "Nobody asked how well the model reads people of the ages that the rules exclude (`privemo excluded`)."
+_NOT_ASKED = (
+    "How well the model reads people of the ages that the rules exclude was not asked "
+    "(`privemo excluded`)."
+)
 
 _OF_DRAWN = (
     "Accuracy at excluded ages is of drawn faces, and the model may have learned from others like them. A "

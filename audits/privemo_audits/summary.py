@@ -221,6 +221,11 @@ def _found_out(p: Privacy) -> str:
 
 
 def _of_attacks(privacy: Privacy) -> str:
+    if privacy.attempts is not None and privacy.attacked is None:
+        return (
+            "Epsilon is an upper bound from the mechanism as recorded; attacks were begun, but nothing "
+            "of what they found is there, so no lower bound is stated."
+        )
     if privacy.attacked is None:
         return (
             "Epsilon is an upper bound from the mechanism as recorded; no attack was made "

@@ -23,12 +23,14 @@ def attack(
 ) -> None:
     """Rehearse a run with people who do not exist, attack it, and bound epsilon from below.
 
-    Nobody's face is read. What was counted is written to attack.json in the run folder, and the next
-    `privemo audit` reports it. Exit code 1 when more was found out than epsilon allows.
+    Nobody's face is read. Every attack that is begun is kept in attacks.jsonl in the run folder: made
+    again, it stands beside those before, and has to be the surer for it. The next `privemo audit` reports
+    all. Exit code 1 when more was found out than epsilon allows.
     """
     from privemo.attacks import attack as attacked
     from privemo.runs import Run
     from privemo_audits.attacked import AttackInfo, bounds
+    from privemo_audits.attempts import share_of
 
     with progress() as bar:
         task = bar.add_task("Rehearsing and attacking", total=None)
@@ -38,7 +40,8 @@ def attack(
             rehearsals=rehearsals,
             listener=lambda done, of: bar.update(task, completed=done, total=of),
         )
-    said = bounds(AttackInfo.model_validate(found))
+    share = share_of(found["number"])
+    said = bounds(AttackInfo.model_validate(found), share)
     if json_:
         print_json(said.model_dump(mode="json"))
     else:
@@ -67,6 +70,16 @@ def attack(
         table.add_section()
         table.add_row("calculated, by PLD", "", f"{said.epsilon_claimed:.3f}")
         out.print(table)
+        if (noise := said.in_noise) is not None and noise.alike is not None:
+            told = "noise came back!" if noise.reused else "as chance makes them"
+            out.print(
+                f"The two most alike of {noise.pairs:,} pairs of steps: {noise.alike:z.3f} alike, {told}."
+            )
+        if found["number"] > 1:
+            out.print(
+                f"This is attack {found['number']} on the run, judged at {1 - share:.2%}, so that all bounds "
+                "together hold with 95% certainty. Those before count as well."
+            )
         out.print(
             f"Pictures made from updates: {said.inversion.without_noise:.2f} alike without noise, "
             f"{said.inversion.with_noise:z.2f} with it (1 is the same, 0 is chance)."

@@ -25,11 +25,13 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from scipy.stats import binom, norm, rankdata
+from scipy.stats import norm, rankdata
 
 from .accounting import Release, epsilon_dp_accounting
 from .errors import RunFilesError
+from .guesses import GUESSED, LARGEST, epsilon_of_guesses, guessed
 from .intervals import ALPHA, clopper_pearson
+from .on_model import ModelInfo, judge_model
 from .report_privacy import Attacked, DrawAttack, Inversion, MembershipAttack, StepAttack
 from .reused import NoiseInfo, judge_reuse
 from .runfiles import Part, Run
@@ -38,15 +40,10 @@ ATTACK_FILE = "attack.json"
 
 _ANEW = "Restore the file of this run; what was found on another is no evidence here."
 
-GUESSED = (0.1, 0.3, 1.0)
-"""Shares of the people whom guesses are made about; chosen beforehand, so each costs a part of the 5%."""
-
 _LEAST_NOISE = 0.3
 
 BLIND_BELOW = 0.5
 """An attack that cannot even feel half of what is claimed to be there proves nothing by finding nothing."""
-
-_LARGEST = 60.0
 
 Count = Annotated[int, Field(ge=0, le=10**12)]
 
@@ -127,6 +124,7 @@ class AttackInfo(Part):
     draws: tuple[Draws, ...] = Field(min_length=1)
     membership: dict[str, Annotated[tuple[Scored, ...], Field(min_length=2)]] = Field(min_length=1)
     noise: NoiseInfo | None = None
+    model: ModelInfo | None = None
     inversion: InversionInfo
 
     @model_validator(mode="after")
@@ -163,14 +161,18 @@ def check_attack(run: Run, info: AttackInfo, where: str) -> None:
 
 def bounds(info: AttackInfo, alpha: float = ALPHA) -> Attacked:
     """What follows from the counts, but for a chance of alpha."""
-    kinds = len(info.steps) + len(info.membership) + len(info.draws) + (info.noise is not None)
-    share = alpha / kinds
+    kinds = len(info.steps) + len(info.membership) + len(info.draws)
+    share = alpha / (kinds + (info.noise is not None) + (info.model is not None))
     in_steps = tuple(_of_steps(info, name, share) for name in sorted(info.steps))
     in_runs = tuple(_of_runs(info, name, share) for name in sorted(info.membership))
     in_draws = tuple(_of_draws(each, share) for each in info.draws)
     in_noise = None if info.noise is None else judge_reuse(info.noise, share)
+    delta = info.mechanism.delta
+    on_model = None if info.model is None else judge_model(info.model, delta, share)
     claimed = _epsilon(info, info.mechanism.noise_multiplier)
-    found = max([*(s.epsilon_at_least for s in in_steps), *(r.epsilon_at_least for r in in_runs)])
+    found = max(each.epsilon_at_least for each in (*in_steps, *in_runs))
+    if on_model is not None:
+        found = max(found, on_model.epsilon_at_least)
     felt = max(step.separation_at_most / step.separation_claimed for step in in_steps)
     return Attacked(
         made=info.made,
@@ -178,7 +180,7 @@ def bounds(info: AttackInfo, alpha: float = ALPHA) -> Attacked:
         rehearsals=info.rehearsals,
         noise_multiplier=info.mechanism.noise_multiplier,
         steps=sum(steps for _, steps in info.mechanism.steps_at_each_rate),
-        delta=info.mechanism.delta,
+        delta=delta,
         epsilon_claimed=claimed,
         epsilon_at_least=found,
         within=found <= claimed
@@ -189,6 +191,7 @@ def bounds(info: AttackInfo, alpha: float = ALPHA) -> Attacked:
         in_runs=in_runs,
         in_draws=in_draws,
         in_noise=in_noise,
+        on_model=on_model,
         inversion=Inversion(**info.inversion.model_dump()),
     )
 
@@ -228,7 +231,7 @@ def _of_steps(info: AttackInfo, adversary: str, alpha: float) -> StepAttack:
         **answers.model_dump(),
         separation_claimed=1 / claimed,
         separation_at_least=least,
-        separation_at_most=min(most, _LARGEST),
+        separation_at_most=min(most, LARGEST),
         noise_at_most=noise,
         # Accountants are slow for little noise, and half of what is claimed is enough to be over it.
         epsilon_at_least=0.0
@@ -246,43 +249,13 @@ def _epsilon(info: AttackInfo, noise: float) -> float:
 # -- whole runs ------------------------------------------------------------------------------------
 
 
-def chance_of_guessing(
-    persons: int, guesses: int, right: int, epsilon: float, delta: float
-) -> float:
-    """Most that (epsilon, delta) leaves anybody of guessing so many right (arXiv 2305.08846).
-
-    Args:
-        persons: whose coins were thrown.
-        guesses: how many of them were guessed about.
-        right: of these.
-        epsilon: bound of the mechanism.
-        delta: likewise.
-    """
-    truth = 1 / (1 + math.exp(-epsilon))
-    # How far below `right` a binomial may fall and still be lifted to it by mechanisms that fail with delta.
-    below = np.arange(1, right + 1)
-    between = np.cumsum(binom.pmf(right - below, guesses, truth))
-    worst = float((between / below).max(initial=0.0))
-    return min(1.0, float(binom.sf(right - 1, guesses, truth)) + 2 * persons * delta * worst)
-
-
-def epsilon_of_guesses(persons: int, guesses: int, right: int, delta: float, alpha: float) -> float:
-    """The largest epsilon that so many right guesses refute; 0 where they refute none."""
-    low, high = 0.0, _LARGEST
-    if chance_of_guessing(persons, guesses, right, low, delta) > alpha:
-        return 0.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        if chance_of_guessing(persons, guesses, right, middle, delta) <= alpha:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
 def _of_runs(info: AttackInfo, adversary: str, alpha: float) -> MembershipAttack:
     rehearsals = info.membership[adversary]
-    tries = [(*_guessed(each, share), len(each.scores)) for each in rehearsals for share in GUESSED]
+    tries = [
+        (*guessed(np.array(each.scores), np.array(each.took_part), share), len(each.scores))
+        for each in rehearsals
+        for share in GUESSED
+    ]
     delta = info.mechanism.delta
     bound = [
         epsilon_of_guesses(persons, guesses, right, delta, alpha / len(tries))
@@ -302,14 +275,6 @@ def _of_runs(info: AttackInfo, adversary: str, alpha: float) -> MembershipAttack
         found_ci=clopper_pearson(found, len(inside)),
         false_alarms=alarms / len(outside),
     )
-
-
-def _guessed(each: Scored, share: float) -> tuple[int, int]:
-    """Guesses and right ones: "took part" of the highest scores, "did not" of the lowest."""
-    half = max(1, int(share * len(each.scores) / 2))
-    order = np.argsort(np.array(each.scores), kind="stable")
-    part = np.array(each.took_part)[order]
-    return 2 * half, int(part[-half:].sum() + (~part[:half]).sum())
 
 
 def _pooled(rehearsals: tuple[Scored, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -93,6 +93,34 @@ class DrawAttack(Frozen):
     rate_at_least: float
 
 
+class FoundAt(Frozen):
+    """Of those who took part, how many lie above all of the others but a `share` of them.
+
+    Not `measurable` where that share is less than one of them: then none of them lies above.
+    """
+
+    share: float
+    measurable: bool
+    found: float
+    found_ci: Interval
+    false_alarms: int
+    false_alarms_ci: Interval
+
+
+class ModelAttack(Frozen):
+    """The very model of the run, attacked with the drawn people of whom it is known whether they took part."""
+
+    took_part: int
+    others: int
+    reference: str
+    auc: float
+    found_at: tuple[FoundAt, ...]
+    persons: int = Field(description="Whom guesses were made about: of each a fair coin decided.")
+    guesses: int
+    right: int
+    epsilon_at_least: float
+
+
 class NoiseReuse(Frozen):
     """The two steps whose noise is most alike, of all pairs of all rehearsals.
 
@@ -142,6 +170,10 @@ class Attacked(Frozen):
     in_draws: tuple[DrawAttack, ...]
     in_noise: NoiseReuse | None = Field(
         default=None, description="Null of an attack by a version that did not ask."
+    )
+    on_model: ModelAttack | None = Field(
+        default=None,
+        description="Null where the model itself was not attacked: its people may exist.",
     )
     inversion: Inversion
 

@@ -231,6 +231,12 @@ def _of_attacks(privacy: Privacy) -> str:
             "Epsilon is an upper bound from the mechanism as recorded; no attack was made "
             "(`privemo attack`), so no lower bound is stated."
         )
+    if privacy.attacked.on_model is not None:
+        return (
+            "Attacks were made on the mechanism, rehearsed with people who do not exist, and on the very "
+            "model with the drawn people it was made of. They bound from below what such attacks find; a "
+            "better one may find more. Bounds from single steps assume that noise is Gaussian."
+        )
     return (
         "Attacks were made on the mechanism, rehearsed with people who do not exist, and not on the model of "
         "this run or on anybody in it. They bound from below what such attacks find; a better one may find "

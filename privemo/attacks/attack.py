@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from privemo.attacks import inversion, membership
+from privemo.attacks import inversion, membership, model
 from privemo.attacks.canaries import Canaries
 from privemo.attacks.history import attacks_on
 from privemo.attacks.rehearsal import Rehearsal, Seen, rehearsal_settings, rehearse
@@ -51,6 +51,7 @@ def attack(
     *,
     canaries: int = 200,
     rehearsals: int = 2,
+    data: Path | None = None,
     listener: Callable[[int, int], None] = lambda done, of: None,
 ) -> dict[str, Any]:
     """Attack what a run did, and add what was found to `attacks.jsonl` in its folder.
@@ -63,21 +64,28 @@ def attack(
         run: prepared; finished or not.
         canaries: people who do not exist, of whom about half take part.
         rehearsals: how many times the run is rehearsed.
+        data: the file of faces that the run was given, to attack its very model: people who do not exist.
         listener: called with steps done and steps in all.
 
     Returns:
         What was found.
 
     Raises:
-        SettingsError: the run is not private, or there are too few canaries or rehearsals.
-        RunError: a rehearsal did not go through.
+        SettingsError: the run is not private, or there are too few canaries or rehearsals; or the people in
+            `data` may exist, or are not those of the run.
+        DataError: `data` cannot be read.
+        RunError: a rehearsal did not go through, or there is no model yet to attack.
         LedgerError: attacks made before were changed or taken out, or the file cannot be written.
     """
     settings = _settings(run, canaries, rehearsals)
+    on_model = None if data is None else model.prepared(run, data)
     history = attacks_on(run)
     facts = {"run_id": run.run_id, "canaries": canaries, "rehearsals": rehearsals}
     begun = history.append(event="begun", **facts)
     found = _found(run, settings, canaries, rehearsals, listener)
+    if on_model is not None:
+        with tuned(settings.threads):
+            found["model"] = on_model.scores(np.random.default_rng())
     # In the order in which they were begun: two processes may attack at once.
     known = [each.seq for each in history.entries if each.event == "begun" or each.of is None]
     found["number"] = known.index(begun.seq) + 1

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from privemo.cli.common import out, print_json, progress
+
+if TYPE_CHECKING:
+    from privemo_audits.report_privacy import Attacked
 
 __all__ = ["attack"]
 
@@ -19,6 +22,10 @@ def attack(
         int, typer.Option(help="People who do not exist; about half take part.")
     ] = 200,
     rehearsals: Annotated[int, typer.Option(help="How many times the run is rehearsed.")] = 2,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The drawn people the run was given: attacks its very model as well."),
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Rehearse a run with people who do not exist, attack it, and bound epsilon from below.
@@ -38,6 +45,7 @@ def attack(
             Run(run),
             canaries=canaries,
             rehearsals=rehearsals,
+            data=data,
             listener=lambda done, of: bar.update(task, completed=done, total=of),
         )
     share = share_of(found["number"])
@@ -67,6 +75,12 @@ def attack(
                 f"{whole.right:,} of {whole.guesses:,} right",
                 f"{whole.epsilon_at_least:.3f}",
             )
+        if (model := said.on_model) is not None:
+            table.add_row(
+                "in the run? of its very model",
+                f"{model.right:,} of {model.guesses:,} right",
+                f"{model.epsilon_at_least:.3f}",
+            )
         table.add_section()
         table.add_row("calculated, by PLD", "", f"{said.epsilon_claimed:.3f}")
         out.print(table)
@@ -80,12 +94,33 @@ def attack(
                 f"This is attack {found['number']} on the run, judged at {1 - share:.2%}, so that all bounds "
                 "together hold with 95% certainty. Those before count as well."
             )
+        out.print(_of_the_model(said))
         out.print(
             f"Pictures made from updates: {said.inversion.without_noise:.2f} alike without noise, "
             f"{said.inversion.with_noise:z.2f} with it (1 is the same, 0 is chance)."
         )
     if not said.within:
         raise typer.Exit(1)
+
+
+def _of_the_model(said: Attacked) -> str:
+    if said.on_model is None:
+        return (
+            "The model itself was not attacked. Where its people do not exist, --data FILE does it; people "
+            "who may exist agreed to training and to being measured, and to no attack."
+        )
+    model = said.on_model
+    found = "; ".join(
+        f"{at.found:.1%} found at {at.share:g} false alarms"
+        for at in model.found_at
+        if at.measurable
+    )
+    return (
+        f"The model itself, {model.took_part:,} who took part and {model.others:,} who did not: AUC "
+        f"{model.auc:.3f}; "
+        + (found or "too few to tell how many are found at 0.01 false alarms")
+        + "."
+    )
 
 
 _WORDS = {

@@ -170,7 +170,7 @@ def bounds(info: AttackInfo, alpha: float = ALPHA) -> Attacked:
     delta = info.mechanism.delta
     on_model = None if info.model is None else judge_model(info.model, delta, share)
     claimed = _epsilon(info, info.mechanism.noise_multiplier)
-    found = max(each.epsilon_at_least for each in (*in_steps, *in_runs))
+    found = max([*(s.epsilon_at_least for s in in_steps), *(r.epsilon_at_least for r in in_runs)])
     if on_model is not None:
         found = max(found, on_model.epsilon_at_least)
     felt = max(step.separation_at_most / step.separation_claimed for step in in_steps)

@@ -108,7 +108,7 @@ class FoundAt(Frozen):
 
 
 class ModelAttack(Frozen):
-    """The very model of the run, attacked with the drawn people of whom it is known whether they took part."""
+    """The very model of the run, attacked with drawn people of whom it is known whether they took part."""
 
     took_part: int
     others: int

@@ -111,14 +111,14 @@ def _of_the_model(said: Attacked) -> str:
         )
     model = said.on_model
     found = "; ".join(
-        f"{at.found:.1%} found at {at.share:g} false alarms"
+        f"{at.found:.1%} of them found at {at.share:.1%} false alarms"
         for at in model.found_at
         if at.measurable
     )
     return (
         f"The model itself, {model.took_part:,} who took part and {model.others:,} who did not: AUC "
         f"{model.auc:.3f}; "
-        + (found or "too few to tell how many are found at 0.01 false alarms")
+        + (found or "too few to tell how many are found at 1% false alarms")
         + "."
     )
 

@@ -273,7 +273,7 @@ def summary_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(
             (
                 "Accuracy on drawn minors",
-                f"{young['accuracy']:.1%} under 13, {older['accuracy']:.1%} over",
+                f"{young['accuracy']:.1%} under 13, {older['accuracy']:.1%} at 13 to 17",
             )
         )
     if privacy["private"]:

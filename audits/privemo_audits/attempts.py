@@ -7,8 +7,8 @@ stops: the shares of however many add up to no more than 1. The first is judged 
 follow, and no later one takes back what it found. The strongest bound counts.
 
 The file is chained, and `attacks.head` knows how far it goes. An entry that was changed, taken out or moved
-is named; whoever cuts off the end of both files is not found out here, but by a report that was made
-before.
+is named. Nobody signs entries: whoever writes both files anew is not found out here, but by a signed report
+that was made before.
 """
 
 from __future__ import annotations

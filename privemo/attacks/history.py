@@ -1,10 +1,10 @@
 """Every attack that was made on a run, in the order in which they were begun.
 
 A store that does not like what an attack found could make another, until one pleases. So none replaces
-another, and an attack is written down *before* it is made: one that is broken off, or of which somebody
-would rather not have known, has left its beginning. Entries are chained, and a head file knows how far they
-go (`privemo.chain`). Whoever cuts off the end of both is not found out by the files; a report made before
-still says how many there were.
+another, and an attack is written down *before* it is made: one that is broken off, or of which somebody would
+rather not have known, has left its beginning. Entries are chained, and a head file knows how far they go
+(`privemo.chain`). Nobody signs them: whoever writes both files anew is not found out by them; a signed report
+made before still says how many attacks there were.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from privemo.cli.common import out, print_json, progress
+from privemo.errors import RunInterrupted
 
 if TYPE_CHECKING:
     from privemo_audits.report_privacy import Attacked
@@ -39,15 +40,20 @@ def attack(
     from privemo_audits.attacked import AttackInfo, bounds
     from privemo_audits.attempts import share_of
 
-    with progress() as bar:
-        task = bar.add_task("Rehearsing and attacking", total=None)
-        found = attacked(
-            Run(run),
-            canaries=canaries,
-            rehearsals=rehearsals,
-            data=data,
-            listener=lambda done, of: bar.update(task, completed=done, total=of),
-        )
+    try:
+        with progress() as bar:
+            task = bar.add_task("Rehearsing and attacking", total=None)
+            found = attacked(
+                Run(run),
+                canaries=canaries,
+                rehearsals=rehearsals,
+                data=data,
+                listener=lambda done, of: bar.update(task, completed=done, total=of),
+            )
+    except KeyboardInterrupt as stop:
+        raise RunInterrupted(
+            f"Stopped. If it had begun, attacks.jsonl in {run} says so, and so does the next audit."
+        ) from stop
     share = share_of(found["number"])
     said = bounds(AttackInfo.model_validate(found), share)
     if json_:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,17 @@ def test_an_attack_made_again_is_told_to_be_the_second(run: Path) -> None:
     assert "The model itself was not attacked" in first
     assert "pairs of steps" in first
     assert "This is attack 2 on the run, judged at 99.17%" in second
+
+
+def test_an_attack_that_is_stopped_does_not_say_that_nothing_was_written(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(import_module("privemo.attacks.attack"), "rehearse", stopped)
+    refused(privemo("attack", run, "--canaries", "50"), "Stopped", "attacks.jsonl")
+    assert '"event":"begun"' in (run / "attacks.jsonl").read_text()
 
 
 def unwrapped(told: Any) -> str:

@@ -54,6 +54,7 @@ _WHERE: dict[str, str] = {
     "export": "privemo.exporting",
     "Run": "privemo.runs",
     "attack": "privemo.attacks",
+    "measure_excluded": "privemo.excluded",
     "Store": "privemo.store",
     **dict.fromkeys(_CONSENT, "privemo_consent"),
     **dict.fromkeys(("AuditError", "Report", "build_report", "write_report"), "privemo_audits"),

@@ -70,6 +70,7 @@ class Chain(Generic[Entry]):
 
     kind: ClassVar[type[ChainEntry]]
     what: ClassVar[str] = "an entry"
+    lost: ClassVar[str] = "what was spent stays spent."
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -197,7 +198,7 @@ class Chain(Generic[Entry]):
         if len(self._entries) < entries or self._entries[entries - 1].hash != last:
             raise LedgerError(
                 f"{self.path.name} ends before entry {entries - 1}, which was written: entries are "
-                "missing. Restore the file from a backup; what was spent stays spent."
+                f"missing. Restore the file from a backup; {self.lost}"
             )
 
     def _checked(self, line: bytes) -> Entry:

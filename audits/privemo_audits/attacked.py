@@ -1,6 +1,7 @@
 """What an attack's counts say about epsilon: lower bounds, each with 95% certainty.
 
-`attack.json` is written by `privemo attack`; here are no models, only counts. Three kinds of evidence:
+`privemo attack` writes what it counted (which attacks there were, `attempts` says); here are no models, only
+counts. Kinds of evidence:
 
 * Answers about single steps. The chance of saying "in" of somebody who was, and of somebody who was not,
   each with its exact interval (Clopper & Pearson), say how far apart steps with and without a person lie at
@@ -9,6 +10,7 @@
 * Guesses about whole runs, in which a coin of its own decided of each person whether they take part.
   Whoever guesses right more often than (epsilon, delta) lets anybody proves a larger epsilon (Steinke, Nasr
   & Jagielski 2023, arXiv 2305.08846). That takes nothing for granted.
+* Whether noise came back in another step (`reused`), and whether people were drawn too often.
 * Pictures made from updates, which bound nothing, but show what is meant.
 
 Several bounds from one attack share the 5% among them (Bonferroni).
@@ -23,27 +25,25 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from scipy.stats import binom, norm, rankdata
+from scipy.stats import norm, rankdata
 
 from .accounting import Release, epsilon_dp_accounting
 from .errors import RunFilesError
+from .guesses import GUESSED, LARGEST, epsilon_of_guesses, guessed
 from .intervals import ALPHA, clopper_pearson
+from .on_model import ModelInfo, judge_model
 from .report_privacy import Attacked, DrawAttack, Inversion, MembershipAttack, StepAttack
-from .runfiles import Part, Run, read_model
+from .reused import NoiseInfo, judge_reuse
+from .runfiles import Part, Run
 
 ATTACK_FILE = "attack.json"
 
-_ANEW = "Attack this run anew with `privemo attack`, or take the file away."
-
-GUESSED = (0.1, 0.3, 1.0)
-"""Shares of the people whom guesses are made about; chosen beforehand, so each costs a part of the 5%."""
+_ANEW = "Restore the file of this run; what was found on another is no evidence here."
 
 _LEAST_NOISE = 0.3
 
 BLIND_BELOW = 0.5
 """An attack that cannot even feel half of what is claimed to be there proves nothing by finding nothing."""
-
-_LARGEST = 60.0
 
 Count = Annotated[int, Field(ge=0, le=10**12)]
 
@@ -112,9 +112,9 @@ class InversionInfo(Part):
 
 
 class AttackInfo(Part):
-    """`attack.json`."""
+    """What an attack found, and `attack.json` of earlier versions, which did not ask about `noise`."""
 
-    schema_: Literal["privemo.attack/1"] = Field(alias="schema")
+    schema_: Literal["privemo.attack/1", "privemo.attack/2"] = Field(alias="schema")
     run_id: str
     made: datetime
     mechanism: Mechanism
@@ -123,41 +123,56 @@ class AttackInfo(Part):
     steps: dict[str, Answers] = Field(min_length=1)
     draws: tuple[Draws, ...] = Field(min_length=1)
     membership: dict[str, Annotated[tuple[Scored, ...], Field(min_length=2)]] = Field(min_length=1)
+    noise: NoiseInfo | None = None
+    model: ModelInfo | None = None
     inversion: InversionInfo
 
+    @model_validator(mode="after")
+    def _asked_about_noise(self) -> AttackInfo:
+        if self.schema_ == "privemo.attack/2" and self.noise is None:
+            raise ValueError("whether noise came back is due")
+        return self
 
-def measure_attack(run: Run) -> Attacked | None:
-    """Bounds from the attack on a run; None where there was none.
+
+def check_attack(run: Run, info: AttackInfo, where: str) -> None:
+    """An attack is evidence of the run that it was made on, and of no other.
+
+    Args:
+        run: the run.
+        info: what the attack found.
+        where: name of the file it stands in.
 
     Raises:
-        RunFilesError: `attack.json` is torn, malformed, or of another run.
+        RunFilesError: it is of another run, or of another noise.
     """
-    if not (run.directory / ATTACK_FILE).is_file():
-        return None
-    info = read_model(run, ATTACK_FILE, AttackInfo)
     if info.run_id != run.info.run_id:
         raise RunFilesError(
-            f"{ATTACK_FILE} is of run {info.run_id!r}, run.json of {run.info.run_id!r}",
+            f"{where}: an attack is of run {info.run_id!r}, run.json of {run.info.run_id!r}",
             _ANEW,
         )
     due = run.info.privacy.noise_multiplier
     if due is not None and not math.isclose(due, info.mechanism.noise_multiplier, rel_tol=1e-3):
         raise RunFilesError(
-            f"{ATTACK_FILE} is of a noise multiplier of {info.mechanism.noise_multiplier:g}, and the run's "
-            f"is {due:g}",
+            f"{where}: an attack is of a noise multiplier of {info.mechanism.noise_multiplier:g}, and the "
+            f"run's is {due:g}",
             _ANEW,
         )
-    return bounds(info)
 
 
-def bounds(info: AttackInfo) -> Attacked:
-    """What follows from the counts."""
-    share = ALPHA / (len(info.steps) + len(info.membership) + len(info.draws))
+def bounds(info: AttackInfo, alpha: float = ALPHA) -> Attacked:
+    """What follows from the counts, but for a chance of alpha."""
+    kinds = len(info.steps) + len(info.membership) + len(info.draws)
+    share = alpha / (kinds + (info.noise is not None) + (info.model is not None))
     in_steps = tuple(_of_steps(info, name, share) for name in sorted(info.steps))
     in_runs = tuple(_of_runs(info, name, share) for name in sorted(info.membership))
     in_draws = tuple(_of_draws(each, share) for each in info.draws)
+    in_noise = None if info.noise is None else judge_reuse(info.noise, share)
+    delta = info.mechanism.delta
+    on_model = None if info.model is None else judge_model(info.model, delta, share)
     claimed = _epsilon(info, info.mechanism.noise_multiplier)
     found = max([*(s.epsilon_at_least for s in in_steps), *(r.epsilon_at_least for r in in_runs)])
+    if on_model is not None:
+        found = max(found, on_model.epsilon_at_least)
     felt = max(step.separation_at_most / step.separation_claimed for step in in_steps)
     return Attacked(
         made=info.made,
@@ -165,14 +180,18 @@ def bounds(info: AttackInfo) -> Attacked:
         rehearsals=info.rehearsals,
         noise_multiplier=info.mechanism.noise_multiplier,
         steps=sum(steps for _, steps in info.mechanism.steps_at_each_rate),
-        delta=info.mechanism.delta,
+        delta=delta,
         epsilon_claimed=claimed,
         epsilon_at_least=found,
-        within=found <= claimed and all(d.rate_at_least <= d.rate_claimed for d in in_draws),
+        within=found <= claimed
+        and all(d.rate_at_least <= d.rate_claimed for d in in_draws)
+        and not (in_noise is not None and in_noise.reused),
         conclusive=felt >= BLIND_BELOW,
         in_steps=in_steps,
         in_runs=in_runs,
         in_draws=in_draws,
+        in_noise=in_noise,
+        on_model=on_model,
         inversion=Inversion(**info.inversion.model_dump()),
     )
 
@@ -212,7 +231,7 @@ def _of_steps(info: AttackInfo, adversary: str, alpha: float) -> StepAttack:
         **answers.model_dump(),
         separation_claimed=1 / claimed,
         separation_at_least=least,
-        separation_at_most=min(most, _LARGEST),
+        separation_at_most=min(most, LARGEST),
         noise_at_most=noise,
         # Accountants are slow for little noise, and half of what is claimed is enough to be over it.
         epsilon_at_least=0.0
@@ -230,43 +249,13 @@ def _epsilon(info: AttackInfo, noise: float) -> float:
 # -- whole runs ------------------------------------------------------------------------------------
 
 
-def chance_of_guessing(
-    persons: int, guesses: int, right: int, epsilon: float, delta: float
-) -> float:
-    """Most that (epsilon, delta) leaves anybody of guessing so many right (arXiv 2305.08846).
-
-    Args:
-        persons: whose coins were thrown.
-        guesses: how many of them were guessed about.
-        right: of these.
-        epsilon: bound of the mechanism.
-        delta: likewise.
-    """
-    truth = 1 / (1 + math.exp(-epsilon))
-    # How far below `right` a binomial may fall and still be lifted to it by mechanisms that fail with delta.
-    below = np.arange(1, right + 1)
-    between = np.cumsum(binom.pmf(right - below, guesses, truth))
-    worst = float((between / below).max(initial=0.0))
-    return min(1.0, float(binom.sf(right - 1, guesses, truth)) + 2 * persons * delta * worst)
-
-
-def epsilon_of_guesses(persons: int, guesses: int, right: int, delta: float, alpha: float) -> float:
-    """The largest epsilon that so many right guesses refute; 0 where they refute none."""
-    low, high = 0.0, _LARGEST
-    if chance_of_guessing(persons, guesses, right, low, delta) > alpha:
-        return 0.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        if chance_of_guessing(persons, guesses, right, middle, delta) <= alpha:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
 def _of_runs(info: AttackInfo, adversary: str, alpha: float) -> MembershipAttack:
     rehearsals = info.membership[adversary]
-    tries = [(*_guessed(each, share), len(each.scores)) for each in rehearsals for share in GUESSED]
+    tries = [
+        (*guessed(np.array(each.scores), np.array(each.took_part), share), len(each.scores))
+        for each in rehearsals
+        for share in GUESSED
+    ]
     delta = info.mechanism.delta
     bound = [
         epsilon_of_guesses(persons, guesses, right, delta, alpha / len(tries))
@@ -286,14 +275,6 @@ def _of_runs(info: AttackInfo, adversary: str, alpha: float) -> MembershipAttack
         found_ci=clopper_pearson(found, len(inside)),
         false_alarms=alarms / len(outside),
     )
-
-
-def _guessed(each: Scored, share: float) -> tuple[int, int]:
-    """Guesses and right ones: "took part" of the highest scores, "did not" of the lowest."""
-    half = max(1, int(share * len(each.scores) / 2))
-    order = np.argsort(np.array(each.scores), kind="stable")
-    part = np.array(each.took_part)[order]
-    return 2 * half, int(part[-half:].sum() + (~part[:half]).sum())
 
 
 def _pooled(rehearsals: tuple[Scored, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -10,12 +10,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .attacked import measure_attack
+from .attempts import measure_attacks
 from .beside import Read, held_beside
 from .cells import measure_groups
 from .checks import looks_checks, make_checks
 from .consent_log import read_consent_logs
 from .errors import MissingExtraError, ReportWriteError
+from .excluded import measure_drawn, told_of_ages
 from .exclusions import measure_exclusions
 from .fairness import measure_performance
 from .groups import MIN_PERSONS, SUPPRESS_BELOW
@@ -73,10 +74,13 @@ def build_report(
     exclusions = measure_exclusions(run, [log.turned_away for log in logs.values()])
     lineage, breaches, shared = measure_lineage(run, logs, predictions)
     privacy, faults = measure_privacy(run, shared)
-    privacy = privacy.model_copy(update={"attacked": measure_attack(run)})
+    attacked, attempts = measure_attacks(run)
+    privacy = privacy.model_copy(update={"attacked": attacked, "attempts": attempts})
     found = [*breaches, *faults, *manifest_faults(run)]
     checks = make_checks(run, exclusions, performance, privacy, lineage, found)
     checks += looks_checks(looks)
+    drawn = measure_drawn(run)
+    said_of_ages, not_shown = told_of_ages(drawn)
     represented: list[Representation] = []
     if rules is not None:
         represented = measure_representation(predictions, groups, rules.representation.reference)
@@ -86,8 +90,9 @@ def build_report(
         passed=not failed,
         verdict="failed" if failed else "passed",
         failed_checks=failed,
-        summary=tuple(
-            make_summary(run, exclusions, performance, groups, gaps, privacy, lineage, checks)
+        summary=(
+            *make_summary(run, exclusions, performance, groups, gaps, privacy, lineage, checks),
+            *said_of_ages,
         ),
         run=_run_facts(run),
         data=DataFacts(**run.info.data.model_dump()),
@@ -96,6 +101,7 @@ def build_report(
         groups=tuple(groups),
         gaps=tuple(gaps),
         representation=tuple(represented),
+        excluded=drawn,
         group_rules=_rules(),
         privacy=privacy,
         lineage=lineage,
@@ -107,7 +113,10 @@ def build_report(
             rules=rules.model_dump(mode="json", exclude_none=True, by_alias=True),
         ),
         looks=looks,
-        limits=tuple(make_limits(run, privacy, lineage, exclusions, looks, notes)),
+        limits=(
+            *make_limits(run, privacy, lineage, exclusions, looks, notes),
+            *not_shown,
+        ),
         evidence=Evidence(files=dict(sorted(run.files.items())), tools=_tools()),
     )
     return held_beside(report, beside)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from .report import Check, Exclusions, Lineage, Performance, Violation
 from .report_more import Looks
-from .report_privacy import Attacked, Privacy
+from .report_privacy import Attacked, Attempts, Privacy
 from .runfiles import Run
 from .summary import plain_number
 
@@ -194,6 +194,7 @@ def _privacy_checks(run: Run, privacy: Privacy, violations: Sequence[Violation])
         ),
         chain,
         _noise(privacy),
+        *([] if privacy.attempts is None else _attempts(privacy.attempts)),
         *([] if privacy.attacked is None else _attacked(privacy.attacked)),
     ]
 
@@ -257,12 +258,46 @@ def _within_budget(privacy: Privacy) -> Check:
     )
 
 
+def _attempts(attempts: Attempts) -> list[Check]:
+    """Attacks may be made again; none may be made undone."""
+    lost = len(attempts.unfinished)
+    return [
+        Check(
+            id="privacy.attacks_whole",
+            title="No attack that was made was changed or taken out",
+            passed=not attempts.faults,
+            required=True,
+            evidence="; ".join(attempts.faults)
+            or f"{_counted(attempts.begun, 'attack')}, written down before and after, and chained",
+            clause="GDPR 5(2)",
+        ),
+        Check(
+            id="privacy.attacks_finished",
+            title="Every attack that was begun was finished",
+            passed=not lost,
+            required=False,
+            evidence=f"{attempts.begun - lost} of {_counted(attempts.begun, 'attack')} finished"
+            + (": what the others would have found nobody knows" if lost else ""),
+            clause="GDPR 32(1)(d)",
+        ),
+    ]
+
+
 def _attacked(attacked: Attacked) -> list[Check]:
     """A bound from below over the bound from above: something is not as it was accounted."""
     drawn = [
         f"of {d.of:,} who were to be drawn at {d.rate_claimed:g} {d.drawn:,} were"
         for d in attacked.in_draws
     ]
+    if (noise := attacked.in_noise) is not None and noise.first and noise.second:
+        drawn.append(
+            f"of {noise.pairs:,} pairs of steps the two most alike ("
+            + " and ".join(
+                "step {1} of rehearsal {0}".format(*at) for at in (noise.first, noise.second)
+            )
+            + f") are {noise.alike:.2f} alike"
+            + (": noise came back" if noise.reused else ", as chance makes them")
+        )
     felt = max(s.separation_at_least / s.separation_claimed for s in attacked.in_steps)
     return [
         Check(
@@ -270,6 +305,7 @@ def _attacked(attacked: Attacked) -> list[Check]:
             title="No attack found out more than epsilon allows",
             passed=attacked.within,
             required=True,
+            # Of all attacks the strongest, and one that found too much before all others.
             evidence=f"attacks prove an epsilon of {attacked.epsilon_at_least:.3f} or more, where the "
             f"mechanism that was attacked is calculated to give away {attacked.epsilon_claimed:.3f} (PLD); "
             + "; ".join(drawn),

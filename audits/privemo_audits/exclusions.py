@@ -11,7 +11,16 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
 
-from .report import Counted, Exclusions, Minors, PurposeExclusions, StoreExclusions, Tally
+from .intervals import ALPHA, clopper_pearson
+from .report import (
+    Counted,
+    Exclusions,
+    Minors,
+    PurposeExclusions,
+    StoreExclusions,
+    StoreShare,
+    Tally,
+)
 from .runfiles import Admission, Run
 
 ATTESTED = ("minor", "below_consent_age")
@@ -57,6 +66,7 @@ def measure_exclusions(run: Run, turned_away: Iterable[dict[str, int]] = ()) -> 
         faces=whole.faces,
         purposes=by_purpose,
         stores=tuple(stores),
+        shares=_shares(stores),
         withdrew_later=Counted(
             persons=sum(c.persons for c in later), faces=sum(c.faces for c in later)
         ),
@@ -86,6 +96,32 @@ def _store(name: str, admissions: Iterable[Admission]) -> StoreExclusions:
             for p, a in sorted(by_purpose.items(), key=lambda item: _purpose_order(item[0]))
         },
         withdrew_later=Counted(persons=persons, faces=faces),
+    )
+
+
+def _shares(stores: Iterable[StoreExclusions]) -> tuple[StoreShare, ...]:
+    """Of stores that asked anybody for training; none where nobody was admitted anywhere."""
+    asked = {
+        s.store: tally
+        for s in stores
+        if "training" in s.purposes and (tally := s.purposes["training"].persons).asked
+    }
+    everybody = sum(t.asked for t in asked.values())
+    admitted = sum(t.admitted for t in asked.values())
+    if not admitted:
+        return ()
+    return tuple(
+        StoreShare(
+            store=name,
+            asked=t.asked,
+            admitted=t.admitted,
+            share_asked=t.asked / everybody,
+            share_admitted=t.admitted / admitted,
+            ratio=(t.admitted / admitted) / (t.asked / everybody),
+            kept=t.admitted / t.asked,
+            kept_ci=clopper_pearson(t.admitted, t.asked, ALPHA / len(asked)),
+        )
+        for name, t in asked.items()
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from . import words
 from .articles import by_article
 from .errors import MissingExtraError
+from .excluded import age_words
 from .report import Report
 from .summary import plain_number, reason_words
 
@@ -56,6 +57,7 @@ def environment(*, autoescape: bool) -> Any:
         lstrip_blocks=True,
     )
     made.filters.update(
+        age=age_words,
         pct=words.percent,
         ci=words.interval,
         points=words.points,

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from .frozen import Document, Frozen, Interval, Status
+from .report_excluded import DrawnAges
 from .report_more import Beside, Looks
 from .report_privacy import Privacy
 
@@ -91,6 +92,23 @@ class StoreExclusions(Frozen):
     withdrew_later: Counted
 
 
+class StoreShare(Frozen):
+    """A store's share of the people asked for training, beside its share of those admitted.
+
+    `ratio` is the second over the first: below 1 the store's people count for less than they were. `kept` is
+    the share of the store's own people who were admitted; its interval holds for all stores together.
+    """
+
+    store: str
+    asked: int
+    admitted: int
+    share_asked: float
+    share_admitted: float
+    ratio: float
+    kept: float
+    kept_ci: Interval
+
+
 class Exclusions(Frozen):
     """Who was left out and why (AI Act 9(9); UK AADC 2).
 
@@ -105,6 +123,11 @@ class Exclusions(Frozen):
     faces: Tally
     purposes: dict[str, PurposeExclusions]
     stores: tuple[StoreExclusions, ...]
+    shares: tuple[StoreShare, ...] = Field(
+        default=(),
+        description="What exclusion did to each store's share of the training data. Of other groups it "
+        "cannot be told: what people look like is kept of nobody who was refused.",
+    )
     withdrew_later: Counted
     turned_away: dict[str, int] = Field(
         description="People refused a consent record for their age, by rule, as registries count "
@@ -354,6 +377,9 @@ class Report(Document):
     gaps: tuple[Gap, ...]
     representation: tuple[Representation, ...] = Field(
         default=(), description="Only where a policy holds a reference."
+    )
+    excluded: DrawnAges | None = Field(
+        default=None, description="Null where nobody ran `privemo excluded`."
     )
     group_rules: dict[str, Any]
     privacy: Privacy

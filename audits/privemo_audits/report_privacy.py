@@ -93,6 +93,51 @@ class DrawAttack(Frozen):
     rate_at_least: float
 
 
+class FoundAt(Frozen):
+    """Of those who took part, how many lie above all of the others but a `share` of them.
+
+    Not `measurable` where that share is less than one of them: then none of them lies above.
+    """
+
+    share: float
+    measurable: bool
+    found: float
+    found_ci: Interval
+    false_alarms: int
+    false_alarms_ci: Interval
+
+
+class ModelAttack(Frozen):
+    """The very model of the run, attacked with drawn people of whom it is known whether they took part."""
+
+    took_part: int
+    others: int
+    reference: str
+    auc: float
+    found_at: tuple[FoundAt, ...]
+    persons: int = Field(description="Whom guesses were made about: of each a fair coin decided.")
+    guesses: int
+    right: int
+    epsilon_at_least: float
+
+
+class NoiseReuse(Frozen):
+    """The two steps whose noise is most alike, of all pairs of all rehearsals.
+
+    `alike` is the cosine of what is left of them: 1 is the same noise, -1 its opposite, 0 nothing in
+    common. `first` and `second` are numbers of the rehearsal and of its step. `p` is the chance that the
+    most alike of so many pairs of new noise is as alike.
+    """
+
+    steps: int
+    pairs: int
+    alike: float | None
+    first: tuple[int, int] | None
+    second: tuple[int, int] | None
+    p: float
+    reused: bool
+
+
 class Inversion(Frozen):
     """How much a picture made from an update is like the one that went in: correlation, 1 is the same."""
 
@@ -104,9 +149,10 @@ class Inversion(Frozen):
 class Attacked(Frozen):
     """A run's mechanism, rehearsed with people who do not exist and attacked.
 
-    `epsilon_claimed` is of the mechanism as rehearsed, by PLD; `epsilon_at_least` the largest of all attacks.
-    Above the claim, or where people were drawn more often than at the rate, something is not as accounted
-    (`within`). An attack that felt less than half of what is claimed to be there is not `conclusive`.
+    `epsilon_claimed` is of the mechanism as rehearsed, by PLD; `epsilon_at_least` the largest of all
+    attacks. Above the claim, where people were drawn more often than at the rate, or where noise came back,
+    something is not as accounted (`within`). An attack that felt less than half of what is claimed to be
+    there is not `conclusive`.
     """
 
     made: datetime
@@ -122,7 +168,35 @@ class Attacked(Frozen):
     in_steps: tuple[StepAttack, ...]
     in_runs: tuple[MembershipAttack, ...]
     in_draws: tuple[DrawAttack, ...]
+    in_noise: NoiseReuse | None = Field(
+        default=None, description="Null of an attack by a version that did not ask."
+    )
+    on_model: ModelAttack | None = Field(
+        default=None,
+        description="Null where the model itself was not attacked: its people may exist.",
+    )
     inversion: Inversion
+
+
+class Attempt(Frozen):
+    """One attack of several. Its bound holds with `certainty`, so that all together hold with 95%."""
+
+    number: int
+    made: datetime
+    certainty: float
+    persons: int
+    rehearsals: int
+    epsilon_at_least: float
+    within: bool
+
+
+class Attempts(Frozen):
+    """How many attacks were begun on a run, and what became of each; `faults` names what was taken out."""
+
+    begun: int
+    unfinished: tuple[int, ...]
+    faults: tuple[str, ...]
+    each: tuple[Attempt, ...]
 
 
 class Privacy(Frozen):
@@ -155,5 +229,9 @@ class Privacy(Frozen):
     released_not_arrived: tuple[str, ...]
     notes: tuple[str, ...]
     attacked: Attacked | None = Field(
-        default=None, description="Null where nobody ran `privemo attack`."
+        default=None,
+        description="The strongest of all attacks; null where nobody ran `privemo attack`.",
+    )
+    attempts: Attempts | None = Field(
+        default=None, description="All attacks; null where none was begun."
     )

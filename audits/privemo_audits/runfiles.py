@@ -3,7 +3,7 @@
     RUN/run.json                     what was run
     RUN/rounds/0001.json             one per finished round
     RUN/model.safetensors            the last model
-    RUN/attack.json                  what an attack on it counted, if there was one (see `attacked`)
+    RUN/attacks.jsonl                what attacks on it counted, if there were any (see `attempts`)
     RUN/looks.json                   where it looks, if anybody asked (see `looks`)
     RUN/stores/STORE/consent.sqlite  that store's consent registry (see `consent_log`)
     RUN/stores/STORE/ledger.jsonl    one line per private release, hash-chained (see `privacy`)
@@ -333,6 +333,16 @@ def read_model(run: Run, name: str, kind: type[M]) -> M:
         RunFilesError: it is missing, torn, or not what its schema says.
     """
     return _model(kind, _json(_read(run.directory, name, run.files), name, _AS_WRITTEN), name)
+
+
+def read_lines(run: Run, name: str, kind: type[M]) -> list[tuple[dict[str, Any], M]]:
+    """The lines of one more file of a run, as they are and as they were understood.
+
+    Raises:
+        RunFilesError: it is torn, or a line is not what its schema says.
+    """
+    rows = _json_lines(run.directory, name, run.files, _AS_WRITTEN)
+    return [(row, _model(kind, row, f"{name} line {i}")) for i, row in enumerate(rows, 1)]
 
 
 def _same_run(info: RunInfo, rounds: tuple[RoundInfo, ...]) -> None:

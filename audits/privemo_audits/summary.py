@@ -222,10 +222,21 @@ def _found_out(p: Privacy) -> str:
 
 
 def _of_attacks(privacy: Privacy) -> str:
+    if privacy.attempts is not None and privacy.attacked is None:
+        return (
+            "Epsilon is an upper bound from the mechanism as recorded; attacks were begun, but nothing "
+            "of what they found is there, so no lower bound is stated."
+        )
     if privacy.attacked is None:
         return (
             "Epsilon is an upper bound from the mechanism as recorded; no attack was made "
             "(`privemo attack`), so no lower bound is stated."
+        )
+    if privacy.attacked.on_model is not None:
+        return (
+            "Attacks were made on the mechanism, rehearsed with people who do not exist, and on the very "
+            "model with the drawn people it was made of. They bound from below what such attacks find; a "
+            "better one may find more. Bounds from single steps assume that noise is Gaussian."
         )
     return (
         "Attacks were made on the mechanism, rehearsed with people who do not exist, and not on the model of "

@@ -9,6 +9,7 @@ What comes out is counted, not judged: `privemo_audits.attacked` turns the count
 epsilon, without this package.
 """
 
-from privemo.attacks.attack import ATTACK_FILE, attack
+from privemo.attacks.attack import attack
+from privemo.attacks.history import ATTACK_FILE
 
 __all__ = ["ATTACK_FILE", "attack"]

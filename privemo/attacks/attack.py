@@ -1,4 +1,7 @@
-"""`privemo attack`: rehearse a run some times, attack each, try to see a face in an update, write it down."""
+"""`privemo attack`: rehearse a run some times, attack each, try to see a face in an update, write it down.
+
+Every attack is written down before it is made, and again with what it found (`privemo.attacks.history`).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,21 +20,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from privemo.attacks import inversion, membership
+from privemo.attacks import inversion, membership, model
 from privemo.attacks.canaries import Canaries
+from privemo.attacks.history import attacks_on
 from privemo.attacks.rehearsal import Rehearsal, Seen, rehearsal_settings, rehearse
+from privemo.attacks.reuse import Sketches
 from privemo.attacks.steps import ADVERSARIES, Counts, StepAdversary
 from privemo.config import RunSettings
 from privemo.errors import SettingsError
-from privemo.files import write_json
 from privemo.machine import tuned
 from privemo.releases import Mechanism, Release, Stated
 from privemo.runs import Run
 from privemo.schedules import steps_at_each_rate
 
-__all__ = ["ATTACK_FILE", "FEWEST_CANARIES", "FEWEST_REHEARSALS", "attack"]
-
-ATTACK_FILE = "attack.json"
+__all__ = ["FEWEST_CANARIES", "FEWEST_REHEARSALS", "attack"]
 
 FEWEST_CANARIES, FEWEST_REHEARSALS = 50, 2
 """With fewer of either no attack says much: a bound of epsilon from a few guesses is near 0, and a last model
@@ -48,38 +51,67 @@ def attack(
     *,
     canaries: int = 200,
     rehearsals: int = 2,
+    data: Path | None = None,
     listener: Callable[[int, int], None] = lambda done, of: None,
 ) -> dict[str, Any]:
-    """Attack what a run did, and write what was found to `attack.json` in its folder.
+    """Attack what a run did, and add what was found to `attacks.jsonl` in its folder.
 
-    Nothing of the run is changed or read but its settings and facts, and nobody's face. An attack takes about
-    as long as training 200 people does; made again it replaces the one before.
+    Nothing of the run is changed or read but its settings and facts, and nobody's face. An attack takes
+    about as long as training 200 people does. Made again, it stands beside those before: no attack that was
+    made, or begun, is forgotten, and the more there were, the surer each has to be.
 
     Args:
         run: prepared; finished or not.
         canaries: people who do not exist, of whom about half take part.
         rehearsals: how many times the run is rehearsed.
+        data: the file of faces that the run was given, to attack its very model: people who do not exist.
         listener: called with steps done and steps in all.
 
     Returns:
-        What was written.
+        What was found.
 
     Raises:
-        SettingsError: the run is not private, or there are too few canaries or rehearsals.
-        RunError: a rehearsal did not go through, or the file cannot be written.
+        SettingsError: the run is not private, or there are too few canaries or rehearsals; or the people in
+            `data` may exist, or are not those of the run.
+        DataError: `data` cannot be read.
+        RunError: a rehearsal did not go through, or there is no model yet to attack.
+        LedgerError: attacks made before were changed or taken out, or the file cannot be written.
     """
     settings = _settings(run, canaries, rehearsals)
+    on_model = None if data is None else model.prepared(run, data)
+    history = attacks_on(run)
+    facts = {"run_id": run.run_id, "canaries": canaries, "rehearsals": rehearsals}
+    begun = history.append(event="begun", **facts)
+    found = _found(run, settings, canaries, rehearsals, listener)
+    if on_model is not None:
+        with tuned(settings.threads):
+            found["model"] = on_model.scores(np.random.default_rng())
+    # In the order in which they were begun: two processes may attack at once.
+    known = [each.seq for each in history.entries if each.event == "begun" or each.of is None]
+    found["number"] = known.index(begun.seq) + 1
+    history.append(event="found", of=begun.seq, found=found, **facts)
+    return found
+
+
+def _found(
+    run: Run,
+    settings: RunSettings,
+    canaries: int,
+    rehearsals: int,
+    listener: Callable[[int, int], None],
+) -> dict[str, Any]:
     everybody = Canaries.drawn(
         canaries, channels=run.facts["model"]["channels"], rng=np.random.default_rng()
     )
     before = _releases(run.facts["privacy"].get("spent_before", ()))
     counts = {adversary: Counts() for adversary in ADVERSARIES}
+    sketches = Sketches(np.random.default_rng())
     total = rehearsals * settings.rounds
     done = [
         _attacked(
             settings,
             everybody,
-            counts,
+            partial(StepAdversary, counts=counts, sketches=sketches, rehearsal=number + 1),
             before,
             lambda step, at=number * settings.rounds: listener(at + step, total),  # type: ignore[misc]
         )
@@ -89,8 +121,8 @@ def attack(
         last = membership.last_model([a.whole.model for a in done], everybody, settings.model)
         pictures = inversion.attempts(run, done[0].whole.privacy["noise_multiplier"])
     took_part = [a.whole.took_part for a in done]
-    found = {
-        "schema": "privemo.attack/1",
+    return {
+        "schema": "privemo.attack/2",
         "run_id": run.run_id,
         "made": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         "mechanism": _mechanism(settings, done[0].whole),
@@ -98,6 +130,7 @@ def attack(
         "rehearsals": rehearsals,
         "steps": {name: asdict(each) for name, each in counts.items()},
         "draws": _draws(done),
+        "noise": sketches.most_alike(),
         "membership": {
             "every_step": _scored([a.every_step for a in done], took_part),
             "last_model": _scored(last, took_part),
@@ -107,8 +140,6 @@ def attack(
             n: metadata.version(n) for n in ("privemo", "torch", "opacus", "flwr", "numpy")
         },
     }
-    write_json(run.folder / ATTACK_FILE, found)
-    return found
 
 
 def _settings(run: Run, canaries: int, rehearsals: int) -> RunSettings:
@@ -144,14 +175,14 @@ class _Attacked(NamedTuple):
 def _attacked(
     settings: RunSettings,
     everybody: Canaries,
-    counts: dict[str, Counts],
+    adversary_of: Callable[..., StepAdversary],
     before: Sequence[Release],
     listener: Callable[[int], None],
 ) -> _Attacked:
-    """Rehearse once, with coins of its own, and look at every step; answers are added to `counts`."""
+    """Rehearse once, with coins of its own, and look at every step."""
     assert settings.privacy is not None  # noqa: S101 - rehearsal_settings has looked
     clip = settings.privacy.max_grad_norm
-    adversary = StepAdversary(everybody, settings.model, clip, np.random.default_rng(), counts)
+    adversary = adversary_of(everybody, settings.model, clip, np.random.default_rng())
     watcher = membership.EveryStep(everybody, settings.model)
 
     def look(seen: Seen) -> None:

@@ -14,6 +14,8 @@ Two adversaries, since noise may be too small, or not new:
 * *between steps*: takes off also what was left over of the step before. New noise doubles their trouble;
   the same noise again vanishes.
 
+Whether noise came back in any other step is asked by `privemo.attacks.reuse`, of what is left over here.
+
 After Nasr, Hayes, Steinke, Balle, Tramer, Jagielski, Carlini & Terzis 2023, "Tight Auditing of Differentially
 Private Machine Learning" (arXiv 2302.07956), whose adversary inserts one gradient of their own making.
 """
@@ -32,6 +34,7 @@ from privemo import weights as w
 from privemo.attacks.canaries import Canaries
 from privemo.attacks.gradients import clipped_gradients
 from privemo.attacks.rehearsal import Seen
+from privemo.attacks.reuse import Sketches
 
 __all__ = ["ADVERSARIES", "Counts", "StepAdversary"]
 
@@ -70,12 +73,16 @@ class StepAdversary:
         model: name of the architecture.
         clip: the clipping norm.
         rng: chooses the targets of each step.
+        sketches: of the noise of all steps, of all rehearsals.
+        rehearsal: number of this one.
     """
 
     canaries: Canaries
     model: str
     clip: float
     rng: np.random.Generator
+    sketches: Sketches
+    rehearsal: int = 0
     counts: dict[str, Counts] = field(default_factory=lambda: {a: Counts() for a in ADVERSARIES})
     draws: dict[float, list[int]] = field(default_factory=dict)
     _left_over: Tensor | None = None
@@ -95,6 +102,7 @@ class StepAdversary:
             left_over -= clipped_gradients(
                 model, inputs[part], labels[part], names, clip=self.clip
             ).sum(0)
+        self.sketches.add(self.rehearsal, seen.number, left_over.numpy())
         along, adds = _at_right_angles(mine)
         noise = along(left_over)
         self._count("against_all", drawn, noise, adds)

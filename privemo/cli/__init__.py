@@ -21,6 +21,7 @@ from privemo.cli import (
     audit,
     bench,
     copies,
+    excluded,
     export,
     federation,
     inspect,
@@ -77,6 +78,7 @@ app.command()(inspect.evaluate)
 app.command()(attack.attack)
 app.command()(export.export)
 app.command()(export.card)
+app.command()(excluded.excluded)
 app.command()(watch.watch)
 app.command()(make.synth)
 app.add_typer(audit.app, name="audit")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from privemo.cli.common import out, print_json, progress
+from privemo.errors import RunInterrupted
+
+if TYPE_CHECKING:
+    from privemo_audits.report_privacy import Attacked
 
 __all__ = ["attack"]
 
@@ -19,26 +23,39 @@ def attack(
         int, typer.Option(help="People who do not exist; about half take part.")
     ] = 200,
     rehearsals: Annotated[int, typer.Option(help="How many times the run is rehearsed.")] = 2,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The drawn people the run was given: attacks its very model as well."),
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Rehearse a run with people who do not exist, attack it, and bound epsilon from below.
 
-    Nobody's face is read. What was counted is written to attack.json in the run folder, and the next
-    `privemo audit` reports it. Exit code 1 when more was found out than epsilon allows.
+    Nobody's face is read. Every attack that is begun is kept in attacks.jsonl in the run folder: made
+    again, it stands beside those before, and has to be the surer for it. The next `privemo audit` reports
+    all. Exit code 1 when more was found out than epsilon allows.
     """
     from privemo.attacks import attack as attacked
     from privemo.runs import Run
     from privemo_audits.attacked import AttackInfo, bounds
+    from privemo_audits.attempts import share_of
 
-    with progress() as bar:
-        task = bar.add_task("Rehearsing and attacking", total=None)
-        found = attacked(
-            Run(run),
-            canaries=canaries,
-            rehearsals=rehearsals,
-            listener=lambda done, of: bar.update(task, completed=done, total=of),
-        )
-    said = bounds(AttackInfo.model_validate(found))
+    try:
+        with progress() as bar:
+            task = bar.add_task("Rehearsing and attacking", total=None)
+            found = attacked(
+                Run(run),
+                canaries=canaries,
+                rehearsals=rehearsals,
+                data=data,
+                listener=lambda done, of: bar.update(task, completed=done, total=of),
+            )
+    except KeyboardInterrupt as stop:
+        raise RunInterrupted(
+            f"Stopped. If it had begun, attacks.jsonl in {run} says so, and so does the next audit."
+        ) from stop
+    share = share_of(found["number"])
+    said = bounds(AttackInfo.model_validate(found), share)
     if json_:
         print_json(said.model_dump(mode="json"))
     else:
@@ -64,15 +81,52 @@ def attack(
                 f"{whole.right:,} of {whole.guesses:,} right",
                 f"{whole.epsilon_at_least:.3f}",
             )
+        if (model := said.on_model) is not None:
+            table.add_row(
+                "in the run? of its very model",
+                f"{model.right:,} of {model.guesses:,} right",
+                f"{model.epsilon_at_least:.3f}",
+            )
         table.add_section()
         table.add_row("calculated, by PLD", "", f"{said.epsilon_claimed:.3f}")
         out.print(table)
+        if (noise := said.in_noise) is not None and noise.alike is not None:
+            told = "noise came back!" if noise.reused else "as chance makes them"
+            out.print(
+                f"The two most alike of {noise.pairs:,} pairs of steps: {noise.alike:z.3f} alike, {told}."
+            )
+        if found["number"] > 1:
+            out.print(
+                f"This is attack {found['number']} on the run, judged at {1 - share:.2%}, so that all bounds "
+                "together hold with 95% certainty. Those before count as well."
+            )
+        out.print(_of_the_model(said))
         out.print(
             f"Pictures made from updates: {said.inversion.without_noise:.2f} alike without noise, "
             f"{said.inversion.with_noise:z.2f} with it (1 is the same, 0 is chance)."
         )
     if not said.within:
         raise typer.Exit(1)
+
+
+def _of_the_model(said: Attacked) -> str:
+    if said.on_model is None:
+        return (
+            "The model itself was not attacked. Where its people do not exist, --data FILE does it; people "
+            "who may exist agreed to training and to being measured, and to no attack."
+        )
+    model = said.on_model
+    found = "; ".join(
+        f"{at.found:.1%} of them found at {at.share:.1%} false alarms"
+        for at in model.found_at
+        if at.measurable
+    )
+    return (
+        f"The model itself, {model.took_part:,} who took part and {model.others:,} who did not: AUC "
+        f"{model.auc:.3f}; "
+        + (found or "too few to tell how many are found at 1% false alarms")
+        + "."
+    )
 
 
 _WORDS = {

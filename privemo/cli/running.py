@@ -18,6 +18,7 @@ from privemo.errors import RunInterrupted
 if TYPE_CHECKING:
     from privemo.config import RunSettings
     from privemo.faces import FaceTable
+    from privemo.runs import Run
     from privemo_audits import Report
 
 __all__ = ["go_on", "run_new", "summary_table"]
@@ -31,6 +32,7 @@ def run_new(
     engine: str = "inprocess",
     budget: Path | None = None,
     real: bool = True,
+    at_every_age: int = 0,
     json_: bool = False,
 ) -> None:
     """Lay out a run, run it, and audit it.
@@ -42,6 +44,7 @@ def run_new(
         engine: `inprocess` or `ray`.
         budget: file that keeps what all runs on these people spent together.
         real: the people may exist, so that what several runs cost them adds up.
+        at_every_age: people to draw at the ages that the rules exclude (`privemo.excluded`); 0 asks nobody.
         json_: print JSON.
 
     Raises:
@@ -68,6 +71,8 @@ def run_new(
         )
         simulation.run(run, engine=engine, listener=listener)  # type: ignore[arg-type]  # as above
         simulation.finish(run, listener=listener)
+        if at_every_age:
+            _draw_at_every_age(run, at_every_age, bar)
         report = _audited(folder, bar)
     _show(report, folder, time.monotonic() - started, json_)
 
@@ -176,6 +181,17 @@ def _duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def _draw_at_every_age(run: Run, people: int, bar: Progress) -> None:
+    from privemo.excluded import measure_excluded
+
+    task = bar.add_task("Drawing people at excluded ages", total=None)
+    measure_excluded(
+        run,
+        people=people,
+        listener=lambda done, of: bar.update(task, completed=done, total=of),
+    )
+
+
 def _audited(folder: Path, bar: Progress) -> Report:
     from privemo_audits import build_report, write_report
 
@@ -250,6 +266,14 @@ def summary_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
             (
                 "Accuracy on held-out faces",
                 f"{performance['accuracy']:.1%} (95% {low:.1%} to {high:.1%}, n={performance['n']:,})",
+            )
+        )
+    if report["excluded"] is not None:
+        young, older = report["excluded"]["ages"][:2]
+        rows.append(
+            (
+                "Accuracy on drawn minors",
+                f"{young['accuracy']:.1%} under 13, {older['accuracy']:.1%} at 13 to 17",
             )
         )
     if privacy["private"]:

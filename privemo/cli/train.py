@@ -30,6 +30,9 @@ _ONLY_PRIVATE = {
     *("views", "images_per_person"),
 }
 
+DRAWN = 100
+"""People whom the demo draws at every age; five ages of a hundred take some six seconds."""
+
 
 def simulate(
     ctx: typer.Context,
@@ -220,7 +223,15 @@ def demo(
         seed=seed,
         sensitive=("age_band", "gender", "skin_tone_group"),
     )
-    run_new(faces, folder, lambda _: settings, engine=engine.value, real=False, json_=json_)
+    run_new(
+        faces,
+        folder,
+        lambda _: settings,
+        engine=engine.value,
+        real=False,
+        at_every_age=DRAWN,
+        json_=json_,
+    )
 
 
 # -- settings ------------------------------------------------------------------------------------

@@ -78,12 +78,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_help_names_every_command() -> None:
     result = privemo("--help")
     assert result.returncode == 0
-    for command in ("demo", "simulate", "train", "evaluate", "audit", "synth", "bench"):
+    for command in ("demo", "simulate", "train", "evaluate", "excluded", "audit", "synth", "bench"):
         assert command in result.stdout
 
 
 @pytest.mark.parametrize(
-    "command", ["simulate", "train", "evaluate", "audit", "synth", "bench", "demo"]
+    "command", ["simulate", "train", "evaluate", "excluded", "audit", "synth", "bench", "demo"]
 )
 def test_every_command_has_help(command: str) -> None:
     result = privemo(command, "--help")

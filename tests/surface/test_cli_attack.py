@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch import nn
@@ -43,6 +45,51 @@ def test_an_attack_is_told_and_the_next_audit_reports_it(run: Path) -> None:
     attacked = json.loads(audited.stdout)["privacy"]["attacked"]
     assert attacked["persons"] == 60
     assert attacked["within"]
+
+
+def test_an_attack_made_again_is_told_to_be_the_second(run: Path) -> None:
+    first, second = (unwrapped(privemo("attack", run, "--canaries", "50")) for _ in range(2))
+    assert "attack 1" not in first
+    assert "The model itself was not attacked" in first
+    assert "pairs of steps" in first
+    assert "This is attack 2 on the run, judged at 99.17%" in second
+
+
+def test_an_attack_that_is_stopped_does_not_say_that_nothing_was_written(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(import_module("privemo.attacks.attack"), "rehearse", stopped)
+    refused(privemo("attack", run, "--canaries", "50"), "Stopped", "attacks.jsonl")
+    assert '"event":"begun"' in (run / "attacks.jsonl").read_text()
+
+
+def unwrapped(told: Any) -> str:
+    assert told.returncode == 0, told.stderr
+    return " ".join(told.stdout.split())
+
+
+def test_the_model_of_people_who_may_exist_is_not_attacked(run: Path) -> None:
+    refused(
+        privemo("attack", run, "--canaries", "50", "--data", run.parent / "faces.npz"),
+        "people do not exist",
+    )
+    assert not (run / "attacks.jsonl").exists()
+
+
+def test_ages_that_the_rules_exclude_are_asked_about_and_the_next_audit_reports_it(
+    run: Path, tmp_path: Path
+) -> None:
+    told = unwrapped(privemo("excluded", run, "--people", "20", "--seed", "1"))
+    for words in ("20 people who do not exist", "under 13", "13 to 17", "25 and over", "always"):
+        assert words in told
+    as_json = json.loads(privemo("excluded", run, "--people", "20", "--seed", "1", "--json").stdout)
+    report = json.loads(privemo("audit", run, "--json").stdout)
+    assert report["excluded"]["ages"] == as_json["ages"]
+    refused(privemo("excluded", run, "--people", "3"), "20 people or more")
+    refused(privemo("excluded", tmp_path / "nowhere"), "nowhere", "a run folder?")
 
 
 def test_an_attack_as_json_and_what_it_cannot_attack(run: Path, tmp_path: Path) -> None:

@@ -16,10 +16,9 @@ from privemo_audits.attacked import (
     Answers,
     AttackInfo,
     bounds,
-    chance_of_guessing,
-    epsilon_of_guesses,
     separation,
 )
+from privemo_audits.guesses import chance_of_guessing, epsilon_of_guesses
 from tests.support.audit_runs import RUN_ID, RunMaker
 
 NOISE = 2.0  # of the truthful run

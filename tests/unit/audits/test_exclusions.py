@@ -74,3 +74,33 @@ def test_the_first_admission_counts_whatever_the_order_of_lines(run: RunMaker) -
     path = run.path(0, "admissions.jsonl")
     path.write_text("".join(x + "\n" for x in reversed(path.read_text().splitlines())))
     assert build_report(run.directory).exclusions == before
+
+
+def admit(run: RunMaker, store: int, persons: int) -> None:
+    """Let so many of the store's 56 people in; the others said no."""
+    path = run.path(store, "admissions.jsonl")
+    rows = [json.loads(x) for x in path.read_text().splitlines()]
+    for row in rows:
+        if row["purpose"] == "training":
+            for unit in ("persons", "faces"):
+                row["admitted"][unit] = persons
+                row["refused"][unit] = {"refused": row["asked"][unit] - persons}
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+
+
+def test_a_store_that_is_left_out_more_counts_for_less(run: RunMaker) -> None:
+    even = build_report(run.directory).exclusions.shares
+    assert [(s.asked, s.admitted, s.ratio) for s in even] == [(56, 40, 1.0), (56, 40, 1.0)]
+    admit(run, 0, 10)
+    less, more = build_report(run.directory).exclusions.shares
+    assert (less.share_asked, less.share_admitted) == (0.5, 0.2)
+    assert less.ratio == 0.4
+    assert more.ratio == 1.6
+    assert less.kept == 10 / 56
+    assert less.kept_ci[0] < 10 / 56 < less.kept_ci[1] < more.kept_ci[0]
+
+
+def test_where_nobody_was_admitted_there_are_no_shares(run: RunMaker) -> None:
+    admit(run, 0, 0)
+    admit(run, 1, 0)
+    assert build_report(run.directory).exclusions.shares == ()

@@ -30,7 +30,7 @@ def test_the_figures_are_those_of_the_report(report: Report) -> None:
     assert text.startswith("# Audit passed: RUN\n")
     assert f"{report.performance.accuracy:.1%}" in text
     page = html(text)
-    assert page.count("<table>") == 6
+    assert page.count("<table>") == 7
     for check in report.checks:
         assert check.title.replace("'", "'") in page
     for limit in report.limits:

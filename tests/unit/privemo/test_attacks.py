@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from privemo.attacks import ATTACK_FILE, attack
 from privemo.attacks import steps as steps_module
 from privemo.attacks.canaries import Canaries
 from privemo.attacks.gradients import clipped_gradients, losses, slopes
+from privemo.attacks.history import OLDER_FILE
 from privemo.attacks.inversion import Decoder, read_off
 from privemo.attacks.rehearsal import Seen, rehearsal_settings, rehearse
+from privemo.attacks.reuse import BUCKETS, Sketches
 from privemo.config import PlainSettings, PrivacySettings, RunSettings
 from privemo.dp import GaussianNoise
 from privemo.dp.bookkeeping import PersonGradModule
-from privemo.errors import SettingsError
+from privemo.errors import LedgerError, SettingsError
 from privemo.facts import privacy_facts
 from privemo.runs import Run
 from privemo.schedules import steps_at_each_rate
@@ -34,6 +37,8 @@ from privemo_audits.attacked import AttackInfo, bounds
 from tests.support.small_runs import small_run
 
 STEPS, RATE = 16, 0.25
+
+attack_module = import_module("privemo.attacks.attack")  # the package has a function of that name
 
 
 def tiny(channels: int) -> nn.Module:
@@ -71,6 +76,10 @@ def private_run(folder: Path, **changes: Any) -> Run:
     )
 
 
+def entries(run: Run) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run.folder / ATTACK_FILE).read_text().splitlines()]
+
+
 def attacked(run: Run, **changes: Any) -> Any:
     found = attack(run, **{"canaries": 100, **changes})
     return bounds(AttackInfo.model_validate(found))
@@ -92,6 +101,11 @@ def test_right_code_keeps_its_claim_and_the_attack_is_no_toy(tmp_path: Path) -> 
     assert found.inversion.without_noise > 0.6
     assert abs(found.inversion.with_noise) < 0.2
     assert {path: path.read_bytes() for path in before} == before
+    assert found.in_noise is not None
+    assert (found.in_noise.pairs, found.in_noise.reused) == (
+        2 * STEPS * (2 * STEPS - 1) // 2,
+        False,
+    )
     written = (run.folder / ATTACK_FILE).read_text()
     assert "person" not in written
 
@@ -114,6 +128,26 @@ def the_same_noise_again(patch: pytest.MonkeyPatch) -> None:
 
     def chance(self: Store, order: str) -> Randomness:
         return Randomness(honest(self, order).sampling, GaussianNoise(sha256(b"1").digest()))
+
+    patch.setattr(Store, "_randomness", chance)
+
+
+def noise_by(key: Callable[[int], object], patch: pytest.MonkeyPatch, share: float = 1.0) -> None:
+    """Noise of which a share follows from a key of the step, counted from 0."""
+    count = iter(range(10**6))
+    honest = Store._randomness
+
+    class Shared(GaussianNoise):
+        def draw_secure(self, n: int) -> Tensor:
+            new = super().draw_secure(n)
+            again = int(share * n)
+            new[:again] = GaussianNoise(self.keyed).draw_secure(again)
+            return new
+
+    def chance(self: Store, order: str) -> Randomness:
+        noise = Shared()
+        noise.keyed = sha256(str(key(next(count))).encode()).digest()
+        return Randomness(honest(self, order).sampling, noise)
 
     patch.setattr(Store, "_randomness", chance)
 
@@ -169,6 +203,26 @@ def test_planted_bugs_are_found_out(
     bug(monkeypatch)
     found = attacked(run)
     assert found.epsilon_at_least > found.epsilon_claimed
+    assert not found.within
+
+
+@pytest.mark.parametrize(
+    ("key", "share"),
+    [
+        (lambda step: step % 3, 1.0),  # never two neighbours
+        (lambda step: 1 if step == 4 else step, 1.0),  # a single pair of all, three steps apart
+        (lambda step: step % 6, 0.3),  # a part, and only in the other rehearsal
+    ],
+)
+def test_noise_that_comes_back_in_any_step_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: Callable[[int], object], share: float
+) -> None:
+    run = private_run(tmp_path, rounds=3)
+    noise_by(key, monkeypatch, share)
+    found = attacked(run, canaries=50)
+    assert found.in_noise is not None
+    assert found.in_noise.alike == pytest.approx(share, abs=0.1)
+    assert found.in_noise.reused
     assert not found.within
 
 
@@ -245,7 +299,8 @@ def test_an_attack_on_another_run_is_not_taken_for_one_on_this(tmp_path: Path) -
     simulation.finish(run)
     other = private_run(tmp_path / "other", rounds=1, seed=6)
     attack(other, canaries=60)
-    (run.folder / ATTACK_FILE).write_bytes((other.folder / ATTACK_FILE).read_bytes())
+    for name in (ATTACK_FILE, "attacks.head"):
+        (run.folder / name).write_bytes((other.folder / name).read_bytes())
     with pytest.raises(RunFilesError, match="is of run"):
         build_report(run.folder)
 
@@ -271,7 +326,43 @@ def test_an_attack_that_could_say_nothing_is_refused(
         attack(private_run(tmp_path), **changes)
 
 
-def test_an_attack_that_cannot_be_written_leaves_the_one_before(
+# -- none is forgotten -----------------------------------------------------------------------------
+
+
+def test_an_attack_made_again_stands_beside_the_one_before(tmp_path: Path) -> None:
+    run = private_run(tmp_path, rounds=1)
+    first, second = (attack(run, canaries=50) for _ in range(2))
+    assert (first["number"], second["number"]) == (1, 2)
+    kept = entries(run)
+    assert [(e["event"], e["of"]) for e in kept] == [
+        ("begun", None),
+        ("found", 0),
+        ("begun", None),
+        ("found", 2),
+    ]
+    assert [kept[at]["found"] for at in (1, 3)] == [
+        json.loads(json.dumps(each)) for each in (first, second)
+    ]
+
+
+def test_an_attack_is_on_the_disk_before_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever stops it when they see what it finds has left its beginning."""
+    run = private_run(tmp_path, rounds=1)
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(attack_module, "rehearse", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            attack(run, canaries=50)
+    assert [e["event"] for e in entries(run)] == ["begun"]
+    assert attack(run, canaries=50)["number"] == 2
+
+
+def test_an_attack_that_cannot_be_written_is_not_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = private_run(tmp_path, rounds=1)
@@ -281,10 +372,39 @@ def test_an_attack_that_cannot_be_written_leaves_the_one_before(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("privemo.files.os.replace", full)
-    with pytest.raises(Exception, match="No space left"):
+    monkeypatch.setattr("privemo.chain.os.pwrite", full)
+    monkeypatch.setattr(attack_module, "rehearse", lambda *_, **__: pytest.fail("made"))
+    with pytest.raises(LedgerError, match="No space left"):
         attack(run, canaries=50)
     assert (run.folder / ATTACK_FILE).read_bytes() == before
+
+
+def test_nothing_is_added_to_a_history_that_was_changed(tmp_path: Path) -> None:
+    run = private_run(tmp_path, rounds=1)
+    attack(run, canaries=50)
+    path = run.folder / ATTACK_FILE
+    whole = path.read_text().splitlines(keepends=True)
+    path.write_text(whole[0])
+    with pytest.raises(LedgerError, match="an attack that was made stays made"):
+        attack(run, canaries=50)
+    path.write_text(whole[0] + whole[1].replace('"alike":', '"alike": '))
+    attack(run, canaries=50)  # the same JSON; white space is no content
+    path.write_text(path.read_text().replace('"canaries":50', '"canaries":51', 1))
+    with pytest.raises(LedgerError, match="does not continue the chain"):
+        attack(run, canaries=50)
+
+
+def test_an_attack_of_an_earlier_version_is_brought_along(tmp_path: Path) -> None:
+    run = private_run(tmp_path, rounds=1)
+    older = attack(run, canaries=50)
+    for name in (ATTACK_FILE, "attacks.head"):
+        (run.folder / name).unlink()
+    del older["noise"], older["number"]
+    older["schema"] = "privemo.attack/1"
+    (run.folder / OLDER_FILE).write_text(json.dumps(older))
+    assert attack(run, canaries=50)["number"] == 2
+    assert [e["event"] for e in entries(run)] == ["found", "begun", "found"]
+    assert entries(run)[0]["found"] == json.loads(json.dumps(older))
 
 
 # -- what is rehearsed -----------------------------------------------------------------------------
@@ -320,7 +440,7 @@ def test_noise_is_raised_for_what_people_lost_before(tmp_path: Path) -> None:
     )
     assert again.facts["privacy"]["spent_before"]
     attack(again, canaries=50)
-    found = json.loads((again.folder / ATTACK_FILE).read_text())["mechanism"]["noise_multiplier"]
+    found = entries(again)[-1]["found"]["mechanism"]["noise_multiplier"]
     assert found == pytest.approx(again.facts["privacy"]["noise_multiplier"])
     assert found > run.facts["privacy"]["noise_multiplier"] * 0.5
 
@@ -410,6 +530,41 @@ def test_directions_are_at_right_angles_and_targets_add_along_their_own() -> Non
     np.testing.assert_allclose(np.cov(spread.T), np.eye(5), atol=0.1)
 
 
+def sketched(rows: np.ndarray) -> dict[str, Any]:
+    sketches = Sketches(np.random.default_rng(0))
+    for at, row in enumerate(rows):
+        sketches.add(1, at + 1, row.astype(np.float32))
+    return sketches.most_alike()
+
+
+@pytest.mark.parametrize("size", [500, 20_000])
+def test_new_noise_is_as_alike_as_it_may_be(size: int) -> None:
+    """The likeness of sketches is that of independent vectors of so many numbers: no wider, no narrower."""
+    noise = np.random.default_rng(1).normal(size=(400, size))
+    sketches = Sketches(np.random.default_rng(2))
+    for at, row in enumerate(noise):
+        sketches.add(1, at + 1, row.astype(np.float32))
+    every = np.stack(sketches.kept)
+    alike = (every @ every.T)[np.triu_indices(400, 1)]
+    assert alike.std() * np.sqrt(sketches.dimensions) == pytest.approx(1, abs=0.02)
+    assert sketches.dimensions <= min(size, BUCKETS)
+
+
+@pytest.mark.parametrize("turned", [1.0, -3.0])
+def test_the_pair_that_is_alike_is_named(turned: float) -> None:
+    noise = np.random.default_rng(3).normal(size=(600, 3000))
+    noise[571] = turned * noise[13]
+    found = sketched(noise)
+    assert (found["first"], found["second"]) == ([1, 14], [1, 572])
+    assert found["alike"] == pytest.approx(np.sign(turned), abs=1e-5)
+    assert found["pairs"] == 600 * 599 // 2
+
+
+def test_of_a_single_step_nothing_is_said_and_of_empty_ones_nothing_is_alike() -> None:
+    assert sketched(np.ones((1, 10)))["alike"] is None
+    assert sketched(np.zeros((3, 10)))["alike"] == 0
+
+
 def test_what_came_into_a_layer_is_read_off_its_gradient() -> None:
     came, wrong = torch.randn(40), torch.randn(6)
     torch.testing.assert_close(read_off(torch.outer(wrong, came), wrong), came)
@@ -439,7 +594,7 @@ def test_canaries_are_patterns_of_full_contrast_and_labels_of_chance() -> None:
 def test_the_file_is_json_that_an_audit_reads(tmp_path: Path) -> None:
     run = private_run(tmp_path, rounds=1)
     attack(run, canaries=50)
-    content = json.loads((run.folder / ATTACK_FILE).read_text())
+    content = entries(run)[-1]["found"]
     info = AttackInfo.model_validate(content)
     assert info.run_id == run.run_id
     assert set(info.steps) == {"against_all", "between_steps"}

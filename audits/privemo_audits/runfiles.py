@@ -6,6 +6,7 @@
     RUN/attack.json                  what an attack on it counted, if there was one (see `attacked`)
     RUN/stores/STORE/consent.sqlite  that store's consent registry (see `consent_log`)
     RUN/stores/STORE/ledger.jsonl    one line per private release, hash-chained (see `privacy`)
+    RUN/stores/STORE/heldout-ledger.jsonl  one line per release of noised counts (see `heldout`)
     RUN/stores/STORE/statements.jsonl  what the store stated of each round, and what it kept to itself
     RUN/stores/STORE/admissions.jsonl  one line per time the consent gate was asked
     RUN/stores/STORE/predictions.csv   held-out faces (see `predictions`)
@@ -332,6 +333,18 @@ def read_model(run: Run, name: str, kind: type[M]) -> M:
         RunFilesError: it is missing, torn, or not what its schema says.
     """
     return _model(kind, _json(_read(run.directory, name, run.files), name, _AS_WRITTEN), name)
+
+
+def read_lines(run: Run, name: str, kind: type[M]) -> list[tuple[dict[str, Any], M]]:
+    """A file of JSON lines, each as read and as understood; none where it is not there.
+
+    Raises:
+        RunFilesError: it cannot be read, its last line is torn, or a line is not what its schema says.
+    """
+    if not (run.directory / name).is_file():
+        return []
+    rows = _json_lines(run.directory, name, run.files, "Restore the file.")
+    return [(row, _model(kind, row, f"{name} line {i}")) for i, row in enumerate(rows, 1)]
 
 
 def _same_run(info: RunInfo, rounds: tuple[RoundInfo, ...]) -> None:

@@ -1,7 +1,7 @@
 """The joiner of a secure sum of group counts: it asks all stores, and learns what they add up to.
 
-The result is a file of counts like that of a store (`privemo_audits.cellcounts`), and `privemo audit join` reads
-it as one.
+The result is a file of counts like that of a store (`privemo_audits.cellcounts`), and `privemo audit join`
+reads it as one.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ def sum_of_run(run: Run, request: CountRequest) -> CellCounts:
     private = run.settings.privacy
     if private is None or private.noise != "distributed":
         raise RunError(
-            f"The stores of {run.folder} share no sums: they were set up with --noise local. Join the counts of "
-            "each store instead (privemo audit counts), or set up a run with --noise distributed."
+            f"The stores of {run.folder} share no sums: they were set up with --noise local. Join the counts "
+            "of each store instead (privemo audit counts), or set up a run with --noise distributed."
         )
     folders = [run.folder / "stores" / name for name in run.stores]
     grid = InProcessGrid(app, [{"store-dir": str(folder)} for folder in folders])

@@ -60,7 +60,8 @@ class HeldOutAccount:
         config = self.config
         if config.epsilon_budget is None:
             raise BudgetExhausted(
-                f"{config.name} has no privacy budget at all: its run was not private. Nothing can be charged."
+                f"{config.name} has no privacy budget at all, for its run was not private: nothing can be "
+                "charged."
             )
         if delta > config.delta:
             raise SettingsError(
@@ -107,8 +108,8 @@ class HeldOutAccount:
     ) -> None:
         """Charge what this store released over what other stores of the run were charged for.
 
-        Stores count other people, each in as many stores as agreed; so of each kind of release the most of any
-        store is charged (`worst_of`), and a second store like the first costs nobody anything.
+        Stores count other people, each in as many stores as agreed; so of each kind of release the most of
+        any store is charged (`worst_of`), and a second store like the first costs nobody anything.
         """
         config, what = self.config, f"group counts of {run_id}"
         named = [e for e in budget.entries if e.what == what and e.kind == "reserved"]

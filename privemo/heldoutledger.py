@@ -24,8 +24,8 @@ FILE = "heldout-ledger.jsonl"
 class HeldOutEntry(ChainEntry):
     """One release of counts of people, on the disk before it leaves.
 
-    `tables`, `resolution`, `scale` and `noise_stores` are those of `TallyNoise`: the noise multiplier follows from
-    them, and the audit computes it anew. Epsilons are of this whole ledger so far at `delta`.
+    `tables`, `resolution`, `scale` and `noise_stores` are those of `TallyNoise`: the noise multiplier follows
+    from them, and the audit computes it anew. Epsilons are of this whole ledger so far at `delta`.
     """
 
     schema_: Literal["privemo.heldout-ledger/1"] = Field("privemo.heldout-ledger/1", alias="schema")

@@ -1,15 +1,15 @@
 """A store's part of a secure sum of group counts: the joiner learns the sum, and nothing of any one store.
 
-The steps are those of `privemo.secagg.member`. A store answers to one request alone: the one that whoever runs
-the store put into its folder (`agree`), and once. The sum of all stores, less the sum of all but one, would be
-the counts of that one; so for another sum somebody at each store has to agree anew.
+The steps are those of `privemo.secagg.member`. A store answers to one request alone: the one that whoever
+runs the store put into its folder (`agree`), and once. The sum of all stores, less the sum of all but one,
+would be the counts of that one; so for another sum somebody at each store has to agree anew.
 
 | what happens | what the store does |
 |---|---|
 | nobody here agreed, or to another request (cells, epsilon) | refuses |
 | other members than in `store.json`, or fewer as enough | refuses |
 | the budget of the people measured would be exceeded | refuses, and nothing was charged |
-| the sum broke off after this store sent its numbers | they are paid for; it takes a new agreement to try again |
+| the sum broke off after this store sent its numbers | they are paid for; to try again is to agree anew |
 """
 
 from __future__ import annotations

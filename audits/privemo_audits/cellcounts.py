@@ -1,7 +1,8 @@
 """Counts over cells that were agreed on: noised by a store, or added up by stores without showing their own.
 
 Beside the counts a file says how they were noised, so that whoever joins them can state what the noise alone
-may have done. Noised counts may be negative. They stay so: cut off at zero, every sum of them would be too high.
+may have done. Noised counts may be negative. They stay so: cut off at zero, every sum of them would be too
+high.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class Noise(Frozen):
         "one face of each person, one count in each table"
     )
     tables: int = Field(ge=1, le=10**4)
-    resolution: int = Field(ge=1, le=2**24)
-    scale: int = Field(ge=1, le=2**24)
+    resolution: int = Field(ge=1, le=2**20)
+    scale: int = Field(ge=1, le=2**20)
     noise_stores: int = Field(1, ge=1, le=10**4)
     shares: int = Field(1, ge=1, le=10**4)
     epsilon: float = Field(gt=0, le=1e6)
@@ -74,8 +75,8 @@ class Noise(Frozen):
         cost = epsilon_rdp([Release(self.noise_multiplier, 1.0, 1, discrete=True)], self.delta)
         if cost > self.epsilon * (1 + 1e-3):
             raise ValueError(
-                f"noise of multiplier {self.noise_multiplier:.4g} costs epsilon {cost:.4g}, and the file says "
-                f"{self.epsilon:.4g}"
+                f"noise of multiplier {self.noise_multiplier:.4g} costs epsilon {cost:.4g}, and the file "
+                f"says {self.epsilon:.4g}"
             )
         return self
 

@@ -1,9 +1,9 @@
 """Which cells counts are made of, agreed on before anybody looks at the data.
 
 Noised counts, and counts that stores add up, need the same cells everywhere: a cell that is there because
-somebody is in it tells that somebody is in it. So groups are named in a file that is public, such as the policy
-or the text that people were shown. Whoever is in none of them counts in a group of their own, and so does
-whoever said nothing.
+somebody is in it tells that somebody is in it. So groups are named in a file that is public, such as the
+policy or the text that people were shown. Whoever is in none of them counts in a group of their own, and so
+does whoever said nothing.
 
     schema = "privemo.groups/1"
     [groups]
@@ -169,8 +169,8 @@ def load_groups(
         elif feature not in named:
             raise PolicyError(
                 f"nobody named the groups of {feature!r}",
-                f"Write a file with schema = {SCHEMA!r} and [groups] {feature} = [...], and name it by --groups: "
-                "cells that follow from the data would tell who is in them.",
+                f"Write a file with schema = {SCHEMA!r} and [groups] {feature} = [...], and name it by "
+                "--groups: cells that follow from the data would tell who is in them.",
             )
         else:
             groups.append((feature, tuple(named[feature])))

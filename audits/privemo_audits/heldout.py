@@ -1,9 +1,10 @@
 """What the people who were measured lost by noised counts: their ledger, read and recomputed.
 
-They are other people than those trained on (`data.held_out` checks it), so what they lost is composed apart, with
-what was spent on anybody before the run. Three accountants again: Renyi divergence by quadrature at whole orders;
-dp-accounting's accountant of the same; and, where each store added its own noise, dp-accounting's privacy loss
-distribution of the discrete Gaussian itself, composed over the tables in which a person counts.
+They are other people than those trained on (`data.held_out` checks it), so what they lost is composed apart,
+with what was spent on anybody before the run. Three accountants again: Renyi divergence by quadrature at
+whole orders; dp-accounting's accountant of the same; and, where each store added its own noise,
+dp-accounting's privacy loss distribution of the discrete Gaussian itself, composed over the tables in which a
+person counts.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ class HeldOutEntry(Part):
     run_id: str
     mechanism: str
     unit: str
-    tables: int = Field(ge=1)
-    resolution: int = Field(ge=1)
-    scale: int = Field(ge=1)
-    noise_stores: int = Field(ge=1)
+    tables: int = Field(ge=1, le=10**4)
+    resolution: int = Field(ge=1, le=2**20)
+    scale: int = Field(ge=1, le=2**20)
+    noise_stores: int = Field(ge=1, le=10**4)
     noise_multiplier: float = Field(gt=0)
     delta: float = Field(gt=0, lt=1)
     epsilon_rdp: float = Field(ge=0)
@@ -114,9 +115,12 @@ def _releases(lines: Lines) -> list[Release]:
 
 def _spend(run: Run, lines: Lines) -> Spend:
     """Of one person, who was measured in as many stores as agreed, after all that came before."""
-    done = _releases(lines) * run.info.privacy.max_stores_per_person
+    several = run.info.privacy.max_stores_per_person
+    if several > 1 and any(entry.mechanism == SUM for _, entry in lines):
+        return Spend(None, None, math.inf, math.inf, math.inf)  # one sum, moved several times
+    done = _releases(lines) * several
     spend = spend_after_earlier(run, done)
-    if run.info.privacy.spent_before or run.info.privacy.max_stores_per_person > 1:
+    if run.info.privacy.spent_before or several > 1:
         return spend
     last = lines[-1][1]
     return Spend(last.epsilon_rdp, last.epsilon_prv, spend.rdp, spend.dp_rdp, spend.pld)

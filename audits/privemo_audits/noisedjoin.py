@@ -1,15 +1,16 @@
 """Adding up noised counts, and auditing the sum with what the noise may have done.
 
-Accuracy by group, with intervals for chance and noise together; of everyone the recall of each emotion as well.
+Accuracy by group, with intervals for chance and noise together; of everyone the recall of each emotion as
+well.
 No score that is not a share of two independent sums is stated, such as F1, and no permutation test: both take
 real counts.
 
 | what | how |
 |---|---|
 | a negative count | is added as it is; a share is kept within 0 and 1, its interval is not made narrower |
-| a group's size | as noised; judged only where 10 people or more are there for all that 95% of the noise leaves open |
+| a group's size | as noised; judged only where 99% of the noise leaves no doubt of 10 people or more |
 | a group that seems to have fewer than 5 people | hidden as in any audit, with what would give it away |
-| noised counts and exact ones | are not joined: one audit would state one kind of interval for two kinds of figures |
+| noised counts and exact ones | are not joined: one audit would state one kind of interval for both |
 """
 
 from __future__ import annotations
@@ -34,12 +35,18 @@ from .noisy import Noisy, difference_of
 
 __all__ = ["NoisedAudit", "NoisedGap", "NoisedGroup", "NoisedShare", "join_any"]
 
+DOUBT = 0.01
+"""Chance with which noise alone may make up a group that is judged."""
+
 Names = tuple[str, ...]
 Ints = NDArray[np.int64]
 
 
 class NoisedShare(Frozen):
-    """A share of people, some of whom are noise. `people` may be negative; `noise` is its deviation by noise alone."""
+    """A share of people, some of whom are noise.
+
+    `people` may be negative; `noise` is its standard deviation by noise alone.
+    """
 
     people: int
     noise: float
@@ -60,8 +67,8 @@ class NoisedGroup(Frozen):
 class NoisedGap(Frozen):
     """The largest difference in accuracy between two groups.
 
-    Its interval is for all pairs of all features of the audit together (Bonferroni); `real` says that it leaves
-    out zero.
+    Its interval is for all pairs of all features of the audit together (Bonferroni); `real` says that it
+    leaves out zero.
     """
 
     feature: str
@@ -176,7 +183,7 @@ def _groups(
     for names, counts, away in zip(plan.cells(table), sums, hidden.tolist(), strict=True):
         x = _accuracy(counts, variance)
         status: Status = "suppressed" if away else "ok"
-        if not away and x.at_least() < MIN_PERSONS:
+        if not away and x.at_least(DOUBT) < MIN_PERSONS:
             status = "insufficient"
         group = NoisedGroup(
             feature=" and ".join(table),

@@ -7,8 +7,8 @@ Right and wrong answers are noised sums, r and w, of unknown people. If p is the
 
 of chance and of noise. The interval holds every p under which what was seen lies within its usual deviations:
 Fieller's interval of a ratio (1954, Journal of the Royal Statistical Society B 16), which without noise is
-Wilson's (1927). Half a person is added as Yates' correction. Where even the size is unknown, everything from 0
-to 1 may be true, and the interval says so.
+Wilson's (1927). Half a person is added as Yates' correction. Where even the size is unknown, everything from
+0 to 1 may be true, and the interval says so.
 """
 
 from __future__ import annotations
@@ -54,12 +54,14 @@ class Noisy:
         """Right answers over all, within 0 and 1; None where nobody seems to be there."""
         return min(1.0, max(0.0, self.right / self.people)) if self.people > 0 else None
 
-    def at_least(self, alpha: float = ALPHA) -> float:
+    def at_least(self, alpha: float) -> float:
         """So many people are there at least, with a chance of alpha to be wrong."""
         return self.people - deviations(2 * alpha) * self.spread
 
     def interval(self, alpha: float = ALPHA) -> Interval:
         """Interval of the true share, which misses it in alpha of all cases at most."""
+        if self.people <= 0:  # two negative numbers have a ratio as well, which says nothing
+            return (0.0, 1.0)
         z, p = deviations(alpha), _GRID
         people = (
             max(self.people, 1) + self.spread

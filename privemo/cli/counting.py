@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -107,20 +108,23 @@ def _noised(
     from privemo.heldoutaccount import HeldOutAccount, budget_of
 
     account = HeldOutAccount(store, budget or budget_of(store), budget_epsilon)
-    write_new(to, noised_counts(store, request, account))
-    entry = account.ledger.entries[-1]
-    deviation = entry.scale / entry.resolution
+    data = noised_counts(store, request, account)
+    write_new(to, data)
+    ledger = account.ledger
+    entry, last = ledger.find(sha256(data).hexdigest()), ledger.entries[-1]
+    deviation = 0.0 if entry is None else entry.scale / entry.resolution
+    tables = len(request.plan.tables)
     told = (
-        f"{to}: noised counts in {entry.tables} tables, noise of {deviation:.2f} people in each count. The "
-        f"people measured here have lost epsilon {entry.epsilon_rdp:.3f} of {store.config.epsilon_budget:g} "
-        f"by counts, at delta {entry.delta:g}."
+        f"{to}: noised counts in {tables} tables, noise of {deviation:.2f} people in each. The "
+        f"people measured here have lost epsilon {last.epsilon_rdp:.3f} of {store.config.epsilon_budget:g} "
+        f"by counts, at delta {last.delta:g}."
     )
     return told, {
-        "tables": entry.tables,
+        "tables": tables,
         "noise": deviation,
         "epsilon": request.epsilon,
         "delta": request.delta,
-        "epsilon_of_counts": entry.epsilon_rdp,
+        "epsilon_of_counts": last.epsilon_rdp,
     }
 
 
@@ -163,7 +167,8 @@ def summed(
         return
     noise = "exact" if made.noise is None else f"noise of {made.noise.variance**0.5:.2f} people"
     print_lines(
-        f"{to}: the sum of {counted(len(made.stores), 'store')} in {len(made.tables)} tables of counts, {noise}."
+        f"{to}: the sum of {counted(len(made.stores), 'store')} in {len(made.tables)} tables of counts, "
+        f"{noise}."
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privemo.dp.accounting import calibrate_noise
-from privemo.dp.discrete import WIDEST, DiscreteGaussian
+from privemo.dp.discrete import DiscreteGaussian
 from privemo.errors import SettingsError
 from privemo.releases import Mechanism
 
@@ -27,6 +27,8 @@ __all__ = ["TallyNoise"]
 
 _NARROWEST = 64
 """Least scale of a share: rounding it up costs 1.6% at most, and the term of sums vanishes (from 20 on)."""
+
+_WIDEST = 1 << 20
 
 _SPAN = 1 << 31
 """Sums are known modulo 2^32."""
@@ -37,7 +39,7 @@ class TallyNoise:
     """What noise a count vector gets; all of it is public.
 
     Attributes:
-        tables: in how many tables a person counts once: the square of the most that one person moves the vector.
+        tables: in how many tables a person counts once; the square of how far one person moves the counts.
         resolution: whole numbers in one person.
         scale: of the discrete Gaussian that each store adds to each number.
         noise_stores: fewest stores whose shares are in the result; 1 where a store is by itself.
@@ -54,8 +56,10 @@ class TallyNoise:
     def __post_init__(self) -> None:
         if self.tables < 1 or self.resolution < 1 or self.noise_stores < 1:
             raise SettingsError("Noise for counts is of one table, store and step at least.")
-        if not 1 <= self.scale <= WIDEST:
-            raise SettingsError(f"The scale of noise is 1 to {WIDEST}, not {self.scale}.")
+        if not 1 <= self.scale <= _WIDEST:
+            raise SettingsError(
+                f"Counts take noise of a scale of 1 to {_WIDEST}, not {self.scale}: ask for more epsilon."
+            )
 
     @classmethod
     def of(
@@ -102,7 +106,9 @@ class TallyNoise:
         return int((_SPAN - noise) / (self.resolution * stores))
 
     def noised(self, counts: NDArray[np.int64], *, stores: int = 1) -> NDArray[np.int64]:
-        """Counts (n,) in units of 1 / resolution person, each with noise of its own from the operating system.
+        """Counts (n,) in units of 1 / resolution person, each with noise of its own.
+
+        The key of the noise is drawn from the operating system; no seed makes it again.
 
         Args:
             counts: (n,) people in each cell.

@@ -203,8 +203,8 @@ def test_a_store_whose_people_gave_all_refuses_and_the_others_go_on(run: Run) ->
     assert not (path.parent / FILE).exists()
 
 
-def test_a_run_whose_stores_share_no_sums_says_so(tmp_path: Path) -> None:
-    run = prepared(tmp_path)
+def test_a_run_whose_stores_share_no_sums_says_so(run: Run) -> None:
+    run.settings = run.settings.model_copy(update={"privacy": None})
     with pytest.raises(RunError, match="share no sums"):
         sum_of_run(run, request(run, None))
 

@@ -27,7 +27,7 @@ from .report_privacy import HeldOutPrivacy, HeldOutStore
 from .runfiles import Hex, Part, Run, read_lines
 from .spending import ROUNDING, Spend, delta_of, spend_after_earlier
 
-__all__ = ["measure_held_out"]
+__all__ = ["measure_held_out", "measured_elsewhere"]
 
 ONE, SUM = "discrete_gaussian", "discrete_gaussian_sum"
 NARROWEST = 20
@@ -94,6 +94,15 @@ def measure_held_out(run: Run) -> tuple[HeldOutPrivacy | None, list[Violation]]:
         stores=tuple(stores),
     )
     return block, found
+
+
+def measured_elsewhere(run: Run) -> dict[str, list[Release]]:
+    """What stores released of people whom they measured in other runs: in this one they may be trained on."""
+    read = {s: read_lines(run, f"stores/{s}/{FILE}", HeldOutEntry) for s in run.info.stores}
+    return {
+        store: _releases([line for line in lines if line[1].run_id != run.info.run_id])
+        for store, lines in read.items()
+    }
 
 
 def _told(run: Run, store: str, lines: Lines) -> HeldOutStore:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from . import ledger
 from .accounting import epsilon_of_curve, rdp_curve
-from .heldout import measure_held_out
+from .heldout import measure_held_out, measured_elsewhere
 from .report import Violation
 from .report_privacy import LedgerRound, Privacy, StorePrivacy
 from .runfiles import Line, Run
@@ -38,7 +38,8 @@ def measure_privacy(
         return _not_private(run, breaks), breaks
     sets, undeclared = _store_sets(run, observed_sets)
     singles = {s: spend_of_store(run, s) for s in run.info.stores}
-    spends = {g: spend_of_set(run, g, singles) for g in sets}
+    measured = measured_elsewhere(run)
+    spends = {g: spend_of_set(run, g, singles, measured) for g in sets}
     found = [
         *breaks,
         *ledger.uncovered_updates(run),

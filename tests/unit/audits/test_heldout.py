@@ -211,3 +211,14 @@ def test_a_run_without_privacy_has_its_chains_checked_all_the_same(
     write(run, [row()])
     flip(run.path(0, FILE))
     assert "ledger.chain" in failed(run)[1]
+
+
+def test_whoever_was_measured_in_another_run_may_be_trained_on_in_this_one(run: RunMaker) -> None:
+    before = build_report(run.directory).privacy.epsilon_max_person
+    write(run, [{**row(), "run_id": "an earlier run"}])
+    report = build_report(run.directory)
+    training = [Release(2.0, 0.2, 5)] * 2
+    both = epsilon_rdp([*training, Release(69 / 32, 1.0, 1, discrete=True)], 1e-5)
+    assert report.privacy.epsilon_max_person == pytest.approx(both)
+    assert before is not None
+    assert both > before

@@ -16,9 +16,11 @@ from privemo.budget import Budget, read_releases
 from privemo.counting import count_vector, noised_counts
 from privemo.countrequest import CountRequest
 from privemo.dp import composed
+from privemo.dp.tallies import TallyNoise
 from privemo.errors import BudgetExhausted, LedgerError, RunError, SettingsError
 from privemo.heldoutaccount import HeldOutAccount, budget_of
 from privemo.heldoutledger import FILE, HeldOutLedger
+from privemo.orders import PrivateRecipe
 from privemo.runs import Run
 from privemo.store import Store
 from privemo_audits.cellcounts import CellCounts
@@ -253,3 +255,23 @@ def test_the_account_of_the_run_is_found_beside_it(run: Run, store: Store, tmp_p
         budget_of(store)
     (tmp_path / "people.budget").touch()
     assert budget_of(store) == run.folder / "../people.budget"
+
+
+def test_whoever_was_measured_in_an_earlier_run_gives_less_to_training(
+    store: Store, run: Run
+) -> None:
+    """A store's folder outlives its runs, and who was held out then may be trained on now."""
+    recipe = run.order_for(1).recipe
+    assert isinstance(recipe, PrivateRecipe)
+    HeldOutAccount(store).ledger.record(
+        TallyNoise.of(epsilon=7.9, delta=1e-5, tables=2),
+        delta=1e-5,
+        store="store-01",
+        run_id=run.run_id,
+        release_sha256="0" * 64,
+    )
+    store.outbox.check_budget(recipe)  # of this run: of others than those trained on
+    later = change(store, run_id="a-later-run")
+    with pytest.raises(BudgetExhausted, match="next round would bring"):
+        later.outbox.check_budget(recipe)
+    later.close()

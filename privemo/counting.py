@@ -4,10 +4,10 @@ The release is drawn, written to the outbox, charged, and only then handed out.
 
 | what happens | what the store does |
 |---|---|
-| the same is asked again on the same predictions | the same bytes again, at no cost |
+| the same is asked again | the same bytes again, at no cost, also when the predictions changed meanwhile |
+| the same is asked `anew` | another release, which is paid for |
 | the process dies before the ledger entry | nothing left; asked again, other noise is drawn and paid for |
 | it dies after the entry, before the file is there | paid; asked again, the same bytes |
-| the predictions changed (somebody was erased; another model) | another release, which is paid for |
 | somebody measured was trained on as well | refused: what they lost together is in no ledger |
 | the budget of the people measured would be exceeded | `BudgetExhausted`; nothing was charged |
 """
@@ -69,8 +69,19 @@ def _check_held_out(store: Store, frame: pd.DataFrame) -> None:
         )
 
 
-def noised_counts(store: Store, request: CountRequest, account: HeldOutAccount) -> bytes:
+def noised_counts(
+    store: Store, request: CountRequest, account: HeldOutAccount, *, anew: bool = False
+) -> bytes:
     """The noised counts of one store, paid for when this returns; the file to send.
+
+    What was released for this request is sent again. Whether that happens must not hang on the predictions:
+    other bytes after somebody was erased would tell that somebody was.
+
+    Args:
+        store: the store.
+        request: what to count, and what it may cost.
+        account: of the people measured.
+        anew: make and pay for another release, whatever was released before.
 
     Raises:
         BudgetExhausted: the people measured cannot give so much; nothing was charged.
@@ -83,11 +94,8 @@ def noised_counts(store: Store, request: CountRequest, account: HeldOutAccount) 
     if noise is None:
         raise SettingsError("Counts that are noised cost an epsilon: name one.")
     with store.alone():
-        predictions = store.folder / "predictions.csv"
-        seen = sha256(predictions.read_bytes()).hexdigest() if predictions.exists() else ""
-        key = sha256(f"{request.digest()}/{seen}".encode()).hexdigest()
-        path = store.folder / "outbox" / f"counts-{key[:32]}.json"
-        if path.exists():
+        path = store.folder / "outbox" / f"counts-{request.digest()[:32]}.json"
+        if path.exists() and not anew:
             data = path.read_bytes()
             if account.ledger.find(sha256(data).hexdigest()) is not None:
                 return data

@@ -15,6 +15,7 @@ from privemo.errors import SettingsError
 
 if TYPE_CHECKING:
     from privemo.countrequest import CountRequest
+    from privemo.heldoutaccount import HeldOutAccount
     from privemo.store import Store
     from privemo.storeconfig import StoreConfig
     from privemo_audits.joined import JoinedAudit
@@ -52,15 +53,19 @@ def counts(
     groups: GroupsOption = None,
     budget: BudgetOption = None,
     budget_epsilon: BudgetEpsilonOption = None,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Pay for other noise, where the same was asked before.")
+    ] = False,
     json_: JsonOption = False,
 ) -> None:
     """Count a store's held-out faces by group: what it sends for an audit across stores."""
+    from privemo.heldoutaccount import HeldOutAccount, budget_of
     from privemo.store import Store
 
-    if epsilon is None and (delta, groups, budget, budget_epsilon) != (None,) * 4:
+    if epsilon is None and ((delta, groups, budget, budget_epsilon) != (None,) * 4 or anew):
         raise SettingsError(
-            "--delta, --groups, --budget and --budget-epsilon go with --epsilon: exact counts cost nothing "
-            "that is accounted."
+            "--delta, --groups, --budget, --budget-epsilon and --anew go with --epsilon: exact counts cost "
+            "nothing that is accounted."
         )
     opened = Store(store)  # takes whoever was erased meanwhile out of the predictions first
     try:
@@ -69,7 +74,8 @@ def counts(
         else:
             _not_there(to)  # before anything is paid for
             request = _request(opened.config, epsilon, delta, groups)
-            said = _noised(opened, request, to, budget, budget_epsilon)
+            account = HeldOutAccount(opened, budget or budget_of(opened), budget_epsilon)
+            said = _noised(opened, request, to, account, anew=anew)
     finally:
         opened.close()
     if json_:
@@ -101,14 +107,13 @@ def _noised(
     store: Store,
     request: CountRequest,
     to: Path,
-    budget: Path | None,
-    budget_epsilon: float | None,
+    account: HeldOutAccount,
+    *,
+    anew: bool,
 ) -> tuple[str, dict[str, object]]:
     from privemo.counting import noised_counts
-    from privemo.heldoutaccount import HeldOutAccount, budget_of
 
-    account = HeldOutAccount(store, budget or budget_of(store), budget_epsilon)
-    data = noised_counts(store, request, account)
+    data = noised_counts(store, request, account, anew=anew)
     write_new(to, data)
     ledger = account.ledger
     entry, last = ledger.find(sha256(data).hexdigest()), ledger.entries[-1]

@@ -51,6 +51,9 @@ def test_stores_count_with_noise_and_an_auditor_joins(
     again = privemo(*("audit", "counts", store, "--out", tmp_path / "again.json", *noise), "--json")
     assert json.loads(again.stdout)["epsilon_of_counts"] < 4
     assert (tmp_path / "again.json").read_bytes() == files[0].read_bytes()
+    anew = privemo("audit", "counts", store, "--out", tmp_path / "anew.json", *noise, "--anew")
+    assert "have lost epsilon 5." in anew.stdout
+    assert (tmp_path / "anew.json").read_bytes() != files[0].read_bytes()
     added = privemo("budget", store / FILE)
     assert added.returncode == 0, added.stderr
     exact = tmp_path / "exact.json"
@@ -67,6 +70,7 @@ def test_mistakes_are_told_before_anything_is_paid_for(
     noise = ("--epsilon", "2", "--groups", groups)
     refused(privemo(*counts, "--groups", groups), "go with --epsilon")
     refused(privemo(*counts, "--delta", "1e-6"), "go with --epsilon")
+    refused(privemo(*counts, "--anew"), "go with --epsilon")
     refused(privemo(*counts, "--epsilon", "2"), "nobody named the groups of 'age_band'")
     refused(privemo(*counts, "--epsilon", "0", "--groups", groups), "epsilon above 0")
     refused(privemo(*counts, *noise, "--delta", "0.1"), "promises a delta of 1e-05")

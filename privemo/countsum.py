@@ -61,6 +61,17 @@ class CountSum(GridSum):
         self._ask("mask", nodes, content, take)
         self._require(self.collector.summed, "counted")
 
+    def _require(self, names: list[str], what: str) -> None:
+        """As for a round, but that there is no run to resume."""
+        if len(names) >= self.session.enough:
+            return
+        reasons = [f"{n}: {s['reason']}" for n, s in sorted(self.stores.items()) if s["reason"]]
+        raise RunError(
+            f"{len(names)} of {len(self.session.members)} stores {what}, and a sum of counts takes "
+            f"{self.session.enough}. Nothing was unmasked; ask for it again once more stores take part. "
+            + "; ".join(reasons[:5])
+        )
+
 
 def sum_counts(
     grid: Grid,

@@ -260,6 +260,7 @@ def read_releases(path: str | Path) -> list[Release]:
     Raises:
         LedgerError: it cannot be read, is damaged, or is neither.
     """
+    from privemo.heldoutledger import HeldOutLedger
     from privemo.ledger import Ledger
 
     path = Path(path)
@@ -275,4 +276,6 @@ def read_releases(path: str | Path) -> list[Release]:
         )
     if b'"privemo.budget/1"' in first:
         return Budget(path).history()
+    if b'"privemo.heldout-ledger/1"' in first:
+        return list(HeldOutLedger(path).releases())
     return list(Ledger(path).releases())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from privemo import protocol, secure_protocol
 from privemo import weights as w
+from privemo.count_answers import ANSWERS
 from privemo.errors import RunError
 from privemo.flower import ArrayRecord, ClientApp, ConfigRecord, Context, Message, RecordDict
 from privemo.orders import RoundOrder
@@ -57,6 +58,18 @@ def confirm(message: Message, context: Context) -> Message:
 def reveal(message: Message, context: Context) -> Message:
     """A secure sum, step 5: the shares that unmask the sum."""
     return replied(message, context, _reveal)
+
+
+def _answer_counts(step: str) -> None:
+    """Register one step of a secure sum of counts."""
+
+    @app.query(step)
+    def answer(message: Message, context: Context) -> Message:
+        return replied(message, context, ANSWERS[step])
+
+
+for _step in ANSWERS:
+    _answer_counts(_step)
 
 
 def replied(

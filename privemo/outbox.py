@@ -9,6 +9,7 @@ the same bytes are one release, however often they travel.
 | in the outbox, not in the ledger | it never left: trained anew, with the consents of that day |
 | the bytes in the outbox were changed | the ledger does not know them: trained anew |
 | the ledger holds other runs | all of them count, and so does what was spent elsewhere before |
+| counts of people measured in other runs were released | they count: these may be trained on now |
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 from privemo.dp import composed, spent
 from privemo.errors import BudgetExhausted, LedgerLost
 from privemo.files import write_bytes
+from privemo.heldoutledger import FILE as HELD_OUT
+from privemo.heldoutledger import HeldOutLedger
 from privemo.ledger import MECHANISMS, Ledger
 from privemo.orders import PrivateRecipe, RoundOrder, order_digest
 from privemo.storeconfig import StoreConfig
@@ -56,7 +59,10 @@ class Outbox:
         if budget is None:
             raise BudgetExhausted(f"{self.config.name} has no privacy budget at all.")
         shares = self.config.max_stores_per_person
-        mine = [m.times(shares) for m in (*self.ledger.releases(), recipe.mechanism)]
+        measured = HeldOutLedger(self.folder / HELD_OUT).entries
+        # Whoever is trained on now may have been measured in an earlier run; in this one they are others.
+        earlier = [e.released for e in measured if e.run_id != self.config.run_id]
+        mine = [m.times(shares) for m in (*earlier, *self.ledger.releases(), recipe.mechanism)]
         after = composed(
             [*self.config.spent_before, *mine],
             delta=self.config.delta,

@@ -22,6 +22,7 @@ from privemo.flower import (
 )
 from privemo.history import History
 from privemo.orders import PrivateRecipe, RoundOrder, order_digest
+from privemo.protocol import order_record
 from privemo.secagg import Collector, Lattice, Session, needed
 from privemo.secagg.gradients import lattice_of, step_against, trained_names
 from privemo.secure_sum import KeptSum, SecureSum
@@ -98,7 +99,7 @@ class SecureAveraging(StoreAveraging):
         lattice = _lattice(now.order, now.weights, len(members))
         collector = Collector(session, self.roster, lattice.parameters)
         self._sum = SecureSum(grid, collector, lattice, self.timeout)
-        self._sum.gather_keys(now.order)
+        self._sum.gather_keys(order_record(now.order))
         self._sum.gather_envelopes()
         return self._sum.training_messages(arrays, now.order)
 

@@ -37,8 +37,6 @@ from privemo.training import clipped_sum
 
 __all__ = ["Masked", "SecureStore"]
 
-_STATE_FILE = "secure-sum.json"
-
 
 @dataclass(frozen=True)
 class Masked:
@@ -65,9 +63,11 @@ class SecureStore:
         RunError: it has no key.
     """
 
+    state_file = "secure-sum.json"
+
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._path = store.folder / _STATE_FILE
+        self._path = store.folder / self.state_file
         config = store.config
         if config.name not in config.roster:
             raise SecureSumError(
@@ -174,9 +174,12 @@ class SecureStore:
     # -- underneath --------------------------------------------------------------------------
 
     def _check_session(self, order: RoundOrder, session: Session) -> None:
-        config = self.store.config
         if (session.run_id, session.round) != (order.run_id, order.round):
             raise SecureSumError("The session is of another round than the order.")
+        self._check_members(session)
+
+    def _check_members(self, session: Session) -> None:
+        config = self.store.config
         # The threshold follows from the two (`Session`).
         if list(session.members) != sorted(self.roster) or session.enough != config.noise_stores:
             raise SecureSumError(

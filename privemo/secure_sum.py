@@ -23,7 +23,7 @@ from privemo.replies import failed_entry, named_and_others, told_entry
 from privemo.secagg import Collector, Lattice
 from privemo.statements import Signed, Statement
 
-__all__ = ["KeptSum", "SecureSum"]
+__all__ = ["GridSum", "KeptSum", "SecureSum"]
 
 
 @dataclass(frozen=True)
@@ -60,30 +60,36 @@ class KeptSum:
             ) from error
 
 
-class SecureSum:
-    """One secure sum over a grid.
+class GridSum:
+    """One secure sum over a grid, whatever it is a sum of.
 
-    `stores` is what a sum that goes on after a restart knew of the stores.
+    Args:
+        grid: of the stores.
+        collector: of this sum.
+        timeout: seconds that a store has for a step.
+        stores: what a sum that goes on after a restart knew of the stores.
     """
+
+    asked = MessageType.TRAIN
+    """What kind of message carries the steps."""
 
     def __init__(
         self,
         grid: Grid,
         collector: Collector,
-        lattice: Lattice,
         timeout: float,
         *,
         stores: dict[str, dict[str, Any]] | None = None,
     ) -> None:
-        self.session, self.lattice, self.collector = collector.session, lattice, collector
+        self.session, self.collector = collector.session, collector
         self.resumed = stores is not None
         self.stores = stores or {}
         self._grid, self._timeout = grid, timeout
         self._nodes: dict[str, int] = {}
 
-    def gather_keys(self, order: RoundOrder) -> None:
-        """Step 1, of every node that is there."""
-        content = {protocol.CONFIG: protocol.order_record(order)}
+    def gather_keys(self, asked: ConfigRecord) -> None:
+        """Step 1, of every node that is there; `asked` says what is to be summed up."""
+        content = {protocol.CONFIG: asked}
 
         def take(_: str, reply: Message) -> None:
             name = secure_protocol.text_from(reply.content, "store")
@@ -108,43 +114,6 @@ class SecureSum:
 
         self._ask("share", self._nodes, lambda _: content, take)
         self._require(self.collector.partners, "shared secrets")
-
-    def training_messages(self, arrays: ArrayRecord, order: RoundOrder) -> list[Message]:
-        """Step 3, to those who shared secrets."""
-        record = protocol.order_record(order)
-        return [
-            self._message(
-                "mask",
-                self._nodes[name],
-                {
-                    protocol.ARRAYS: arrays,
-                    protocol.CONFIG: record,
-                    secure_protocol.CONTENT: secure_protocol.bytes_record(
-                        self.collector.envelopes_for(name)
-                    ),
-                },
-            )
-            for name in self.collector.partners
-        ]
-
-    def take_vectors(
-        self, replies: Iterable[Message], check: Callable[[Signed], Statement]
-    ) -> None:
-        """What came of step 3; `check` raises `UpdateRejected` at statements that do not count."""
-
-        def take(name: str, reply: Message) -> None:
-            masked = secure_protocol.masked_from(reply.content)
-            statement = check(masked.signed)
-            if statement.store != name:
-                raise UpdateRejected("its statement is another store's")
-            if (masked.vector is None) != (statement.update_sha256 is None):
-                raise UpdateRejected("it names what did not come with it, or not what did")
-            if masked.vector is not None:
-                self.collector.take_masked(name, masked.vector)
-            self.stores[name] = told_entry(statement, masked.signed)
-
-        self._take(replies, {self._nodes[n]: n for n in self.collector.partners}, take)
-        self._require(self.collector.summed, "sent what they trained")
 
     def confirm(self) -> None:
         """Step 4, of those whose numbers came; after a restart every node is asked who it is."""
@@ -172,20 +141,6 @@ class SecureSum:
         self._ask("reveal", signed, lambda _: {secure_protocol.CONTENT: signatures}, take)
         return self.collector.total()
 
-    def manifest(self) -> dict[str, Any]:
-        """What a round's manifest says of it."""
-        silent = set(self.session.members) - {n for n in self.stores if n in self.session.members}
-        for name in silent:
-            self._leave(name, "failed", "silent")
-        return {
-            "secure_sum": {
-                "attempt": self.session.attempt,
-                "enough": self.session.enough,
-                "summed": self.collector.summed,
-            },
-            **named_and_others(self.stores, self.session.members),
-        }
-
     # -- messages ----------------------------------------------------------------------------
 
     def _everyone(self) -> dict[str, int]:
@@ -199,7 +154,7 @@ class SecureSum:
         return Message(
             RecordDict(records),
             dst_node_id=node,
-            message_type=f"{MessageType.TRAIN}.{step}",
+            message_type=f"{self.asked}.{step}",
             group_id=str(self.session.round),
         )
 
@@ -249,3 +204,75 @@ class SecureSum:
         except SecureSumError as error:
             reasons = [f"{n}: {s['reason']}" for n, s in sorted(self.stores.items()) if s["reason"]]
             raise RunError(" ".join([str(error), *reasons[:5]])) from error
+
+
+class SecureSum(GridSum):
+    """The sum of a round's clipped gradients.
+
+    Args:
+        grid, collector, timeout, stores: as of `GridSum`.
+        lattice: how gradients are whole numbers.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        collector: Collector,
+        lattice: Lattice,
+        timeout: float,
+        *,
+        stores: dict[str, dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(grid, collector, timeout, stores=stores)
+        self.lattice = lattice
+
+    def training_messages(self, arrays: ArrayRecord, order: RoundOrder) -> list[Message]:
+        """Step 3, to those who shared secrets."""
+        record = protocol.order_record(order)
+        return [
+            self._message(
+                "mask",
+                self._nodes[name],
+                {
+                    protocol.ARRAYS: arrays,
+                    protocol.CONFIG: record,
+                    secure_protocol.CONTENT: secure_protocol.bytes_record(
+                        self.collector.envelopes_for(name)
+                    ),
+                },
+            )
+            for name in self.collector.partners
+        ]
+
+    def take_vectors(
+        self, replies: Iterable[Message], check: Callable[[Signed], Statement]
+    ) -> None:
+        """What came of step 3; `check` raises `UpdateRejected` at statements that do not count."""
+
+        def take(name: str, reply: Message) -> None:
+            masked = secure_protocol.masked_from(reply.content)
+            statement = check(masked.signed)
+            if statement.store != name:
+                raise UpdateRejected("its statement is another store's")
+            if (masked.vector is None) != (statement.update_sha256 is None):
+                raise UpdateRejected("it names what did not come with it, or not what did")
+            if masked.vector is not None:
+                self.collector.take_masked(name, masked.vector)
+            self.stores[name] = told_entry(statement, masked.signed)
+
+        self._take(replies, {self._nodes[n]: n for n in self.collector.partners}, take)
+        self._require(self.collector.summed, "sent what they trained")
+
+    def manifest(self) -> dict[str, Any]:
+        """What a round's manifest says of it."""
+        silent = set(self.session.members) - {n for n in self.stores if n in self.session.members}
+        for name in silent:
+            self._leave(name, "failed", "silent")
+        return {
+            "secure_sum": {
+                "attempt": self.session.attempt,
+                "enough": self.session.enough,
+                "summed": self.collector.summed,
+            },
+            **named_and_others(self.stores, self.session.members),
+        }

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from .report import Check, Exclusions, Lineage, Performance, Violation
 from .report_more import Looks
-from .report_privacy import Attacked, Attempts, Privacy
+from .report_privacy import Attacked, Attempts, HeldOutPrivacy, Privacy
 from .runfiles import Run
 from .summary import plain_number
 
@@ -193,6 +193,7 @@ def _privacy_checks(run: Run, privacy: Privacy, violations: Sequence[Violation])
             f"{len(privacy.store_sets)} sets of stores accounted",
         ),
         chain,
+        *([] if privacy.held_out is None else [_held_out(privacy.held_out)]),
         _noise(privacy),
         *([] if privacy.attempts is None else _attempts(privacy.attempts)),
         *([] if privacy.attacked is None else _attacked(privacy.attacked)),
@@ -281,6 +282,27 @@ def _attempts(attempts: Attempts) -> list[Check]:
             clause="GDPR 32(1)(d)",
         ),
     ]
+
+
+def _held_out(held_out: HeldOutPrivacy) -> Check:
+    """People who were measured, and counted with noise: an account of their own."""
+    spent, budget = held_out.epsilon_max_person, held_out.epsilon_budget
+    told = "; ".join(
+        f"{s.store}: {_counted(s.releases, 'release')}, claimed {s.epsilon_rdp:.3f} (RDP), recomputed "
+        f"{_number(s.recomputed_rdp)} (RDP), {_number(s.recomputed_pld)} (dp-accounting)"
+        for s in held_out.stores
+    )
+    says = "unbounded" if spent is None else f"{spent:.4f}"
+    limit = "no budget is stated" if budget is None else f"the budget is {budget:g}"
+    return Check(
+        id="privacy.held_out_within_budget",
+        title="Noised counts cost nobody who was measured more than the budget",
+        passed=spent is not None and budget is not None and spent <= budget,
+        required=True,
+        evidence=f"epsilon of the person most exposed by counts is {says} at delta "
+        f"{plain_number(held_out.delta)}; {limit}. They were not trained on. {told}",
+        clause="GDPR 35(7)",
+    )
 
 
 def _attacked(attacked: Attacked) -> list[Check]:

@@ -113,7 +113,7 @@ def count_groups(
             f"{predictions} holds no faces", "Nobody agreed to be measured here: send nothing."
         )
     frame = validate(frame, label_names, predictions.name, alone=False)
-    frame = _one_face_each(frame, run_id)
+    frame = one_face_each(frame, run_id)
     groups = {name: _groups(frame[name], name) for name in sensitive}
     tables = [
         _table(frame, features, groups, len(label_names))
@@ -146,7 +146,7 @@ def read_counts(path: Path | str) -> GroupCounts:
         raise ReportError(f"{path}: {place}: {first['msg']}", remedy) from None
 
 
-def _one_face_each(frame: pd.DataFrame, run_id: str) -> pd.DataFrame:
+def one_face_each(frame: pd.DataFrame, run_id: str) -> pd.DataFrame:
     """Of each person the face whose hash comes first: nobody chose it, and it is the same every time."""
     keys = [hashlib.sha256(f"{run_id}/{face}".encode()).hexdigest() for face in frame["face"]]
     ordered = frame.assign(_key=keys).sort_values("_key", kind="stable")

@@ -46,11 +46,11 @@ def chain_breaks(store: str, lines: Sequence[Line]) -> list[Violation]:
     return found
 
 
-def chain_summary(breaks: Sequence[Violation], run: Run) -> LedgerChain:
-    """Summarise the breaks of all stores."""
+def chain_summary(breaks: Sequence[Violation], run: Run, other: int = 0) -> LedgerChain:
+    """Summarise the breaks of all stores; `other` entries stand in ledgers of another kind."""
     return LedgerChain(
         intact=not breaks,
-        entries=sum(len(lines) for lines in run.ledgers.values()),
+        entries=other + sum(len(lines) for lines in run.ledgers.values()),
         breaks=tuple(f"{b.store}: {b.detail}" for b in breaks),
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from . import ledger
 from .accounting import epsilon_of_curve, rdp_curve
+from .heldout import measure_held_out, measured_elsewhere
 from .report import Violation
 from .report_privacy import LedgerRound, Privacy, StorePrivacy
 from .runfiles import Line, Run
@@ -30,21 +31,29 @@ def measure_privacy(
         The privacy block, and what was found wrong: chain breaks, arrived updates without an
         entry, claims below the recomputed epsilon, undeclared sets of stores.
     """
+    held_out, unlike = measure_held_out(run)
     breaks = [v for s, lines in run.ledgers.items() for v in ledger.chain_breaks(s, lines)]
+    breaks += [v for v in unlike if v.kind == "ledger_chain"]
     if not run.info.privacy.private:
         return _not_private(run, breaks), breaks
     sets, undeclared = _store_sets(run, observed_sets)
     singles = {s: spend_of_store(run, s) for s in run.info.stores}
-    spends = {g: spend_of_set(run, g, singles) for g in sets}
+    measured = measured_elsewhere(run)
+    spends = {g: spend_of_set(run, g, singles, measured) for g in sets}
     found = [
         *breaks,
         *ledger.uncovered_updates(run),
         *ledger.foreign_entries(run),
         *ledger.thin_sums(run),
         *_underclaims(run, singles),
+        *(v for v in unlike if v.kind != "ledger_chain"),
         *undeclared,
     ]
-    return _private(run, singles, spends, breaks), found
+    privacy = _private(run, singles, spends, breaks)
+    if held_out is not None:
+        chain = ledger.chain_summary(breaks, run, sum(s.releases for s in held_out.stores))
+        privacy = privacy.model_copy(update={"held_out": held_out, "ledger_chain": chain})
+    return privacy, found
 
 
 def _store_sets(

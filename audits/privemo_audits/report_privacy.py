@@ -199,6 +199,30 @@ class Attempts(Frozen):
     each: tuple[Attempt, ...]
 
 
+class HeldOutStore(Frozen):
+    """What the people measured in one store lost by noised counts."""
+
+    store: str
+    releases: int
+    mechanisms: tuple[str, ...]
+    epsilon_rdp: float
+    recomputed_rdp: float | None
+    recomputed_pld: float | None
+
+
+class HeldOutPrivacy(Frozen):
+    """What the people measured lost by noised counts, apart from training: they are other people.
+
+    `epsilon_max_person` is of the person most exposed, with what was spent on anybody before the run; null
+    where nothing bounds it.
+    """
+
+    epsilon_max_person: float | None
+    epsilon_budget: float | None
+    delta: float
+    stores: tuple[HeldOutStore, ...]
+
+
 class Privacy(Frozen):
     """What privacy was spent (GDPR 35(7): unit, epsilon, delta, sampler, accountant, neighbours).
 
@@ -234,4 +258,9 @@ class Privacy(Frozen):
     )
     attempts: Attempts | None = Field(
         default=None, description="All attacks; null where none was begun."
+    )
+    held_out: HeldOutPrivacy | None = Field(
+        default=None,
+        exclude_if=lambda block: block is None,
+        description="Only there where noised counts of the people measured were released.",
     )

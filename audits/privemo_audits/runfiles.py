@@ -7,6 +7,7 @@
     RUN/looks.json                   where it looks, if anybody asked (see `looks`)
     RUN/stores/STORE/consent.sqlite  that store's consent registry (see `consent_log`)
     RUN/stores/STORE/ledger.jsonl    one line per private release, hash-chained (see `privacy`)
+    RUN/stores/STORE/heldout-ledger.jsonl  one line per release of noised counts (see `heldout`)
     RUN/stores/STORE/statements.jsonl  what the store stated of each round, and what it kept to itself
     RUN/stores/STORE/admissions.jsonl  one line per time the consent gate was asked
     RUN/stores/STORE/predictions.csv   held-out faces (see `predictions`)
@@ -336,11 +337,13 @@ def read_model(run: Run, name: str, kind: type[M]) -> M:
 
 
 def read_lines(run: Run, name: str, kind: type[M]) -> list[tuple[dict[str, Any], M]]:
-    """The lines of one more file of a run, as they are and as they were understood.
+    """The lines of one more file of a run, as read and as understood; none where it is not there.
 
     Raises:
         RunFilesError: it is torn, or a line is not what its schema says.
     """
+    if not (run.directory / name).is_file():
+        return []
     rows = _json_lines(run.directory, name, run.files, _AS_WRITTEN)
     return [(row, _model(kind, row, f"{name} line {i}")) for i, row in enumerate(rows, 1)]
 

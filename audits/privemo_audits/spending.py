@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from . import ledger
@@ -51,15 +51,21 @@ def spend_of_store(run: Run, store: str) -> Spend:
     )
 
 
-def spend_of_set(run: Run, group: tuple[str, ...], singles: dict[str, Spend]) -> Spend:
+def spend_of_set(
+    run: Run,
+    group: tuple[str, ...],
+    singles: dict[str, Spend],
+    measured: Mapping[str, Sequence[Release]] | None = None,
+) -> Spend:
     """Compose a set's ledgers, and what was spent on the same people before the run.
 
     No store can claim for the others or for earlier runs: only one store alone, of people who are new,
-    claims.
+    claims. `measured` is what stores released, in other runs, of people whom they measured.
     """
-    if len(group) == 1 and not run.info.privacy.spent_before:
+    before = [r for s in group for r in (measured or {}).get(s, ())]
+    if len(group) == 1 and not run.info.privacy.spent_before and not before:
         return singles[group[0]]
-    done = [r for s in group for r in ledger.releases(run.ledgers[s])]
+    done = [*before, *(r for s in group for r in ledger.releases(run.ledgers[s]))]
     if len(group) > 1 and any(release.discrete for release in done):
         # In several stores of one secure sum a person moves it several times: nothing bounds that here.
         return Spend(None, None, math.inf, math.inf, math.inf)

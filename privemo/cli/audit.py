@@ -10,7 +10,8 @@ import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
-from privemo.cli.common import complain, counted, out, print_json, print_lines, write_new
+from privemo.cli import counting
+from privemo.cli.common import complain, out, print_json, print_lines
 from privemo.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from privemo_audits.beside import Read
     from privemo_audits.compare import Difference
-    from privemo_audits.joined import JoinedAudit
     from privemo_audits.signature import Verified
     from privemo_consent.keys import SigningKey
 
@@ -205,83 +205,9 @@ def _show(found: Difference) -> None:
     )
 
 
-@app.command()
-def counts(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="A store's folder.")],
-    to: Annotated[Path, typer.Option("--out", help="The file to send; must not exist.")],
-    json_: JsonOption = False,
-) -> None:
-    """Count a store's held-out faces by group: what it sends for an audit across stores."""
-    from privemo.labels import EMOTIONS
-    from privemo.store import Store
-    from privemo_audits.counts import count_groups
-
-    opened = Store(store)  # takes whoever was erased meanwhile out of the predictions first
-    try:
-        config = opened.config
-    finally:
-        opened.close()
-    made = count_groups(
-        store / "predictions.csv",
-        run_id=config.run_id,
-        store=config.name,
-        label_names=EMOTIONS,
-        sensitive=config.sensitive,
-    )
-    write_new(to, made.to_json())
-    if json_:
-        print_json({"file": str(to), "persons": made.persons, "tables": len(made.tables)})
-    else:
-        print_lines(
-            f"{to}: {counted(made.persons, 'person')}, one face of each, in {len(made.tables)} tables of "
-            "counts. It is for the auditor alone."
-        )
-
-
-@app.command()
-def join(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Counts, of each store.")],
-    to: Annotated[
-        Path | None, typer.Option("--out", help="A file for the result; must not exist.")
-    ] = None,
-    json_: JsonOption = False,
-) -> None:
-    """Add up what stores counted, and audit the sum: nobody's demographics move."""
-    from privemo_audits.counts import read_counts
-    from privemo_audits.joined import join_counts
-
-    found = join_counts([read_counts(file) for file in files])
-    if to is not None:
-        write_new(to, found.to_json())
-    if json_:
-        print_json(json.loads(found.to_json()))
-    else:
-        _show_joined(found)
-
-
-def _show_joined(found: JoinedAudit) -> None:
-    p = found.performance
-    table = Table("by", "group", "people", "accuracy", "95%")
-    table.add_row("", "everyone", f"{p.persons:,}", f"{p.accuracy:.1%}", _interval(p.accuracy_ci))
-    for cell in found.groups:
-        if cell.crossed:
-            continue
-        shown = "too few" if cell.status == "insufficient" else "not shown"
-        if cell.accuracy is not None:
-            shown = f"{cell.accuracy:.1%}"
-        people = "" if cell.persons is None else f"{cell.persons:,}"
-        table.add_row(cell.feature, cell.group, people, shown, _interval(cell.ci))
-    out.print(table)
-    for gap in found.gaps:
-        if gap.accuracy_gap is not None and gap.real:
-            print_lines(
-                f"More than chance: by {gap.feature} {gap.highest} is {100 * gap.accuracy_gap:.1f} points "
-                f"ahead of {gap.lowest} (p {gap.p_adjusted:.3f})."
-            )
-
-
-def _interval(ci: tuple[float, float] | None) -> str:
-    return "" if ci is None else f"{ci[0]:.1%} to {ci[1]:.1%}"
+app.command("counts")(counting.counts)
+app.command("join")(counting.join)
+app.command("sum")(counting.summed)
 
 
 @app.command()

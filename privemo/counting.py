@@ -1,0 +1,114 @@
+"""Group counts that leave a store noised: what they are of, what they cost, and to whom it is charged.
+
+The release is drawn, written to the outbox, charged, and only then handed out.
+
+| what happens | what the store does |
+|---|---|
+| the same is asked again | the same bytes again, at no cost, also when the predictions changed meanwhile |
+| the same is asked `anew` | another release, which is paid for |
+| the process dies before the ledger entry | nothing left; asked again, other noise is drawn and paid for |
+| it dies after the entry, before the file is there | paid; asked again, the same bytes |
+| somebody measured was trained on as well | refused: what they lost together is in no ledger |
+| the budget of the people measured would be exceeded | `BudgetExhausted`; nothing was charged |
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privemo.countrequest import CountRequest, said_of
+from privemo.errors import RunError, SettingsError
+from privemo.files import write_bytes
+from privemo.heldoutaccount import HeldOutAccount
+from privemo.labels import EMOTIONS
+from privemo.store import Store
+from privemo_audits.cellcounts import CellCounts
+from privemo_audits.cellplan import CellPlan
+from privemo_audits.counts import one_face_each
+from privemo_audits.predictions import read_store, validate
+from privemo_consent import Purpose
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["count_vector", "noised_counts"]
+
+
+def count_vector(store: Store, plan: CellPlan) -> NDArray[np.int64]:
+    """The exact counts of a store's held-out people (n,), each of them counted once in each table.
+
+    Raises:
+        RunError: there are no predictions, or somebody measured was trained on.
+        privemo_audits.AuditError: the predictions cannot be read.
+    """
+    path, config = store.folder / "predictions.csv", store.config
+    if not path.exists():
+        raise RunError(f"{path} does not exist: finish the run first.")
+    frame = read_store(path, config.name, plan.features, name=path.name)
+    if frame is None:
+        return plan.vector(None)
+    frame = one_face_each(validate(frame, EMOTIONS, path.name, alone=False), config.run_id)
+    _check_held_out(store, frame)
+    return plan.vector(frame)
+
+
+def _check_held_out(store: Store, frame: pd.DataFrame) -> None:
+    """Their accounts are apart only as long as nobody is in both."""
+    trained = {
+        p for use in store.registry.uses() if use.purpose == Purpose.TRAINING for p in use.persons
+    }
+    both = int(frame["person"].isin(list(trained)).sum())
+    if both:
+        raise RunError(
+            f"{store.config.name}: {both} of the people measured were trained on as well, and no ledger says "
+            "what they lost together. Measure people who were held out."
+        )
+
+
+def noised_counts(
+    store: Store, request: CountRequest, account: HeldOutAccount, *, anew: bool = False
+) -> bytes:
+    """The noised counts of one store, paid for when this returns; the file to send.
+
+    What was released for this request is sent again. Whether that happens must not hang on the predictions:
+    other bytes after somebody was erased would tell that somebody was.
+
+    Args:
+        store: the store.
+        request: what to count, and what it may cost.
+        account: of the people measured.
+        anew: make and pay for another release, whatever was released before.
+
+    Raises:
+        BudgetExhausted: the people measured cannot give so much; nothing was charged.
+        LedgerError: a ledger is damaged or cannot be written; nothing may leave.
+        RunError, SettingsError: there is nothing to count, or not so.
+    """
+    if request.run_id != store.config.run_id:
+        raise SettingsError(f"{store.config.name} took part in run {store.config.run_id} alone.")
+    noise = request.noise(1, store.config.accountant)
+    if noise is None:
+        raise SettingsError("Counts that are noised cost an epsilon: name one.")
+    with store.alone():
+        path = store.folder / "outbox" / f"counts-{request.digest()[:32]}.json"
+        if path.exists() and not anew:
+            data = path.read_bytes()
+            if account.ledger.find(sha256(data).hexdigest()) is not None:
+                return data
+        account.check(noise.mechanism, request.delta)
+        numbers = noise.rounded(noise.noised(count_vector(store, request.plan)))
+        made = CellCounts.of(
+            request.plan,
+            numbers,
+            run_id=request.run_id,
+            stores=[store.config.name],
+            noise=said_of(noise, request, shares=1),
+        )
+        data = made.to_json()
+        write_bytes(path, data)
+        account.charge(noise, request.run_id, sha256(data).hexdigest())
+        return data

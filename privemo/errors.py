@@ -15,6 +15,7 @@
     ├── RunError              a run folder cannot be used as asked
     │   └── RunInterrupted    stopped by a person; resume it
     ├── SecureSumError        too few stores for a secure sum, or somebody does not keep to it: try again
+    ├── RailBroken            an order would break a guard rail: the shop's own order is shown
     ├── UpdateRejected        a store's update failed validation: the store is left out of the round
     └── MissingExtra          an optional dependency is not installed: install the named extra
 
@@ -34,6 +35,7 @@ __all__ = [
     "NoFacesAdmitted",
     "PrivacyError",
     "PrivemoError",
+    "RailBroken",
     "RunError",
     "RunInterrupted",
     "SecureSumError",
@@ -93,6 +95,10 @@ class RunInterrupted(RunError):
 
 class SecureSumError(PrivemoError):
     """Secure aggregation cannot go on, or somebody does not keep to the protocol; nothing was unmasked."""
+
+
+class RailBroken(PrivemoError):
+    """A changed order would break a guard rail; it is not shown."""
 
 
 class UpdateRejected(PrivemoError, ValueError):

@@ -83,6 +83,7 @@ class Learning(_Strict):
     Attributes:
         exploration: share of decisions that try an adaptation at random; never 0, because what is never
             tried can neither be learned nor judged.
+        caution: standard errors by which an adaptation has to be better than the shop's order.
         least_reactions: nothing is learned from fewer reactions of one kind.
         refit_every: so many new reactions, or a tenth of all where that is more.
         most_reactions: at this many all sums are halved.
@@ -91,6 +92,7 @@ class Learning(_Strict):
     """
 
     exploration: float = Field(ge=0.02, le=1)
+    caution: float = Field(ge=0.5, le=5)
     least_reactions: int = Field(ge=5, le=10_000)
     refit_every: int = Field(ge=1, le=10_000)
     most_reactions: int = Field(ge=1_000, le=10_000_000)

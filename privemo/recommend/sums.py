@@ -31,7 +31,7 @@ from privemo.files import write_json
 
 from .policy import AdaptationPolicy
 
-__all__ = ["HALVES", "SCHEMA", "SUMS", "Sums", "SumsFile", "randomised"]
+__all__ = ["HALVES", "SCHEMA", "SUMS", "Sums", "SumsFile", "digest", "randomised", "spread"]
 
 SCHEMA = "privemo.recommend-sums/1"
 SUMS = ("n", "r", "1/p", "r/p", "1/p2", "r/p2", "r2/p2")
@@ -198,6 +198,11 @@ def randomised(reward: float, epsilon: float | None, rng: Random) -> float:
     wrong = 1 / (1 + math.exp(epsilon))
     told = (rng.random() < reward) != (rng.random() < wrong)
     return (float(told) - wrong) / (1 - 2 * wrong)
+
+
+def spread(epsilon: float | None) -> float:
+    """How far apart two kept reactions can be; 1 without `epsilon`."""
+    return 1.0 if epsilon is None else (1 + math.exp(-epsilon)) / (1 - math.exp(-epsilon))
 
 
 def digest(policy: str, learned: Mapping[str, tuple[float, float]]) -> str:

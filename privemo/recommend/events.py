@@ -9,13 +9,16 @@ are older than the policy keeps them are named by `overdue`.
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from privemo.files import append_line
+from privemo.errors import RunError
 
 from .policy import AdaptationPolicy
 
@@ -43,10 +46,13 @@ class Events:
         self._folder, self._policy, self._now = folder, policy, now
 
     def add(self, event: str, reason: str, model: str | None) -> None:
-        """Write a line, durably.
+        """Write a line; several processes may.
+
+        It survives the death of the process, and is not waited for until it is on the disk: the registry logs
+        its decisions likewise.
 
         Raises:
-            LedgerError: it could not be written.
+            RunError: it could not be written.
         """
         today = self._now().date()
         line = {
@@ -57,30 +63,21 @@ class Events:
             "policy": self._policy.sha256,
             "model": model,
         }
-        append_line(self._folder / f"events-{today:%Y-%m}.jsonl", line)
+        _append(self._folder / f"events-{today:%Y-%m}.jsonl", json.dumps(line).encode() + b"\n")
 
     def counts(self) -> Counter[tuple[str, str]]:
         """How many lines there are of each event and reason.
 
-        Raises:
-            DataError: a line is none of ours.
+        A line that is none, torn when a machine died or changed, counts as ("torn", "").
         """
-        import json
-
-        from privemo.errors import DataError
-
         found: Counter[tuple[str, str]] = Counter()
         for path in self._files():
-            for line in path.read_bytes().split(b"\n")[
-                :-1
-            ]:  # what follows the last newline was torn
+            for line in filter(None, path.read_bytes().split(b"\n")):
                 try:
                     told = json.loads(line)
                     found[told["event"], told["reason"]] += 1
-                except (ValueError, KeyError, TypeError) as error:
-                    raise DataError(
-                        f"{path} holds a line that is no event; it was changed."
-                    ) from error
+                except (ValueError, KeyError, TypeError):
+                    found["torn", ""] += 1
         return found
 
     def overdue(self) -> list[Path]:
@@ -90,3 +87,19 @@ class Events:
 
     def _files(self) -> list[Path]:
         return sorted(p for p in self._folder.glob("events-*.jsonl") if _FILE.fullmatch(p.name))
+
+
+def _append(path: Path, line: bytes) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":  # torn when a process died
+                line = b"\n" + line
+            if os.write(descriptor, line) != len(line):
+                raise OSError(None, "the disk is full")
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise RunError(f"{path} could not be written ({error.strerror or error}).") from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random, SystemRandom
 from threading import RLock
 
-from privemo.errors import DataError, LedgerError, PrivemoError
+from privemo.errors import DataError, PrivemoError, RunError
 from privemo.files import write_bytes
 from privemo_consent import ConsentRegistry, Context, Decision, Purpose
 
@@ -260,5 +260,5 @@ def _ranking(
 
 def _kind_of(error: Exception) -> str:
     """What may be said of an error in a log: its kind; and its words where they are ours."""
-    known = isinstance(error, PrivemoError) and not isinstance(error, LedgerError)
+    known = isinstance(error, PrivemoError) and not isinstance(error, RunError)
     return f"{type(error).__name__}: {error}" if known else type(error).__name__

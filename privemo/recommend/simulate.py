@@ -61,8 +61,8 @@ CIRCUMSTANCES_ALONE = Way("circumstances alone", lambda v: None if v.read is Non
 MISREAD = Way("expression", lambda v: v.read)
 NEVER_MISREAD = Way("expression, never misread", lambda v: None if v.read is None else v.mood)
 NO_RAILS = Way("expression, no rails", lambda v: v.read, _anything)
-    """What the second half earns if somebody who knows the odds of the first had chosen the arms.
-does, and nothing of moods. What the second has over it is what the expression adds."""
+"""The first is told the same expression of everybody whom the recognizer reads: it can find what the time of
+day does, and nothing of moods. What the second has over it is what the expression adds."""
 
 
 def informed(way: Way, met: Sequence[Visit], policy: AdaptationPolicy) -> Floats:

@@ -28,6 +28,7 @@ from privemo.cli import (
     make,
     notice,
     plan,
+    recommend,
     train,
     watch,
 )
@@ -79,6 +80,7 @@ app.command()(make.synth)
 app.add_typer(audit.app, name="audit")
 app.add_typer(federation.app, name="federation")
 app.add_typer(bench.app, name="bench")
+app.add_typer(recommend.app, name="recommend")
 app.add_typer(copies.consent_app, name="consent")
 app.add_typer(notice.app, name="notice")
 app.add_typer(log.app, name="log")
@@ -95,6 +97,7 @@ _EXTRAS = {
     "py3langid": "notices",
     "prometheus_client": "watch",
     "tensorboardX": "watch",
+    "vowpalwabbit": "recommend",
 }
 
 

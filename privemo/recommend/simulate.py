@@ -241,7 +241,7 @@ def _verdict(name: str, told: Mapping[str, float]) -> str:
     return f"{name}: nothing shown, {points}"
 
 
-def untouched(store: Store, *, people: int = 200, seed: int = 0) -> dict[str, int]:
+def untouched(store: Store, *, people: int = 100, seed: int = 0) -> dict[str, int]:
     """Shoppers with simulated consents meet a real registry and a real recommender that has learned.
 
     Returns: `asked`, `refused` of them, and `identical`: those refused whose list came back as it was, the

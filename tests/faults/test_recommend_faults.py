@@ -106,7 +106,7 @@ def test_what_cannot_be_logged_does_not_happen(
 def test_an_order_that_would_break_a_rail_is_not_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mistake of ours in re-ranking: the check, which knows nothing of how an order came about, finds it."""
+    """A mistake of ours in re-ranking: the check knows nothing of where an order came from."""
     taught(tmp_path / "r")
 
     def mistaken(items: object, *_: object, **__: object) -> tuple[int, ...]:

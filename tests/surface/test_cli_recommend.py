@@ -18,9 +18,10 @@ from tests.support.recommend import CONTEXT, EVENING, read_as, shelf, shop, taug
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
     """Exit code and both outputs of the command, in this process: a dozen of its own would take a minute."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as done:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["privemo", *map(str, arguments)])
-        main()
+        with pytest.raises(SystemExit) as done:
+            main()
     heard = capsys.readouterr()
     return int(done.value.code or 0), heard.out, heard.err
 

@@ -126,6 +126,14 @@ def simulate(
     ] = None,
     abstains: Annotated[float, typer.Option(help="Share of readings that are not made.")] = 0.1,
     consenting: Annotated[float, typer.Option(help="Share of shoppers who agreed.")] = 0.6,
+    group_accuracy: Annotated[
+        list[str] | None,
+        typer.Option(help="GROUP=X: a group that is read less well; several times for several."),
+    ] = None,
+    contrary: Annotated[
+        list[str] | None,
+        typer.Option(help="A group whose moods pull the other way; several times for several."),
+    ] = None,
     policy: PolicyOption = None,
     repeats: Annotated[int, typer.Option(help="Repetitions; intervals are over them.")] = 10,
     seed: Annotated[int, typer.Option(help="Same seed, same shoppers.")] = 0,
@@ -142,6 +150,8 @@ def simulate(
         shoppers=shoppers,
         effect=effect,
         confusion=uniform_confusion(accuracy) if report is None else _confusion(report),
+        by_group=dict(map(_of_group, group_accuracy or ())),
+        contrary=frozenset(contrary or ()),
         abstains=abstains,
         consenting=consenting,
         policy=_policy(policy),
@@ -160,11 +170,41 @@ def simulate(
         low, high = (f"{100 * told[end]:+.2f}" for end in ("low", "high"))
         table.add_row(name, f"{100 * told['mean']:+.2f}", f"{low} to {high}")
     out.print(table)
+    out.print(_groups(found["groups"]))
     went = found["untouched"]
     print_lines(
         f"Of {went['asked']:,} shoppers {went['refused']:,} had not agreed; "
         f"{went['identical']:,} of these saw the shop's own list, item by item."
     )
+
+
+def _of_group(told: str) -> tuple[str, NDArray[Any]]:
+    """A group and how it is read, of GROUP=X.
+
+    Raises:
+        SettingsError: it is not of that form, or X is no accuracy.
+    """
+    from privemo.recommend.shoppers import uniform_confusion
+
+    group, _, accuracy = told.partition("=")
+    try:
+        return group, uniform_confusion(float(accuracy))
+    except SettingsError:
+        raise
+    except ValueError:
+        raise SettingsError(f"got {told!r}, want GROUP=X, such as 65_plus=0.5") from None
+
+
+def _groups(groups: list[dict[str, Any]]) -> Table:
+    """The most that each group gains, and how far that is from what all others gain."""
+    table = Table("group", "gain", "95%", "to all others", "95%, of all", "", title="Who gains")
+    for each in groups:
+        cells = [each["group"]]
+        for told in (each["gain"], each["difference"]):
+            mean, low, high = (f"{100 * told[part]:+.2f}" for part in ("mean", "low", "high"))
+            cells += [mean, f"{low} to {high}"]
+        table.add_row(*cells, each["verdict"])
+    return table
 
 
 def _confusion(path: Path) -> NDArray[Any]:

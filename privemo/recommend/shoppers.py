@@ -23,6 +23,7 @@ from .policy import CIRCUMSTANCES, AdaptationPolicy, default_policy
 __all__ = ["GROUPS", "LIST", "Store", "Visit", "uniform_confusion", "visits"]
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 CATALOGUE, LIST = 80, 12
 SCREEN = 4  # places that a shopper sees; the rest of the list is below
@@ -63,7 +64,8 @@ class Store:
         shoppers: visits of each repetition.
         effect: how much a mood changes tastes, in logits; 0 for not at all.
         confusion: (4, 4), how often each mood (row) is read as each; rows add up to 1.
-        by_group: another table for some of `GROUPS`.
+        by_group: another table for some age bands or genders.
+        contrary: age bands or genders whose moods pull their tastes the other way.
         abstains: share of readings that the recognizer would not make.
         consenting: share of shoppers who agreed.
         policy: what may be done.
@@ -72,7 +74,8 @@ class Store:
     shoppers: int = 3000
     effect: float = 1.0
     confusion: Floats = field(default_factory=lambda: uniform_confusion(0.75))
-    by_group: Mapping[tuple[str, str], Floats] = field(default_factory=dict)
+    by_group: Mapping[str, Floats] = field(default_factory=dict)
+    contrary: frozenset[str] = frozenset()
     abstains: float = 0.1
     consenting: float = 0.6
     policy: AdaptationPolicy = field(default_factory=default_policy)
@@ -85,6 +88,9 @@ class Store:
         for name, share in (("abstains", self.abstains), ("consenting", self.consenting)):
             if not 0 <= share <= 1:
                 raise SettingsError(f"got {name} {share}, want a share from 0 to 1")
+        known = {part for group in GROUPS for part in group}
+        if unknown := (set(self.by_group) | self.contrary) - known:
+            raise SettingsError(f"got group {min(unknown)}; there are {', '.join(sorted(known))}")
         for table in (self.confusion, *self.by_group.values()):
             sums = np.asarray(table, dtype=np.float64)
             if sums.shape != (len(EMOTIONS),) * 2 or not np.isfinite(sums).all():
@@ -140,9 +146,10 @@ def visits(store: Store, seed: int) -> Iterator[Visit]:
         scores = own + rng.normal(0, 0.5, LIST)
         rows = np.argsort(-scores, kind="stable")
         offers = tuple(_scored(catalogue[picked[row]], float(scores[row])) for row in rows)
-        wish = [_wish(offer, mood, daypart) * store.effect for offer in offers]
+        pull = -store.effect if store.contrary & set(group) else store.effect
+        wish = [_wish(offer, mood, daypart, pull, store.effect) for offer in offers]
         takes = 1 / (1 + np.exp(3.0 - own[rows] - np.array(wish)))
-        table = store.by_group.get(group, store.confusion)
+        table = next((store.by_group[p] for p in group if p in store.by_group), store.confusion)
         read = EMOTIONS[int(rng.choice(len(EMOTIONS), p=table[EMOTIONS.index(mood)]))]
         abstained, agreed, luck = rng.random(3)
         yield Visit(
@@ -174,16 +181,13 @@ def _offer(rng: np.random.Generator, number: int) -> Offer:
 
 
 def _scored(offer: Offer, score: float) -> Offer:
-    return Offer(
-        id=offer.id,
-        score=score,
-        appeals=offer.appeals,
-        price=offer.price,
-        pressures=offer.pressures,
-        sensitive=offer.sensitive,
-    )
+    # Not made anew: it was checked once, and this happens a million times.
+    again = object.__new__(Offer)
+    for name in Offer.__slots__:
+        object.__setattr__(again, name, score if name == "score" else getattr(offer, name))
+    return again
 
 
-def _wish(offer: Offer, mood: str, daypart: str) -> float:
+def _wish(offer: Offer, mood: str, daypart: str, pull: float, effect: float) -> float:
     evening = EVENING if daypart == "evening" else {}
-    return sum(TASTE[mood].get(a, 0.0) + evening.get(a, 0.0) for a in offer.appeals)
+    return sum(pull * TASTE[mood].get(a, 0.0) + effect * evening.get(a, 0.0) for a in offer.appeals)

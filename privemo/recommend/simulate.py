@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -26,12 +25,13 @@ from privemo_consent import ConsentRegistry, Context, Party, simulate_consents
 from .bandit import Bandit, cell_name
 from .chooser import choose, situation
 from .estimate import EmotionEstimate
+from .groups import by_group, interval
 from .offers import Offer
 from .policy import AdaptationPolicy
 from .rails import Passing, lifted, may_pass
 from .ranking import Why
 from .recommender import Recommender
-from .shoppers import LIST, Floats, Store, Visit, visits
+from .shoppers import GROUPS, LIST, Bools, Floats, Store, Visit, visits
 from .sums import HALVES, Sums, randomised
 
 __all__ = ["Way", "informed", "learned", "simulate", "untouched"]
@@ -65,6 +65,9 @@ NO_RAILS = Way("expression, no rails", lambda v: v.read, _anything)
 day does, and nothing of moods. What the second has over it is what the expression adds."""
 
 
+SHOP_FIRST = tuple(range(LIST))
+
+
 def informed(way: Way, met: Sequence[Visit], policy: AdaptationPolicy) -> Floats:
     """What visits of the second half earn if somebody who knows the odds of the first had chosen.
 
@@ -95,7 +98,9 @@ def informed(way: Way, met: Sequence[Visit], policy: AdaptationPolicy) -> Floats
 
 def _gain(way: Way, visit: Visit, seen: str, arm: str, policy: AdaptationPolicy) -> float:
     order = lifted(visit.offers, policy.find(arm), seen, policy, passing=way.passing)
-    return visit.reward(order) - visit.reward(range(LIST))
+    if order == SHOP_FIRST:
+        return 0.0
+    return visit.reward(order) - visit.reward(SHOP_FIRST)
 
 
 def learned(way: Way, met: Sequence[Visit], policy: AdaptationPolicy, seed: int) -> Floats:
@@ -142,7 +147,7 @@ def simulate(
     Returns:
         JSON: `comparisons`, each a difference in the share of visits in which something was taken, among
         those who agreed and were read, in the second half of the visits, with a 95% interval over
-        repetitions; and `verdicts` in words.
+        repetitions; `groups`, see `privemo.recommend.groups`; and `verdicts` in words.
 
     Raises:
         SettingsError: fewer than five repetitions: they give no interval.
@@ -150,12 +155,15 @@ def simulate(
     if repeats < 5:
         raise SettingsError(f"got {repeats} repetitions, want 5 at least: an interval needs them")
     found: list[dict[str, float]] = []
+    gains: list[dict[str, float]] = []
     for number in range(repeats):
-        found.append(_repetition(store, seed + number))
+        levels, grouped = _repetition(store, seed + number)
+        found.append(levels)
+        gains.append(grouped)
         listener(number + 1)
-    levels = {name: _interval([each[name] for each in found]) for name in found[0]}
+    level = {name: interval([each[name] for each in found]) for name in found[0]}
     comparisons = {
-        name: _interval([each[a] - each[b] for each in found]) for name, (a, b) in COMPARED.items()
+        name: interval([each[a] - each[b] for each in found]) for name, (a, b) in COMPARED.items()
     }
     return {
         "schema": "privemo.recommend-simulation/1",
@@ -163,8 +171,9 @@ def simulate(
         "repeats": repeats,
         "seed": seed,
         "policy": store.policy.sha256,
-        "levels": levels,
+        "levels": level,
         "comparisons": comparisons,
+        "groups": by_group(gains),
         "verdicts": [_verdict(name, told) for name, told in comparisons.items()],
     }
 
@@ -181,17 +190,37 @@ COMPARED = {
 }
 
 
-def _repetition(store: Store, seed: int) -> dict[str, float]:
+def _repetition(store: Store, seed: int) -> tuple[dict[str, float], dict[str, float]]:
+    """The level of each way, and the most there is to gain for each group of shoppers and all others."""
     met = list(visits(store, seed))
     counted = np.array([v.consents and v.read is not None for v in met])
     counted[: len(met) // 2] = False
-    shop = np.array([visit.reward(range(LIST)) for visit in met])
-    found = {SHOP: float(shop[counted].mean()) if counted.any() else math.nan}
-    if math.isnan(found[SHOP]):
+    if not counted.any():
         raise SettingsError("nobody agreed and was read: raise the share who consent, or shoppers")
+    shop = np.array([visit.reward(range(LIST)) for visit in met])
+    found = {SHOP: float(shop[counted].mean())}
     for way in (CIRCUMSTANCES_ALONE, MISREAD, NEVER_MISREAD, NO_RAILS):
-        found[way.name] = float(informed(way, met, store.policy)[counted].mean())
+        earned = informed(way, met, store.policy)
+        found[way.name] = float(earned[counted].mean())
+        if way is MISREAD:
+            gained = _apart([v.group for v in met], earned - shop, counted)
     found[LEARNED] = float(learned(MISREAD, met, store.policy, seed)[counted].mean())
+    return found, gained
+
+
+def _apart(groups: Sequence[tuple[str, str]], gain: Floats, counted: Bools) -> dict[str, float]:
+    """The mean gain of each group, and, as "not GROUP", that of all others.
+
+    Raises:
+        SettingsError: a group has nobody who agreed and was read.
+    """
+    found = {}
+    for name in sorted({part for group in GROUPS for part in group}):
+        mine = np.array([name in group for group in groups])
+        for key, rows in ((name, mine & counted), (f"not {name}", ~mine & counted)):
+            if not rows.any():
+                raise SettingsError(f"nobody of {key} agreed and was read: raise --shoppers")
+            found[key] = float(gain[rows].mean())
     return found
 
 
@@ -200,34 +229,11 @@ def _settings(store: Store) -> dict[str, Any]:
         "shoppers": store.shoppers,
         "effect": store.effect,
         "confusion": np.asarray(store.confusion).tolist(),
+        "by_group": {name: np.asarray(t).tolist() for name, t in store.by_group.items()},
+        "contrary": sorted(store.contrary),
         "abstains": store.abstains,
         "consenting": store.consenting,
     }
-
-
-def _interval(values: Sequence[float]) -> dict[str, float]:
-    """Mean and 95% interval by Student's t over repetitions."""
-    n = len(values)
-    mean = math.fsum(values) / n
-    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
-    half = student(n - 1) * deviation / math.sqrt(n)
-    return {"mean": mean, "low": mean - half, "high": mean + half}
-
-
-def student(freedom: int) -> float:
-    """The 97.5% quantile of Student's t, to two in a thousand from four degrees of freedom on.
-
-    Source:
-        Abramowitz and Stegun (1964), 26.7.5: no scipy on a small computer.
-    """
-    z = NormalDist().inv_cdf(0.975)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + math.fsum(term / freedom**power for power, term in enumerate(terms, 1))
 
 
 def _verdict(name: str, told: Mapping[str, float]) -> str:
@@ -244,8 +250,9 @@ def _verdict(name: str, told: Mapping[str, float]) -> str:
 def untouched(store: Store, *, people: int = 100, seed: int = 0) -> dict[str, int]:
     """Shoppers with simulated consents meet a real registry and a real recommender that has learned.
 
-    Returns: `asked`, `refused` of them, and `identical`: those refused whose list came back as it was, the
-        very objects in the very places.
+    Returns:
+        `asked`, `refused` of them, and `identical`: those refused whose list came back as it was, the very
+        objects in the very places.
 
     Raises:
         SettingsError: fewer people than one.

@@ -78,6 +78,10 @@ def test_status_says_what_was_done_and_what_it_is_worth(
         (("simulate", "--effect", "nan"), "effect"),
         (("simulate", "--accuracy", "0.5", "--report", "r.json"), "leave out --accuracy"),
         (("simulate", "--report", "nowhere.json"), "cannot be read"),
+        (("simulate", "--group-accuracy", "65_plus"), "want GROUP=X"),
+        (("simulate", "--group-accuracy", "65_plus=2"), "accuracy"),
+        (("simulate", "--group-accuracy", "poor=0.5"), "got group poor"),
+        (("simulate", "--contrary", "poor"), "got group poor"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(

@@ -11,7 +11,7 @@ from privemo.errors import SettingsError
 from privemo.recommend import default_policy
 from privemo.recommend.rails import lifted
 from privemo.recommend.shoppers import Store, Visit, uniform_confusion, visits
-from privemo.recommend.simulate import MISREAD, NO_RAILS, learned, simulate, student, untouched
+from privemo.recommend.simulate import MISREAD, NO_RAILS, learned, simulate, untouched
 
 
 def compared(**settings: Any) -> dict[str, dict[str, float]]:
@@ -52,15 +52,15 @@ def test_a_recognizer_that_guesses_adds_nothing() -> None:
 
 
 def test_equal_seeds_are_equal_shoppers_and_readings_err_as_often_as_they_are_told_to() -> None:
-    store = Store(shoppers=3000, abstains=0.2)
+    store = Store(shoppers=2000, abstains=0.2)
     first, again = (list(visits(store, 4)) for _ in range(2))
     assert first == again
     assert first != list(visits(store, 5))
     read = [v for v in first if v.read is not None]
     assert len(read) / len(first) == pytest.approx(0.8, abs=0.03)
     right = sum(v.read == v.mood for v in read) / len(read)
-    assert right == pytest.approx(0.75, abs=0.03)
-    assert sum(v.consents for v in first) / len(first) == pytest.approx(0.6, abs=0.03)
+    assert right == pytest.approx(0.75, abs=0.04)
+    assert sum(v.consents for v in first) / len(first) == pytest.approx(0.6, abs=0.04)
     for visit in first[:50]:
         scores = [offer.score for offer in visit.offers]
         assert scores == sorted(scores, reverse=True)
@@ -120,9 +120,3 @@ def test_what_cannot_be_compared_is_refused() -> None:
         uniform_confusion(0.1)
     with pytest.raises(SettingsError, match="people"):
         untouched(Store(), people=0)
-
-
-def test_students_quantile_is_that_of_the_tables() -> None:
-    """Fisher and Yates, table III, P = .05."""
-    for freedom, value in ((4, 2.776), (5, 2.571), (9, 2.262), (19, 2.093), (120, 1.980)):
-        assert student(freedom) == pytest.approx(value, abs=2e-3)

@@ -71,13 +71,21 @@ def status(
         raise SettingsError(f"{folder} is no folder of a recommender")
     found = _policy(policy or _only_policy(folder))
     events = Events(folder, found)
-    sums = SumsFile(folder, found).read()
+    real = SumsFile(folder, found)
+    simulated = SumsFile(folder, found, simulated=True)
+    only_simulated = simulated.path.exists() and not real.path.exists()
+    sums = (simulated if only_simulated else real).read()
     counts = [
         {"event": event, "reason": reason, "count": count}
         for (event, reason), count in sorted(events.counts().items())
     ]
     overdue = [path.name for path in events.overdue()]
-    told: dict[str, Any] = {"policy": found.sha256, "reactions": sums.reactions, "events": counts}
+    told: dict[str, Any] = {
+        "policy": found.sha256,
+        "simulated": only_simulated,
+        "reactions": sums.reactions,
+        "events": counts,
+    }
     try:
         told["evaluation"] = evaluate(found, sums).content()
     except DataError as error:
@@ -101,6 +109,8 @@ def _show_status(told: dict[str, Any]) -> None:
         table.add_row(each["event"], each["reason"], f"{each['count']:,}")
     out.print(table)
     lines = [f"policy {told['policy']}", f"{counted(told['reactions'], 'reaction')} learned from"]
+    if told["simulated"]:
+        lines.append("consents were simulated: no real person gave them")
     if judged := told["evaluation"]:
         lines += [f"{name}: {_estimate(judged[name])}" for name in ("shop", "learned", "gain")]
         lines.append(f"than the shop's order: {judged['verdict']}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from privemo.errors import DataError
 from privemo.labels import EMOTIONS
@@ -15,11 +16,27 @@ ROUNDED = 1e-3
 """Probabilities of a small network in float16 or int8 need not add up to 1 to the last digit."""
 
 
+class Read(Protocol):
+    """A recognizer's reading, in what is looked at here."""
+
+    @property
+    def outcome(self) -> str:
+        """What came of a frame; "read" where there is an expression."""
+
+    @property
+    def probabilities(self) -> Mapping[str, float] | None:
+        """Of all expressions by name."""
+
+    @property
+    def reason(self) -> str | None:
+        """Of the gate, where it was asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class EmotionEstimate:
     """Probabilities of the four expressions; or that nobody could say; or that nobody was to be read.
 
-    Make one with `read`, `abstained` or `refused`.
+    Make one with `of`, `read`, `abstained` or `refused`.
 
     Attributes:
         probabilities: in the order of `EMOTIONS`, together 1; None where there is no reading.
@@ -56,6 +73,24 @@ class EmotionEstimate:
         if set(probabilities) != set(EMOTIONS):
             raise DataError(f"got {sorted(probabilities)}, want {', '.join(EMOTIONS)}")
         return cls(tuple(float(probabilities[name]) for name in EMOTIONS))
+
+    @classmethod
+    def of(cls, reading: Read) -> EmotionEstimate:
+        """What a recognizer's reading says; whatever is not an expression that was read counts as none.
+
+        Args:
+            reading: as `privemo.Recognizer` gives it: an `outcome`, of which "read" alone is an expression
+                and "unsure" an abstention; `probabilities` by name, and the gate's `reason`.
+
+        Raises:
+            DataError: an expression was read, and its probabilities are none.
+        """
+        outcome = str(reading.outcome)
+        if outcome == "read" and reading.probabilities is not None:
+            return cls.read(reading.probabilities)
+        if outcome == "unsure":
+            return cls.abstained()
+        return cls.refused(str(reading.reason or outcome))
 
     @classmethod
     def abstained(cls) -> EmotionEstimate:

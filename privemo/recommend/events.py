@@ -34,6 +34,7 @@ class Events:
     Args:
         folder: that holds the files.
         policy: its hash stands in each line, and it says how long lines are kept.
+        simulated: whether consents are; stands in each line too.
         now: the clock.
     """
 
@@ -41,9 +42,12 @@ class Events:
         self,
         folder: Path,
         policy: AdaptationPolicy,
+        *,
+        simulated: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._folder, self._policy, self._now = folder, policy, now
+        self._simulated = simulated
 
     def add(self, event: str, reason: str, model: str | None) -> None:
         """Write a line; several processes may.
@@ -62,6 +66,7 @@ class Events:
             "reason": reason,
             "policy": self._policy.sha256,
             "model": model,
+            "simulated": self._simulated,
         }
         _append(self._folder / f"events-{today:%Y-%m}.jsonl", json.dumps(line).encode() + b"\n")
 

@@ -64,8 +64,10 @@ class Recommender:
         self._rng = SystemRandom() if seed is None else Random(seed)  # noqa: S311 - simulations
         self._lock = RLock()
         folder = Path(folder)
-        self._file = SumsFile(folder, self._policy)
-        self._events = Events(folder, self._policy)
+        # Simulated and real consents never mix, in what is learned from them neither.
+        simulated = registry.mode == "simulation"
+        self._file = SumsFile(folder, self._policy, simulated=simulated)
+        self._events = Events(folder, self._policy, simulated=simulated)
         copy = folder / f"policy-{self._policy.sha256[:16]}.toml"
         if not copy.exists():  # so that the hash in a decision can be looked up later
             write_bytes(copy, self._policy.source)

@@ -94,16 +94,17 @@ class SumsFile:
     Args:
         folder: made when it is not there.
         policy: sums of another policy are in another file.
+        simulated: learned from people whose consents were simulated; kept apart, and marked.
 
     Raises:
         DataError: the file holds something else: it was changed, or torn by another program.
         RunError: the folder cannot be read or written.
     """
 
-    def __init__(self, folder: Path, policy: AdaptationPolicy) -> None:
-        self._folder, self._policy = folder, policy
+    def __init__(self, folder: Path, policy: AdaptationPolicy, *, simulated: bool = False) -> None:
+        self._folder, self._policy, self._simulated = folder, policy, simulated
         self._kinds = policy.kinds()
-        self.path = folder / f"sums-{policy.sha256[:16]}.json"
+        self.path = folder / f"{'simulated-' * simulated}sums-{policy.sha256[:16]}.json"
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -121,7 +122,7 @@ class SumsFile:
             return Sums(self._policy.sha256)
         except OSError as error:
             raise RunError(f"{self.path} cannot be read ({error.strerror or error}).") from error
-        return _parsed(raw, self.path, self._policy.sha256, self._kinds)
+        return _parsed(raw, self.path, self._policy.sha256, self._kinds, self._simulated)
 
     def add(self, cell: str, p: float, reward: float, half: int) -> Sums:
         """Add a reaction, durably, and return the sums with it: whole, or not at all.
@@ -129,13 +130,17 @@ class SumsFile:
         Raises:
             DataError, RunError: nothing was added.
         """
+        if not 0 < p <= 1 or not math.isfinite(reward):
+            raise DataError(
+                f"got reaction {reward} to what was shown with {p}, want odds of 0 to 1"
+            )
         if cell not in self._kinds:
             raise DataError(f"{cell} is no situation of this policy")
         with self._alone():
             sums = self.read()
             sums.add(cell, p, reward, half)
             sums.fade(self._policy.learning.most_reactions)
-            write_json(self.path, sums.content())
+            write_json(self.path, sums.content() | {"simulated": self._simulated})
         return sums
 
     @contextmanager
@@ -153,11 +158,13 @@ class SumsFile:
             os.close(descriptor)
 
 
-def _parsed(raw: bytes, path: Path, policy: str, kinds: frozenset[str]) -> Sums:
+def _parsed(raw: bytes, path: Path, policy: str, kinds: frozenset[str], simulated: bool) -> Sums:
     try:
         content = json.loads(raw)
         if content["schema"] != SCHEMA or content["policy"] != policy:
             raise ValueError("of another schema or policy")
+        if content["simulated"] is not simulated:
+            raise ValueError("of simulated consents among real ones, or real among simulated")
         if content["sums"] != list(SUMS) or type(content["reactions"]) is not int:
             raise ValueError("with other sums")
         cells = {name: np.array(rows, dtype=np.float64) for name, rows in content["cells"].items()}

@@ -94,7 +94,7 @@ def taught(folder: Path, policy: AdaptationPolicy | None = None) -> None:
     for number in range(1000):
         for arm, takes in (("shop", 2), ("comfort", 9)):
             sums.add(f"sad/evening/any/{arm}", 0.5, float(number % 10 < takes), number % 2)
-    write_json(SumsFile(folder, policy).path, sums.content())
+    write_json(SumsFile(folder, policy).path, sums.content() | {"simulated": False})
 
 
 __all__ = [

@@ -177,6 +177,44 @@ def test_a_recommender_learns_and_goes_on_after_a_restart(tmp_path: Path) -> Non
         assert first.evaluate().verdict == "better"
 
 
+def test_what_was_learned_from_simulated_consents_is_marked_and_never_mixed_in(
+    tmp_path: Path,
+) -> None:
+    real, simulated = (SumsFile(tmp_path, default_policy(), simulated=s) for s in (False, True))
+    simulated.add(f"{SAD}/comfort", 0.5, 1.0, 0)
+    assert json.loads(simulated.path.read_text())["simulated"] is True
+    assert real.read().reactions == 0
+    simulated.path.rename(real.path)
+    with pytest.raises(DataError, match="simulated consents among real ones"):
+        real.read()
+
+
+def test_a_reaction_is_randomised_before_it_is_kept_where_the_policy_says_so(
+    tmp_path: Path,
+) -> None:
+    policy = with_learning(tmp_path, reaction_epsilon=1.0)
+    with shop(tmp_path) as registry:
+        recommender = Recommender(registry, CONTEXT, tmp_path / "r", policy=policy, seed=1)
+        for _ in range(12):
+            ranking = recommender.rank(shelf(), person="ann", emotion=read_as("sad"))
+            recommender.learn(ranking, 1.0)
+    whole = SumsFile(tmp_path / "r", policy).read().whole()
+    kept, n = (sum(float(cell[k]) for cell in whole.values()) for k in (1, 0))
+    wrong = 1 / (1 + math.e)
+    turned = (n * (1 - wrong) / (1 - 2 * wrong) - kept) * (1 - 2 * wrong)
+    assert n == 12
+    assert turned == pytest.approx(round(turned)), "each is one of the two kept values"
+    assert 0 < round(turned) < 12
+
+
+@pytest.mark.parametrize(("p", "reward"), [(0.0, 1.0), (1.5, 1.0), (0.5, math.nan), (math.nan, 1)])
+def test_a_reaction_that_is_none_is_not_added(tmp_path: Path, p: float, reward: float) -> None:
+    file = SumsFile(tmp_path, default_policy())
+    with pytest.raises(DataError, match="want odds"):
+        file.add(f"{SAD}/comfort", p, reward, 0)
+    assert not file.path.exists()
+
+
 def test_one_ranking_teaches_once_and_a_list_without_a_choice_teaches_nothing(
     tmp_path: Path,
 ) -> None:
@@ -226,7 +264,7 @@ def test_each_decision_is_logged_by_day_and_reason_and_names_nobody_and_nothing_
     (path,) = (tmp_path / "r").glob("events-*.jsonl")
     text = path.read_text()
     for line in map(json.loads, text.splitlines()):
-        assert set(line) == {"schema", "day", "event", "reason", "policy", "model"}
+        assert set(line) == {"schema", "day", "event", "reason", "policy", "model", "simulated"}
         assert line["policy"] == default_policy().sha256
         assert len(line["day"]) == 10
     kept = text + SumsFile(tmp_path / "r", default_policy()).path.read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -164,6 +165,28 @@ def test_words_may_come_as_text() -> None:
 def test_a_reading_of_nonsense_is_refused(probabilities: dict[str, float]) -> None:
     with pytest.raises(DataError):
         EmotionEstimate.read(probabilities)
+
+
+@dataclass
+class Reading:
+    """As a recognizer gives it."""
+
+    outcome: str
+    probabilities: dict[str, float] | None = None
+    reason: str | None = None
+
+
+def test_of_a_recognizers_readings_one_that_was_read_alone_is_an_expression() -> None:
+    sure = {"happy": 0.0, "sad": 1.0, "neutral": 0.0, "surprise": 0.0}
+    assert EmotionEstimate.of(Reading("read", sure)).emotion(0.9) == "sad"
+    assert EmotionEstimate.of(Reading("unsure", sure)) == EmotionEstimate.abstained()
+    refused = EmotionEstimate.of(Reading("refused", sure, "suspected_minor"))
+    assert (refused.probabilities, refused.refusal) == (None, "suspected_minor")
+    for outcome in ("no_face", "several_faces", "session_over", "something new", ""):
+        assert EmotionEstimate.of(Reading(outcome, sure)).probabilities is None
+    assert EmotionEstimate.of(Reading("read")).probabilities is None
+    with pytest.raises(DataError):
+        EmotionEstimate.of(Reading("read", {"sad": 1.0}))
 
 
 def test_a_tie_is_no_expression() -> None:

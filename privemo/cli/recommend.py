@@ -67,7 +67,7 @@ def status(
     from privemo.recommend.offpolicy import evaluate
     from privemo.recommend.sums import SumsFile
 
-    if not folder.is_dir():
+    if not any(folder.glob("policy-*.toml")):
         raise SettingsError(f"{folder} is no folder of a recommender")
     found = _policy(policy or _only_policy(folder))
     events = Events(folder, found)
@@ -95,12 +95,12 @@ def status(
     print_json(told) if json_ else _show_status(told)
 
 
-def _only_policy(folder: Path) -> Path | None:
+def _only_policy(folder: Path) -> Path:
     found = sorted(folder.glob("policy-*.toml"))
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise SettingsError(f"{folder} knows several policies ({names}): choose with --policy")
-    return found[0] if found else None
+    return found[0]
 
 
 def _show_status(told: dict[str, Any]) -> None:

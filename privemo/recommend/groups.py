@@ -3,7 +3,7 @@
 For each age band and each gender: what its shoppers gain over the shop's order, and how far that is from
 what all others gain, in the same repetitions. An adaptation that suits most people can be worth nothing to
 a group that is misread more often, and can do harm to one whose tastes go the other way. Intervals are over
-repetitions; those of the differences are widened for the number of groups (Bonferroni).
+repetitions; those of the differences, and all verdicts, are widened for the number of groups (Bonferroni).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def by_group(repetitions: Sequence[dict[str, float]]) -> list[dict[str, Any]]:
         gain = interval([each[name] for each in repetitions])
         apart = interval([each[name] - each[f"not {name}"] for each in repetitions], level)
         verdict = "no difference shown"
-        if gain["high"] < 0:
+        if interval([each[name] for each in repetitions], level)["high"] < 0:
             verdict = "worse off"
         elif apart["high"] < 0:
             verdict = "behind"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from privemo.errors import RailBroken
 from privemo.labels import EMOTIONS
-from privemo.recommend import Appeal, Offer, default_policy
+from privemo.recommend import Appeal, Offer, Pressure, Sensitive, default_policy
 from privemo.recommend.rails import check_order, lifted, may_pass
 from tests.support.recommend import offer, offers
 
@@ -31,16 +31,27 @@ def test_every_order_keeps_the_rails(items: list[Offer], adaptation: object, emo
     check_order(items, order, emotion, POLICY)
     for place, was in enumerate(order):
         assert abs(place - was) <= MOST
-        if items[was].pressures or items[was].sensitive or not items[was].may_rise:
+        item = items[was]
+        hidden = item.price is None or item.pressures is None or item.sensitive is None
+        if hidden or item.pressures or item.sensitive:
             assert place >= was, "something that presses, is sensitive or undeclared moved up"
 
 
+#: equally good, and every other one is comfortable: the price alone holds anything back
+PRICED = st.lists(
+    st.tuples(st.sampled_from([None, 1.0, 5.0, 9.0]), st.booleans()), min_size=2, max_size=8
+).map(
+    lambda rows: [
+        offer(f"o{k}", 1.0, *([Appeal.COMFORT] if comfort else []), price=price)
+        for k, (price, comfort) in enumerate(rows)
+    ]
+)
+
+
 @settings(max_examples=60, deadline=None)
-@given(offers(), ADAPTATIONS, st.sampled_from(POLICY.rails.no_dearer_for))
-def test_the_first_places_never_get_dearer(
-    items: list[Offer], adaptation: object, emotion: str
-) -> None:
-    order = lifted(items, adaptation, emotion, POLICY)  # type: ignore[arg-type]
+@given(PRICED, st.sampled_from(POLICY.rails.no_dearer_for))
+def test_the_first_places_never_get_dearer(items: list[Offer], emotion: str) -> None:
+    order = lifted(items, POLICY.find("comfort"), emotion, POLICY)
     before = accumulate(worst(item.price) for item in items)
     after = accumulate(worst(items[was].price) for was in order)
     assert all(new <= old + 1e-9 for new, old in zip(after, before, strict=True))
@@ -78,6 +89,37 @@ def test_the_check_finds_exactly_the_orders_that_break_a_rail(
         else:
             with pytest.raises(RailBroken):
                 check_order(items, order, emotion, POLICY)
+
+
+CREDIT = {"pressures": frozenset({Pressure.CREDIT})}
+LOAN = {"sensitive": frozenset({Sensitive.LOAN})}
+
+
+@pytest.mark.parametrize(
+    ("riser", "passed", "allowed"),
+    [
+        ({}, {}, True),
+        ({"price": 4.0}, {}, True),
+        ({"price": 6.0}, {}, False),
+        ({"price": 1.0}, {"price": None}, False),
+        ({"price": 0.0}, {"price": None}, True),
+        ({"price": None}, {}, False),
+        ({"pressures": None}, {}, False),
+        ({"sensitive": None}, {}, False),
+        ({}, {"pressures": None, "sensitive": None}, True),
+        (CREDIT, {}, False),
+        (LOAN, {}, False),
+        (CREDIT, CREDIT, False),
+        ({}, CREDIT | LOAN, True),
+        *(({"pressures": frozenset({p})}, {}, False) for p in Pressure),
+        *(({"sensitive": frozenset({s})}, {}, False) for s in Sensitive),
+    ],
+)
+@pytest.mark.parametrize("emotion", EMOTIONS)
+def test_which_offer_may_pass_which(
+    riser: dict[str, object], passed: dict[str, object], allowed: bool, emotion: str
+) -> None:
+    assert may_pass(offer("a", **riser), offer("b", **passed), emotion, POLICY) is allowed  # type: ignore[arg-type]
 
 
 def test_there_is_something_to_move_at_all() -> None:

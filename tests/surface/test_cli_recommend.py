@@ -72,6 +72,7 @@ def test_status_says_what_was_done_and_what_it_is_worth(
     ("arguments", "told"),
     [
         (("status", "nowhere"), "no folder of a recommender"),
+        (("status", "."), "no folder of a recommender"),
         (("check", "nowhere.toml"), "cannot be read"),
         (("simulate", "--repeats", "2"), "5 at least"),
         (("simulate", "--accuracy", "0.1"), "accuracy"),

@@ -18,6 +18,7 @@
     ├── ModelError            an exported model is unsigned, altered or unreadable: ask for it again
     ├── ExportRefused         an exported model does not say what the trained one says: nothing was written
     ├── CameraError           a camera, video or folder gives no pictures: plug it in, or name another
+    ├── RailBroken            an order would break a guard rail: the shop's own order is shown
     ├── UpdateRejected        a store's update failed validation: the store is left out of the round
     └── MissingExtra          an optional dependency is not installed: install the named extra
 
@@ -40,6 +41,7 @@ __all__ = [
     "NoFacesAdmitted",
     "PrivacyError",
     "PrivemoError",
+    "RailBroken",
     "RunError",
     "RunInterrupted",
     "SecureSumError",
@@ -111,6 +113,10 @@ class ExportRefused(PrivemoError):
 
 class CameraError(PrivemoError):
     """A camera, a video or a folder gives no pictures, or no more of them."""
+
+
+class RailBroken(PrivemoError):
+    """A changed order would break a guard rail; it is not shown."""
 
 
 class UpdateRejected(PrivemoError, ValueError):

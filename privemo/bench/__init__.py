@@ -32,6 +32,7 @@ BENCHMARKS: dict[str, str] = {
     "step": "a private training step against a plain one",
     "audit": "intervals for groups against Fairlearn's own bootstrap",
     "edge": "reading faces on one core of a store's computer",
+    "recommend": "re-ranking by an expression in a store that does not exist",
     "federation": "a run of several stores against a plain loop of the same training",
 }
 

@@ -30,6 +30,7 @@ from privemo.cli import (
     make,
     notice,
     plan,
+    recommend,
     train,
     watch,
 )
@@ -84,6 +85,7 @@ app.command()(make.synth)
 app.add_typer(audit.app, name="audit")
 app.add_typer(federation.app, name="federation")
 app.add_typer(bench.app, name="bench")
+app.add_typer(recommend.app, name="recommend")
 app.add_typer(copies.consent_app, name="consent")
 app.add_typer(notice.app, name="notice")
 app.add_typer(log.app, name="log")
@@ -103,6 +105,7 @@ _EXTRAS = {
     "py3langid": "notices",
     "prometheus_client": "watch",
     "tensorboardX": "watch",
+    "vowpalwabbit": "recommend",
 }
 
 

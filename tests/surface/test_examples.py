@@ -60,6 +60,21 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_store_that_adapts_to_those_who_agreed(tmp_path: Path) -> None:
+    done = example("recommend_store.py", "store", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    tom, told, bob, why, withdrawn, after, _, learned = done.stdout.splitlines()
+    assert tom == "tom  lamp loan mug novel lens towel wine (not_permitted)"
+    assert "you have not agreed" in told
+    # The novel rises past the mug, and not past what costs less; loan, towel and wine stay where they are.
+    assert bob == "bob  lamp loan novel mug lens towel wine (adapted)"
+    assert "comfortable things" in why
+    assert withdrawn.endswith("withdrawn")
+    assert after == tom.replace("tom", "bob")
+    assert learned.startswith("After 300 reactions: +")
+    assert not list((tmp_path / "store/recommend").glob("*ann*"))
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small finished run, of which only what an auditor needs is left."""

@@ -147,7 +147,12 @@ class ConsentRegistry(RegistryCustody, RegistryKeeping):
         Args:
             person: as in `grant`.
             answers: yes or no to each purpose that was asked for.
-            age_band: as in `grant`, and so are the others.
+            age_band: what the person stated; not kept beyond "adult".
+            jurisdiction: ISO 3166, as ``IE`` or ``US-IL``.
+            notice: the notice shown, or its hash.
+            valid_for: the term of each yes.
+            role: anything but a shopper is recorded as invalidated and refused.
+            at: as in `grant`.
 
         Raises:
             As `grant`; nothing of an answer is ever recorded without the rest of it.

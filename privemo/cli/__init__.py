@@ -24,6 +24,7 @@ from privemo.cli import (
     federation,
     inspect,
     keys,
+    kiosk,
     log,
     make,
     notice,
@@ -76,6 +77,8 @@ app.command()(inspect.evaluate)
 app.command()(attack.attack)
 app.command()(watch.watch)
 app.command()(make.synth)
+app.command()(kiosk.kiosk)
+app.command(name="kiosk-password")(kiosk.kiosk_password)
 app.add_typer(audit.app, name="audit")
 app.add_typer(federation.app, name="federation")
 app.add_typer(bench.app, name="bench")
@@ -93,6 +96,9 @@ _EXTRAS = {
     "keyring": "keyring",
     "psycopg": "postgres",
     "py3langid": "notices",
+    "python_multipart": "kiosk",
+    "starlette": "kiosk",
+    "uvicorn": "kiosk",
     "prometheus_client": "watch",
     "tensorboardX": "watch",
 }

@@ -142,7 +142,9 @@ def _receipt(asked: Asked) -> str | None:
                 session.receipt = asked.desk.receipt(asked.person)
             except UnknownPersonError:
                 raise
-            except ConsentError:  # what was answered is recorded all the same: say that, not the other
+            except (
+                ConsentError
+            ):  # what was answered is recorded all the same: say that, not the other
                 return None
         return session.receipt
 
@@ -246,7 +248,7 @@ def held(asked: Asked) -> Response:
     items = dict.fromkeys(("face", "demographic", "refusal"), 0)
     for item in everything["items"]:
         items[item["kind"]] += 1
-    history = [each for each in asked.desk.registry.history(person)]
+    history = asked.desk.registry.history(person)
     return asked.show(
         "held.html", person=person, history=history, uses=_uses(everything), items=items
     )

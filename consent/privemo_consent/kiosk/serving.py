@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import signal
 import socket
 import ssl
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,6 +135,23 @@ def _bind(listening: Listening) -> socket.socket:
     return opened
 
 
+@contextmanager
+def _ending_quietly() -> Iterator[None]:
+    """Let a signal end the server and nothing else: the caller closes the registry after it.
+
+    uvicorn raises the signal again once it has stopped, and SIGTERM would then end the process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    try:
+        with suppress(KeyboardInterrupt):
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def serve(
     app: ASGIApp, listening: Listening, *, told: Callable[[str], None] = lambda _url: None
 ) -> None:
@@ -159,4 +179,5 @@ def serve(
         scheme = "https" if listening.certificate else "http"
         shown = f"[{host}]" if ":" in host else host
         told(f"{scheme}://{shown}:{port}/")
-        server.run(sockets=[opened])
+        with _ending_quietly():
+            server.run(sockets=[opened])

@@ -19,6 +19,8 @@ _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\]
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 #: WCAG 2.2.1 asks for time: shorter than a minute nobody reads a notice.
 _IDLE_S = (60.0, 1200.0)
+_PAGES, _RECEIPTS = Rate(240, 0.25), Rate(10, 6.0)
+_LOGINS, _ANSWERS = Rate(5, 60.0), Rate(20, 3.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,10 @@ class Rates:
 
     """
 
-    pages: Rate = Rate(240, 0.25)
-    receipts: Rate = Rate(10, 6.0)
-    logins: Rate = Rate(5, 60.0)
-    answers: Rate = Rate(20, 3.0)
+    pages: Rate = _PAGES
+    receipts: Rate = _RECEIPTS
+    logins: Rate = _LOGINS
+    answers: Rate = _ANSWERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

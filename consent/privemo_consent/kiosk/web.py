@@ -17,6 +17,7 @@ from typing import Any, Literal
 import anyio
 import anyio.to_thread
 import jinja2
+import python_multipart  # noqa: F401 - reads forms for Starlette, which misses it only then
 from markupsafe import Markup
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -91,11 +92,19 @@ class Asked:
             self.web.sessions.end(self.session)
         self.session, self.ended = None, True
 
-    def show(self, template: str, *, status: int = 200, problem: str = "", **values: Any) -> Response:
+    def show(
+        self, template: str, *, status: int = 200, problem: str = "", **values: Any
+    ) -> Response:
         """Return a page."""
         told = self.texts(problem) if problem else ""
         return self.web.render(
-            template, self.texts, self.session, path=self.path, status=status, problem=told, **values
+            template,
+            self.texts,
+            self.session,
+            path=self.path,
+            status=status,
+            problem=told,
+            **values,
         )
 
     def message(self, title: str, text: str, *, status: int = 200) -> Response:
@@ -162,9 +171,7 @@ class Web:
                 raise HTTPException(404)
             session = sessions.find(request.cookies.get(self._cookies[staff]))
             path = request.url.path.removeprefix(f"/{language}/")
-            asked = Asked(
-                self, texts_in(language), session, {}, address_of(request.scope), path
-            )
+            asked = Asked(self, texts_in(language), session, {}, address_of(request.scope), path)
             if request.method == "POST":
                 refused = await self._read(request, asked)
                 if refused is not None:
@@ -207,10 +214,11 @@ class Web:
             return asked.message("sorry", "problem_notice_changed", status=409)
         except (ConsentError, OSError) as error:
             kind = "refused" if isinstance(error, Refused) else "failed"
-            _LOGGER.error("%s, nothing was recorded: %s", kind, quietly(error))
+            # No traceback, here and below: it could hold what somebody typed.
+            _LOGGER.error("%s, nothing was recorded: %s", kind, quietly(error))  # noqa: TRY400
             return self._failed(asked, 503)
         except Exception as error:
-            _LOGGER.error("a mistake of ours: %s", quietly(error))  # noqa: TRY400 - no traceback: it could hold what somebody typed
+            _LOGGER.error("a mistake of ours: %s", quietly(error))  # noqa: TRY400
             return self._failed(asked, 500)
 
     def _failed(self, asked: Asked, status: int) -> Response:

@@ -41,6 +41,8 @@ from .visits import SessionBook, SessionToken
 
 __all__ = ["Desk", "Standing"]
 
+#: Any will do: see `qr_svg`. Two hundred people may be waiting for theirs.
+_MASK = 3
 _LOGGER = logging.getLogger("privemo.consent.kiosk")
 
 
@@ -221,7 +223,7 @@ class Desk:
     def svg(self, receipt: str) -> str | None:
         """Return the QR code of a receipt, or None for one that is too large for a code."""
         try:
-            return qr_svg(receipt)
+            return qr_svg(receipt, mask=_MASK)
         except MalformedError:
             return None
 

@@ -24,7 +24,8 @@ def main() -> None:
         def end_with_input() -> None:
             while not server.started:
                 time.sleep(0.01)
-            print(server.servers[0].sockets[0].getsockname()[1], flush=True)
+            sys.stdout.write(f"{server.servers[0].sockets[0].getsockname()[1]}\n")
+            sys.stdout.flush()
             sys.stdin.read()
             server.should_exit = True
 

@@ -24,7 +24,7 @@ from tests.support.consent import PARTY
 
 __all__ = ["PASSWORD", "Shopper", "kiosk_registry", "running", "settings_for"]
 
-PASSWORD = "a phrase that only staff know"
+PASSWORD = "a phrase that only staff know"  # noqa: S105 - of kiosks that live for one test
 _NEVER = Rate(1_000_000, 0.001)
 #: For tests that are about something else than rates.
 UNLIMITED = Rates(pages=_NEVER, receipts=_NEVER, logins=_NEVER, answers=_NEVER)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,10 +31,12 @@ UNLIMITED = Rates(pages=_NEVER, receipts=_NEVER, logins=_NEVER, answers=_NEVER)
 _TOKEN = re.compile(r'name="csrf" value="([^"]*)"')
 
 
-def kiosk_registry(path: Path, **changes: Any) -> ConsentRegistry:
-    """A production registry with a whole notice in each language, and people told of it."""
+def kiosk_registry(
+    path: Path, languages: Sequence[str] = LANGUAGES, **changes: Any
+) -> ConsentRegistry:
+    """A production registry with a whole notice in each language, English among them, and people told."""
     registry = ConsentRegistry.create(path, mode="production", controller=PARTY, **changes)
-    for language in LANGUAGES:
+    for language in languages:
         registry.notice(demo_notice(language, PARTY))
     registry.announce_reading(demo_notice("en", PARTY), place="the entrance")
     return registry

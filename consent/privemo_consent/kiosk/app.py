@@ -46,6 +46,7 @@ def create_app(registry: ConsentRegistry, settings: KioskSettings) -> ASGIApp:
         routes=_routes(web),
         exception_handlers={HTTPException: _http_error(web)},
     )
+    app.router.redirect_slashes = False
     app.state.web = web
     return Guard(app, settings, web.refuse)
 

@@ -189,7 +189,9 @@ class Desk:
 
         """
         nobody = UnknownPersonError("no record under this receipt")
-        text = "".join(presented.split()) if "." in presented else presented.strip()
+        # A blank counts in the text of a QR code, and nowhere else.
+        line = presented.strip("\r\n\t")
+        text = line if line.startswith(PREFIX) else "".join(line.split())
         if not text or len(text) > MAX_TOKEN_BYTES:
             raise nobody
         with self._there():

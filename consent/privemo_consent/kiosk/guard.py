@@ -7,6 +7,7 @@ nothing. Written for ASGI itself, so that it holds for each answer, those of err
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -41,7 +42,7 @@ Refuse = Callable[[Scope, int], Response]
 
 
 class TooLarge(Exception):
-    """A body that goes on beyond `MAX_BODY`."""
+    """A body that goes on beyond `MAX_BODY`; whoever reads it answers with 413."""
 
 
 def address_of(scope: Scope) -> str:
@@ -67,8 +68,7 @@ class Guard:
         if scope["type"] != "http":  # no websocket is spoken here
             await send({"type": "websocket.close", "code": 1008})
             return
-        began = [False]
-        answer = self._answering(scope, send, began)
+        answer = self._answering(scope, send)
         status, wait = self._judge(scope)
         if status:
             response = self._refuse(scope, status)
@@ -76,13 +76,8 @@ class Guard:
                 response.headers["retry-after"] = str(int(wait) + 1)
             await response(scope, receive, answer)
             return
-        try:
+        with suppress(ClientDisconnect):
             await self._app(scope, _counted(receive), answer)
-        except TooLarge:
-            if not began[0]:
-                await self._refuse(scope, 413)(scope, receive, answer)
-        except ClientDisconnect:
-            return
 
     def _judge(self, scope: Scope) -> tuple[int, float]:
         """Return the status of a refusal and how long to wait, or zeros."""
@@ -100,7 +95,7 @@ class Guard:
         wait = self._pages.take(address_of(scope))
         return (429, wait) if wait else (0, 0)
 
-    def _answering(self, scope: Scope, send: Send, began: list[bool]) -> Send:
+    def _answering(self, scope: Scope, send: Send) -> Send:
         headers = dict(_HEADERS)
         if self._settings.secure:
             headers["strict-transport-security"] = "max-age=31536000"
@@ -109,7 +104,6 @@ class Guard:
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
-                began[0] = True
                 _add(message, headers)
             await send(message)
 

@@ -204,7 +204,8 @@ def identify(asked: Asked) -> Response:
     """Find who comes back; whatever leads to nobody gets the same answer."""
     if asked.web.receipts.take(asked.address):
         return return_(asked, "problem_429", 429)
-    presented = asked.form.get("receipt", "").strip() or asked.form.get("file", "").strip()
+    typed = asked.form.get("receipt", "")
+    presented = typed if typed.strip() else asked.form.get("file", "")
     try:
         person = asked.desk.identify(presented)
     except UnknownPersonError:

@@ -21,13 +21,13 @@ import python_multipart  # noqa: F401 - reads forms for Starlette, which misses 
 from markupsafe import Markup
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import Scope
 
 from ..errors import ConsentError, NoticeRefused, Refused, UnknownPersonError
 from .desk import Desk, quietly
-from .guard import address_of
+from .guard import TooLarge, address_of
 from .limits import RateLimit
 from .sessions import Session, Sessions, same
 from .settings import KioskSettings
@@ -196,6 +196,13 @@ class Web:
                 asked.form = await _form(request)
         except TimeoutError:
             return self._failed(asked, 408)
+        except TooLarge:
+            return self._failed(asked, 413)
+        except ClientDisconnect:
+            raise
+        except Exception as error:  # whatever a parser says of what nobody's browser sends
+            _LOGGER.info("a form could not be read: %s", quietly(error))
+            return self._failed(asked, 400)
         if asked.session is None:
             return go(asked, "ended")  # it ran out while the form stood on the screen
         if not same(asked.form.get("csrf", ""), asked.session.csrf):

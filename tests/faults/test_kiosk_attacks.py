@@ -218,6 +218,19 @@ def test_after_the_screen_is_cleared_the_old_cookie_opens_nothing(kiosk: str) ->
         assert shopper.get("held.json").url.path == "/en/ended"
 
 
+@pytest.mark.parametrize("path", ["", "notice"])
+def test_the_next_person_at_a_screen_that_was_not_cleared_is_another(
+    kiosk: str, registry: ConsentRegistry, path: str
+) -> None:
+    with Shopper(kiosk) as screen:
+        first = screen.decide()
+        screen.get(path)
+        assert screen.get("mine").url.path == "/en/ended"
+        second = screen.decide()
+    assert first != second
+    assert len(registry.history(person_of(first))) == len(registry.history(person_of(second))) == 3
+
+
 def test_whoever_comes_back_takes_nothing_of_the_session_before(kiosk: str) -> None:
     with Shopper(kiosk) as first:
         code = first.decide()

@@ -73,7 +73,7 @@ class Keyboard:
     def choose(self, name: str, value: str) -> None:
         """Move inside a group of radio buttons with the arrows, as browsers have it."""
         self.tab_to(f"input[name={name}]")
-        chosen = self.page.locator(f"input[name={name}][value={value}]")
+        chosen = self.page.locator(f"input[name={name}][value='{value}']")
         self.page.keyboard.press("Space")
         for _ in range(12):
             if chosen.is_checked():

@@ -40,15 +40,25 @@ _BANDS = tuple(AgeBand)
 
 
 def home(asked: Asked) -> Response:
-    """Show the two ways in."""
+    """Show the two ways in; whoever was known here has left."""
+    _clear(asked)
     return asked.show("home.html", other_languages=asked.web.others(asked.texts))
 
 
 def notice(asked: Asked) -> Response:
     """Show the notice in force, and remember which one it was."""
+    _clear(asked)
+    if asked.session is None:
+        asked.session = asked.web.sessions.begin()
     found = asked.desk.notice(asked.texts.language)
     asked.here.notice = found.hash
     return asked.show("notice.html", notice=found, other_languages=asked.web.others(asked.texts))
+
+
+def _clear(asked: Asked) -> None:
+    """End the session of somebody who went without clearing the screen: the next one is another."""
+    if asked.session is not None and asked.session.person is not None:
+        asked.end()
 
 
 def _notice_of(asked: Asked) -> Notice:

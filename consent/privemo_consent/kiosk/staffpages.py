@@ -17,10 +17,11 @@ def staff(asked: Asked, problem: str = "", status: int = 200) -> Response:
     if asked.web.staff is None:
         return asked.message("sorry", "problem_404", status=404)
     if not asked.here.staff:
-        return asked.show("staff_login.html", problem=problem, status=status)
+        return asked.show("staff_login.html", problem=problem, status=status, ends=False)
     book = asked.desk.book
     return asked.show(
         "staff.html",
+        ends=False,
         figures=asked.desk.figures(),
         checked=asked.desk.checked,
         visits=None if book is None else len(book.current()),

@@ -35,6 +35,10 @@ class Texts:
 
     def __call__(self, key: str, **values: object) -> str:
         """Return a text with its places filled in; a key that is none is a mistake of ours."""
+        if self.direction == "rtl":
+            # A date or a name that stands alone keeps its own direction (Unicode TR9, FSI and PDI):
+            # otherwise 2027-11-29 is shown as 29-11-2027.
+            values = {name: f"\u2068{value}\u2069" for name, value in values.items()}
         return self.words[key].format(**values)
 
 

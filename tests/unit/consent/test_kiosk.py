@@ -100,6 +100,11 @@ def test_every_text_that_a_template_asks_for_is_there_and_no_other() -> None:
         assert f"status_{status.value}" in words
 
 
+def test_a_date_is_not_turned_round_where_one_writes_from_the_right() -> None:
+    assert "\u20682027-11-29\u2069" in texts_in("ar")("until", day="2027-11-29")
+    assert texts_in("en")("until", day="2027-11-29") == "until 2027-11-29"
+
+
 def test_a_language_that_nobody_wrote_is_refused() -> None:
     with pytest.raises(MalformedError, match="speaks"):
         texts_in("nl")

@@ -79,6 +79,7 @@ class Desk:
         self.registry = registry
         self.settings = settings
         self.simulated = registry.mode == "simulation"
+        self.shop = registry.controller.name
         self.book = None if settings.sessions is None else SessionBook(settings.sessions)
         self._file = self._identity()
         self._verifying = threading.Lock()
@@ -262,13 +263,14 @@ class Desk:
             ConsentError: nothing was withdrawn.
 
         """
+        # First, so that a visit that cannot be ended is not told of as a withdrawal that was recorded.
+        if purpose in (None, Purpose.PERSONALISATION):
+            self.end_visits(person)
         with self._there():
             last = {event.purpose: event.status for event in self.registry.history(person)}
             # Somebody who touches twice has withdrawn once; that is no error.
             if purpose is None or (purpose in last and last[purpose].permits):
                 self.registry.withdraw(person, None if purpose is None else [purpose])
-        if purpose in (None, Purpose.PERSONALISATION):
-            self.end_visits(person)
 
     def export(self, person: str) -> dict[str, Any]:
         """Return everything held of a person (GDPR 15, 20)."""

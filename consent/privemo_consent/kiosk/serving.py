@@ -129,6 +129,7 @@ def _bind(listening: Listening) -> socket.socket:
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind((listening.host, listening.port))
+        opened.listen(2048)  # whoever is told the address next may already ask
     except OSError:
         opened.close()
         raise

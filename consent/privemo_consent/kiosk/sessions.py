@@ -19,7 +19,7 @@ from ..terms import AgeBand
 
 __all__ = ["Session", "Sessions", "same"]
 
-_MOST = 5000
+_MOST = 2000
 
 
 @dataclass(slots=True, repr=False)

@@ -262,7 +262,7 @@ class Web:
         idle = self.settings.idle_s
         shown = {
             "t": texts,
-            "shop": self.desk.registry.controller.name if status < 500 else "",
+            "shop": self.desk.shop,
             "simulated": self.desk.simulated,
             "session": session,
             "hidden": lambda: _hidden(session),

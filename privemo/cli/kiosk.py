@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,6 +90,7 @@ def kiosk(
     ] = False,
 ) -> None:
     """Serve the pages where people consent, withdraw, and see what is held."""
+    _check_extra()
     from privemo_consent.kiosk import KioskSettings, Listening
 
     listening = Listening(host=host, port=port, certificate=tls_cert, key=tls_key, proxy=proxy)
@@ -121,6 +123,12 @@ def kiosk(
         if notices is not None:
             _register(opened, notices)
         _serve(opened, chosen, listening)
+
+
+def _check_extra() -> None:
+    """Miss what the extra brings before anything is made."""
+    for name in ("starlette", "python_multipart", "jinja2", "uvicorn"):
+        import_module(name)
 
 
 def _bare(host: str) -> str:

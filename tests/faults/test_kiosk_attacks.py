@@ -39,17 +39,14 @@ CHANGES = ["about", "choices", "return", "withdraw", "erase", "visit", "visit/en
 
 
 @pytest.mark.parametrize("path", CHANGES)
-@pytest.mark.parametrize(
-    "token", ["", "x", "\u00e9", "A" * 43], ids=["none", "short", "not-ascii", "another"]
-)
 def test_a_form_without_the_token_does_nothing(
-    kiosk: str, registry: ConsentRegistry, path: str, token: str
+    kiosk: str, registry: ConsentRegistry, path: str
 ) -> None:
     with Shopper(kiosk) as shopper:
         shopper.decide()
         before = registry.head()
-        answer = shopper.post(path, {"csrf": token})
-        assert answer.status_code == 403
+        for token in ("", "x", "\u00e9", "A" * 43):
+            assert shopper.post(path, {"csrf": token}).status_code == 403
         assert registry.head() == before
         assert shopper.get("mine").url.path == "/en/mine"  # and the session goes on
 

@@ -133,26 +133,25 @@ def test_a_yes_that_cannot_be_recorded_is_said_kindly_and_can_be_given_again(
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.__name__)
-@pytest.mark.parametrize("what", ["withdraw", "erase"])
 def test_a_no_that_cannot_be_recorded_does_not_look_as_if_it_was(
-    kiosk: str, registry: ConsentRegistry, clock: MovableClock, fault: Any, what: str
+    kiosk: str, registry: ConsentRegistry, clock: MovableClock, fault: Any
 ) -> None:
     with Shopper(kiosk) as shopper:
         person = person_of(shopper.decide())
         before = registry.history(person)
         with fault(registry, clock):
-            page = shopper.post(what)
-            assert page.status_code == 503
-            assert "Taken back" not in page.text
-            assert "is erased" not in page.text
+            for what in ("withdraw", "erase"):
+                page = shopper.post(what)
+                assert page.status_code == 503
+                assert "Taken back" not in page.text
+                assert "is erased" not in page.text
         assert registry.history(person) == before
         shopper.get("mine")
-        assert shopper.post(what).status_code == 200
+        assert shopper.post("withdraw").status_code == 200
         history = registry.history(person)
-    if what == "erase":
-        assert history == ()
-    else:
         assert [event.status for event in history[-2:]] == [ConsentStatus.WITHDRAWN] * 2
+        assert shopper.post("erase").status_code == 200
+        assert registry.history(person) == ()
 
 
 def test_a_withdrawal_waits_for_no_clock(

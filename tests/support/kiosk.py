@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -42,11 +44,20 @@ def kiosk_registry(
     return registry
 
 
+@cache
+def _password_file() -> bytes:
+    """One slow hash for all tests."""
+    with TemporaryDirectory() as folder:
+        write_password(Path(folder) / "staff.json", PASSWORD.encode())
+        return (Path(folder) / "staff.json").read_bytes()
+
+
 def settings_for(folder: Path, **changes: Any) -> KioskSettings:
     """Settings with visits and a staff page."""
     staff = folder / "staff.json"
     if not staff.exists():
-        write_password(staff, PASSWORD.encode())
+        staff.touch(mode=0o600)
+        staff.write_bytes(_password_file())
     made = KioskSettings(
         jurisdiction="IE", staff_file=staff, sessions=folder / "visits", rates=UNLIMITED
     )

@@ -165,8 +165,15 @@ def fill_in(page: Any, url: str, language: str, *, personalisation: str = "yes")
     page.wait_for_url("**/receipt")
 
 
-@pytest.mark.parametrize("size", [PHONE, KIOSK], ids=["phone", "kiosk"])
-@pytest.mark.parametrize("language", ["en", "ar"])
+@pytest.mark.parametrize(
+    ("language", "size"),
+    [
+        pytest.param("en", PHONE, id="en-phone"),
+        pytest.param("ar", KIOSK, id="ar-kiosk"),
+        pytest.param("ar", PHONE, id="ar-phone", marks=pytest.mark.slow),
+        pytest.param("en", KIOSK, id="en-kiosk", marks=pytest.mark.slow),
+    ],
+)
 def test_axe_finds_nothing_on_any_page_and_nothing_runs_over_the_edge(
     chromium: Any, kiosk: str, language: str, size: dict[str, int]
 ) -> None:

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from ..registry import ConsentRegistry
-from . import pages, staffpages
+from . import pages, receiptpages, returning, staffpages
 from .desk import Desk
 from .guard import Guard
 from .settings import KioskSettings
@@ -91,17 +91,25 @@ def _routes(web: Web) -> list[Route]:
             page(pages.tell_about, needs="session"),
         ),
         *at("choices", page(pages.choices, needs="adult"), page(pages.choose, needs="adult")),
-        *at("receipt", page(pages.receipt, needs="person")),
-        *at("receipt.svg", page(pages.receipt_svg, needs="person")),
-        *at("receipt.jws", page(pages.receipt_file, needs="person")),
-        *at("return", page(pages.return_, begins=True), page(pages.identify, needs="session")),
-        *at("mine", page(pages.mine, needs="person")),
-        *at("held", page(pages.held, needs="person")),
-        *at("held.json", page(pages.held_file, needs="person")),
-        *at("withdraw", post=page(pages.withdraw, needs="person")),
-        *at("erase", page(pages.erase_ask, needs="person"), page(pages.erase, needs="person")),
-        *at("visit", post=page(pages.begin_visit, needs="person")),
-        *at("visit/end", post=page(pages.end_visit, needs="person")),
+        *at("receipt", page(receiptpages.receipt, needs="person")),
+        *at("receipt.svg", page(receiptpages.receipt_svg, needs="person")),
+        *at("receipt.jws", page(receiptpages.receipt_file, needs="person")),
+        *at(
+            "return",
+            page(returning.return_, begins=True),
+            page(returning.identify, needs="session"),
+        ),
+        *at("mine", page(returning.mine, needs="person")),
+        *at("held", page(returning.held, needs="person")),
+        *at("held.json", page(returning.held_file, needs="person")),
+        *at("withdraw", post=page(returning.withdraw, needs="person")),
+        *at(
+            "erase",
+            page(returning.erase_ask, needs="person"),
+            page(returning.erase, needs="person"),
+        ),
+        *at("visit", post=page(returning.begin_visit, needs="person")),
+        *at("visit/end", post=page(returning.end_visit, needs="person")),
         *at("end", post=page(pages.end, needs="session")),
         *at("ended", page(pages.ended)),
         *at(

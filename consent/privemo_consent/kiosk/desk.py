@@ -1,19 +1,14 @@
 """What the kiosk does at the registry, one method for each thing a person can ask for.
 
-Every method runs in a thread, and either does all of what it says or raises. Before and after a change
-the registry's file is looked for where it was opened: SQLite goes on writing into a file that somebody
-deleted or replaced, and an answer written there would be lost although it was acknowledged.
+Every method runs in a thread, and either does all of what it says or raises.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +17,11 @@ from ..errors import (
     MalformedError,
     MinorRefused,
     NoticeRefused,
-    RegistryUnreadableError,
     StaffRefused,
+    TamperedError,
     UnknownAgeRefused,
     UnknownPersonError,
 )
-from ..policy import covers
 from ..qr import PREFIX, from_qr_text, qr_svg
 from ..receipts import MAX_TOKEN_BYTES, verify_receipt
 from ..records import ConsentEvent, Context, Notice
@@ -35,8 +29,8 @@ from ..registry import ConsentRegistry
 from ..terms import AgeBand, Purpose, Reason, Role, Setting
 from .codes import draw_code, person_of, read_code
 from .settings import KioskSettings
+from .shown import SameFile, in_force
 from .staff import Checked, Figures, figures
-from .texts import LANGUAGES
 from .visits import SessionBook, SessionToken
 
 __all__ = ["Desk", "Standing"]
@@ -81,11 +75,11 @@ class Desk:
         self.simulated = registry.mode == "simulation"
         self.shop = registry.controller.name
         self.book = None if settings.sessions is None else SessionBook(settings.sessions)
-        self._file = self._identity()
+        self._file = SameFile(registry)
         self._verifying = threading.Lock()
         #: what the last verification found, until the next one
         self.checked: Checked | None = None
-        self._notices = self._in_force()
+        self._notices = in_force(self.registry, self.settings)
 
     # -- what is shown ---------------------------------------------------------------------------
 
@@ -96,33 +90,11 @@ class Desk:
 
     def notice(self, language: str) -> Notice:
         """Return the notice in force in a language of `languages`, as of now."""
-        with self._there():
-            self._notices = self._in_force()
+        with self._file.there():
+            self._notices = in_force(self.registry, self.settings)
         if language not in self._notices:
             raise NoticeRefused(f"no notice in {language!r} is in force any more")
         return self._notices[language]
-
-    def _in_force(self) -> dict[str, Notice]:
-        wanted, place = self.settings.notice_id, self.settings.jurisdiction
-        every = [n for n in self.registry.notices() if wanted is None or n.notice_id == wanted]
-        newest = {n.notice_id: n.version for n in sorted(every, key=lambda n: n.version)}
-        fit = [
-            n
-            for n in every
-            if n.version == newest[n.notice_id]
-            and covers(n.jurisdictions, place)
-            and n.language.partition("-")[0] in LANGUAGES
-        ]
-        if not fit:
-            raise NoticeRefused(
-                f"no notice in force is for {place} in one of {', '.join(LANGUAGES)}: "
-                "register one with `privemo notice register`"
-            )
-        if len({n.notice_id for n in fit}) > 1:
-            named = ", ".join(sorted({n.notice_id for n in fit}))
-            raise NoticeRefused(f"several notices are in force: say which one of {named}")
-        found = {n.language.partition("-")[0]: n for n in fit}
-        return {language: found[language] for language in LANGUAGES if language in found}
 
     # -- answers -----------------------------------------------------------------------------------
 
@@ -138,7 +110,7 @@ class Desk:
         """
         code = draw_code()
         person = person_of(code)
-        with self._there():
+        with self._file.there():
             self.registry.answer(
                 person,
                 answers,
@@ -158,7 +130,7 @@ class Desk:
         """
         nobody = f"kiosk-away-{secrets.token_hex(16)}"
         try:
-            with self._there():
+            with self._file.there():
                 try:
                     self.registry.answer(
                         nobody,
@@ -195,7 +167,7 @@ class Desk:
         text = line if line.startswith(PREFIX) else "".join(line.split())
         if not text or len(text) > MAX_TOKEN_BYTES:
             raise nobody
-        with self._there():
+        with self._file.there():
             code = read_code(text)
             try:
                 person = person_of(code) if code else self._holder(text)
@@ -220,7 +192,7 @@ class Desk:
 
     def receipt(self, person: str) -> str:
         """Return the receipt as a signed token."""
-        with self._there():
+        with self._file.there():
             return self.registry.receipt(person)
 
     def svg(self, receipt: str) -> str | None:
@@ -237,7 +209,7 @@ class Desk:
             UnknownPersonError: erased meanwhile.
 
         """
-        with self._there():
+        with self._file.there():
             history = self.registry.history(person)
         if not history:
             raise UnknownPersonError("erased meanwhile")
@@ -266,7 +238,7 @@ class Desk:
         # First, so that a visit that cannot be ended is not told of as a withdrawal that was recorded.
         if purpose in (None, Purpose.PERSONALISATION):
             self.end_visits(person)
-        with self._there():
+        with self._file.there():
             last = {event.purpose: event.status for event in self.registry.history(person)}
             # Somebody who touches twice has withdrawn once; that is no error.
             if purpose is None or (purpose in last and last[purpose].permits):
@@ -274,7 +246,7 @@ class Desk:
 
     def export(self, person: str) -> dict[str, Any]:
         """Return everything held of a person (GDPR 15, 20)."""
-        with self._there():
+        with self._file.there():
             return self.registry.export(person)
 
     def erase(self, person: str) -> bool:
@@ -285,7 +257,7 @@ class Desk:
 
         """
         self.end_visits(person)
-        with self._there():
+        with self._file.there():
             return not self.registry.erase(person).pending
 
     # -- visits ------------------------------------------------------------------------------------
@@ -314,7 +286,7 @@ class Desk:
 
     def figures(self) -> Figures:
         """Return what the staff page shows."""
-        with self._there():
+        with self._file.there():
             return figures(self.registry)
 
     def verify(self) -> None:
@@ -324,12 +296,10 @@ class Desk:
             ConsentError: it could not be read.
 
         """
-        from ..errors import TamperedError
-
         if not self._verifying.acquire(blocking=False):
             return
         try:
-            with self._there():
+            with self._file.there():
                 now = self.registry.now()
                 try:
                     self.checked = Checked(now, self.registry.verify().events, None)
@@ -337,36 +307,3 @@ class Desk:
                     self.checked = Checked(now, 0, error.entry)
         finally:
             self._verifying.release()
-
-    # -- is it still the registry that was opened? ---------------------------------------------------
-
-    def _identity(self) -> tuple[int, int] | None:
-        """Return device and number of the registry's file; None for a database on a server."""
-        try:
-            path = self.registry.path
-        except MalformedError:
-            return None
-        try:
-            found = os.stat(path)
-        except OSError as error:
-            raise RegistryUnreadableError(f"{path} is gone: {error.strerror}") from error
-        return found.st_dev, found.st_ino
-
-    @contextmanager
-    def _there(self) -> Iterator[None]:
-        self._look()
-        yield
-        self._look()
-
-    def _look(self) -> None:
-        if self._identity() != self._file:
-            raise RegistryUnreadableError(
-                f"{self.registry.where} is not the file that was opened: start the kiosk again"
-            )
-
-
-def quietly(error: BaseException) -> str:
-    """Return what a log may say of a failure: its kind, never its words."""
-    with contextlib.suppress(Exception):
-        return f"{type(error).__module__}.{type(error).__name__}"
-    return "error"

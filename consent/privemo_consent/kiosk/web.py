@@ -17,16 +17,15 @@ from typing import Any, Literal
 import anyio
 import anyio.to_thread
 import jinja2
-import python_multipart  # noqa: F401 - reads forms for Starlette, which misses it only then
 from markupsafe import Markup
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import Scope
 
 from ..errors import ConsentError, NoticeRefused, Refused, UnknownPersonError
-from .desk import Desk, quietly
+from .desk import Desk
+from .forms import is_own, quietly, read_form
 from .guard import TooLarge, address_of
 from .limits import RateLimit
 from .sessions import Session, Sessions, same
@@ -40,8 +39,6 @@ _LOGGER = logging.getLogger("privemo.consent.kiosk")
 #: Writes happen one after another anyway; more threads would only wait for connections.
 _THREADS = 8
 _FORM_S = 20.0
-_MOST_FIELDS = 12
-_FILE_BYTES = 70_000
 
 Needs = Literal["nothing", "session", "adult", "person", "staff"]
 
@@ -189,11 +186,11 @@ class Web:
 
     async def _read(self, request: Request, asked: Asked) -> Response | None:
         """Read a form into ``asked``; return the refusal of one that is not from our own page."""
-        if not _is_own(request):
+        if not is_own(request):
             return self._failed(asked, 403)
         try:
             async with asyncio.timeout(_FORM_S):
-                asked.form = await _form(request)
+                asked.form = await read_form(request)
         except TimeoutError:
             return self._failed(asked, 408)
         except TooLarge:
@@ -330,27 +327,3 @@ def _has(session: Session | None, needs: Needs) -> bool:
         "staff": session.staff,
     }
     return known[needs]
-
-
-def _is_own(request: Request) -> bool:
-    """Return whether a browser says that a form comes from our own page, where it says anything."""
-    site = request.headers.get("sec-fetch-site")
-    if site not in (None, "same-origin"):
-        return False
-    origin = request.headers.get("origin")
-    return origin is None or origin == f"{request.url.scheme}://{request.headers['host']}"
-
-
-async def _form(request: Request) -> dict[str, str]:
-    """Read a form; the text of an uploaded file stands under the name of its field."""
-    found: dict[str, str] = {}
-    async with request.form(
-        max_files=1, max_fields=_MOST_FIELDS, max_part_size=_FILE_BYTES
-    ) as form:
-        for name, value in form.multi_items():
-            if isinstance(value, UploadFile):
-                text = (await value.read(_FILE_BYTES)).decode("ascii", "replace")
-            else:
-                text = value
-            found.setdefault(name, text)
-    return found

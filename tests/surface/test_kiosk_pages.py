@@ -243,8 +243,9 @@ def test_axe_finds_nothing_on_the_demonstrations_page(chromium: Any, tmp_path: P
         page.close()
 
 
-@pytest.mark.parametrize("size", [PHONE, KIOSK], ids=["phone", "kiosk"])
-@pytest.mark.parametrize("language", ["en", "ar"])
+@pytest.mark.parametrize(
+    ("language", "size"), [("en", KIOSK), ("ar", PHONE)], ids=["en-kiosk", "ar-phone"]
+)
 def test_no_is_as_large_as_yes_and_leaving_as_large_as_going_on(
     chromium: Any, kiosk: str, language: str, size: dict[str, int]
 ) -> None:

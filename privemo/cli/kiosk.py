@@ -98,7 +98,11 @@ def kiosk(
         "place": place,
         "valid_for": timedelta(days=valid_days),
         "idle_s": idle,
-        "hosts": (*_LOOPBACK, *((_bare(host),) if host not in _LOOPBACK else ()), *(name or ())),
+        "hosts": (
+            *_LOOPBACK,
+            *((_bare(host),) if host not in _LOOPBACK else ()),
+            *map(str.lower, name or ()),
+        ),
         "secure": listening.secure,
     }
     if demo:

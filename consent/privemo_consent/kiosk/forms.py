@@ -15,7 +15,7 @@ _FILE_BYTES = 70_000
 def is_own(request: Request) -> bool:
     """Return whether a browser says that a form comes from our own page, where it says anything."""
     site = request.headers.get("sec-fetch-site")
-    if site not in (None, "same-origin"):
+    if site not in (None, "same-origin", "none"):  # none: a person reloads the page
         return False
     origin = request.headers.get("origin")
     return origin is None or origin == f"{request.url.scheme}://{request.headers['host']}"

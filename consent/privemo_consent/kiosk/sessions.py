@@ -127,7 +127,7 @@ class Sessions:
 
     def _evict(self) -> None:
         """Make room: a flood of new screens must not end the session of somebody who is known."""
-        nobody = next((id_ for id_, each in self._open.items() if each.person is None), None)
+        nobody = next((i for i, s in self._open.items() if s.person is None and not s.staff), None)
         del self._open[nobody if nobody is not None else next(iter(self._open))]
 
 

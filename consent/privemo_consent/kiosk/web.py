@@ -161,6 +161,7 @@ class Web:
 
         """
         sessions = self.staff_sessions if staff else self.sessions
+        start = "staff" if staff else "ended"
 
         async def endpoint(request: Request) -> Response:
             language = request.path_params["language"]
@@ -170,13 +171,13 @@ class Web:
             path = request.url.path.removeprefix(f"/{language}/")
             asked = Asked(self, texts_in(language), session, {}, address_of(request.scope), path)
             if request.method == "POST":
-                refused = await self._read(request, asked)
+                refused = await self._read(request, asked, start)
                 if refused is not None:
                     return refused
             elif session is None and begins:
                 asked.session = sessions.begin()
             if not _has(asked.session, needs):
-                return go(asked, "staff" if staff else "ended")
+                return go(asked, start)
             before = None if session is None else session.id
             response = await self._run(handler, asked)
             self._set_cookie(response, asked, before, staff)
@@ -184,7 +185,7 @@ class Web:
 
         return endpoint
 
-    async def _read(self, request: Request, asked: Asked) -> Response | None:
+    async def _read(self, request: Request, asked: Asked, start: str) -> Response | None:
         """Read a form into ``asked``; return the refusal of one that is not from our own page."""
         if not is_own(request):
             return self._failed(asked, 403)
@@ -201,7 +202,7 @@ class Web:
             _LOGGER.info("a form could not be read: %s", quietly(error))
             return self._failed(asked, 400)
         if asked.session is None:
-            return go(asked, "ended")  # it ran out while the form stood on the screen
+            return go(asked, start)  # it ran out while the form stood on the screen
         if not same(asked.form.get("csrf", ""), asked.session.csrf):
             return self._failed(asked, 403)
         return None

@@ -181,12 +181,13 @@ def test_a_session_ends_after_a_quiet_while_and_after_a_long_one() -> None:
 
 def test_a_flood_of_screens_does_not_end_the_session_of_somebody_known() -> None:
     sessions = Sessions(idle_s=60, most=10)
-    known = sessions.begin()
-    known.person = "p"
+    known, staff = sessions.begin(), sessions.begin()
+    known.person, staff.staff = "p", True
     for _ in range(100):
         sessions.begin()
     assert len(sessions) == 10
     assert sessions.find(known.id) is known
+    assert sessions.find(staff.id) is staff
 
 
 def test_a_session_does_not_show_itself() -> None:

@@ -6,10 +6,11 @@ import python_multipart  # noqa: F401 - reads forms for Starlette, which misses 
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
+from .guard import MAX_BODY
+
 __all__ = ["is_own", "quietly", "read_form"]
 
 _MOST_FIELDS = 12
-_FILE_BYTES = 70_000
 
 
 def is_own(request: Request) -> bool:
@@ -24,12 +25,10 @@ def is_own(request: Request) -> bool:
 async def read_form(request: Request) -> dict[str, str]:
     """Read a form; the text of an uploaded file stands under the name of its field."""
     found: dict[str, str] = {}
-    async with request.form(
-        max_files=1, max_fields=_MOST_FIELDS, max_part_size=_FILE_BYTES
-    ) as form:
+    async with request.form(max_files=1, max_fields=_MOST_FIELDS, max_part_size=MAX_BODY) as form:
         for name, value in form.multi_items():
             if isinstance(value, UploadFile):
-                text = (await value.read(_FILE_BYTES)).decode("ascii", "replace")
+                text = (await value.read(MAX_BODY)).decode("ascii", "replace")
             else:
                 text = value
             found.setdefault(name, text)

@@ -73,6 +73,8 @@ if TYPE_CHECKING:
     from .keyfolder import KeyFolder
     from .keyfolder.roots import KeyringRoot, NoRoot, PassphraseRoot, root_of
     from .keys import KeyPeriod, KeyRing, SigningKey, VerifyingKey
+    from .kiosk.settings import KioskSettings
+    from .kiosk.visits import SessionBook, SessionToken
     from .logexport import ExportVerified, verify_export, write_export
     from .notices import NoticeReport, check_notice
     from .policy import AgeRule
@@ -159,6 +161,8 @@ _HOME = {
     "keyfolder": ("KeyFolder",),
     "keyfolder.roots": ("KeyringRoot", "NoRoot", "PassphraseRoot", "root_of"),
     "keys": ("KeyPeriod", "KeyRing", "SigningKey", "VerifyingKey"),
+    "kiosk.settings": ("KioskSettings",),
+    "kiosk.visits": ("SessionBook", "SessionToken"),
     "logexport": ("ExportVerified", "verify_export", "write_export"),
     "notices": ("NoticeReport", "check_notice"),
     "policy": ("AgeRule",),
@@ -222,6 +226,7 @@ __all__ = [
     "KeyPeriod",
     "KeyRing",
     "KeyringRoot",
+    "KioskSettings",
     "LogExported",
     "LogHead",
     "LoggedDecision",
@@ -254,6 +259,8 @@ __all__ = [
     "Role",
     "RolledBackError",
     "SealedFaces",
+    "SessionBook",
+    "SessionToken",
     "Setting",
     "SignatureError",
     "SigningKey",

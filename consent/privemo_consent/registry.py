@@ -6,7 +6,7 @@ granting does, and is on the disk before it returns (GDPR 7(3)).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -125,6 +125,71 @@ class ConsentRegistry(RegistryCustody, RegistryKeeping):
         with self._journal.lock:
             intake = self._intake()
             reason = intake.grant(row)
+            written = self._write(intake)
+            self._forget_minors(intake)
+        _raise_refusal(reason)
+        return written
+
+    def answer(
+        self,
+        person: str,
+        answers: Mapping[Purpose, bool],
+        *,
+        age_band: AgeBand,
+        jurisdiction: str,
+        notice: Notice | str,
+        valid_for: timedelta = DEFAULT_VALIDITY,
+        role: Role = Role.SHOPPER,
+        at: datetime | None = None,
+    ) -> tuple[ConsentEvent, ...]:
+        """Record all that a person answered, each yes and each no, in one durable transaction.
+
+        Args:
+            person: as in `grant`.
+            answers: yes or no to each purpose that was asked for.
+            age_band: what the person stated; not kept beyond "adult".
+            jurisdiction: ISO 3166, as ``IE`` or ``US-IL``.
+            notice: the notice shown, or its hash.
+            valid_for: the term of each yes.
+            role: anything but a shopper is recorded as invalidated and refused.
+            at: as in `grant`.
+
+        Raises:
+            As `grant`; nothing of an answer is ever recorded without the rest of it.
+
+        """
+        asked = tuple(answers)
+        yes = tuple(purpose for purpose in asked if answers[purpose])
+        no = tuple(purpose for purpose in asked if not answers[purpose])
+        with self._journal.lock:
+            intake = self._intake()
+            intake.check_purposes(asked)
+            if yes or role is not Role.SHOPPER:
+                reason = intake.grant(
+                    Grant(
+                        person=person,
+                        purposes=yes or asked,
+                        age_band=age_band,
+                        jurisdiction=jurisdiction,
+                        notice=notice,
+                        valid_for=valid_for,
+                        role=role,
+                        at=at,
+                    )
+                )
+            else:
+                reason = intake.screen_age(person, age_band, jurisdiction)
+            if reason is Reason.PERMITTED and no:
+                nid = intake.notice(notice, no, jurisdiction)
+                intake.write(
+                    person,
+                    no,
+                    ConsentStatus.REFUSED,
+                    role=role,
+                    jurisdiction=jurisdiction,
+                    nid=nid,
+                    at=at,
+                )
             written = self._write(intake)
             self._forget_minors(intake)
         _raise_refusal(reason)

@@ -26,6 +26,7 @@ from privemo.cli import (
     federation,
     inspect,
     keys,
+    kiosk,
     log,
     make,
     notice,
@@ -82,6 +83,8 @@ app.command()(export.card)
 app.command()(excluded.excluded)
 app.command()(watch.watch)
 app.command()(make.synth)
+app.command()(kiosk.kiosk)
+app.command(name="kiosk-password")(kiosk.kiosk_password)
 app.add_typer(audit.app, name="audit")
 app.add_typer(federation.app, name="federation")
 app.add_typer(bench.app, name="bench")
@@ -103,6 +106,9 @@ _EXTRAS = {
     "keyring": "keyring",
     "psycopg": "postgres",
     "py3langid": "notices",
+    "python_multipart": "kiosk",
+    "starlette": "kiosk",
+    "uvicorn": "kiosk",
     "prometheus_client": "watch",
     "tensorboardX": "watch",
     "vowpalwabbit": "recommend",

@@ -134,8 +134,14 @@ class Place:
         return KeyFolder.open(self.folder, root=root_for(self.folder, self.passphrase_file))
 
     @contextmanager
-    def open(self, *, readonly: bool = False) -> Iterator[ConsentRegistry]:
+    def open(
+        self, *, readonly: bool = False, busy_timeout_ms: int | None = None
+    ) -> Iterator[ConsentRegistry]:
         """Open the registry in the mode it was made in, and say so where that is a simulation.
+
+        Args:
+            readonly: nothing is written.
+            busy_timeout_ms: how long a write waits for another process; the registry's by default.
 
         Raises:
             ConsentError: as `ConsentRegistry.open`.
@@ -143,6 +149,7 @@ class Place:
 
         """
         from privemo_consent import ConsentRegistry
+        from privemo_consent.storage import BUSY_TIMEOUT_MS
 
         mode = mode_of(self.where)
         folder, root = self._keys(readonly)
@@ -152,6 +159,7 @@ class Place:
             keys=folder,
             root=root,
             readonly=readonly,
+            busy_timeout_ms=BUSY_TIMEOUT_MS if busy_timeout_ms is None else busy_timeout_ms,
         ) as registry:
             if mode == "simulation":
                 say("A simulation registry: nothing in it is anyone's consent.")

@@ -105,6 +105,20 @@ class RegistryContract(ABC):
         registry.refuse("p02")
         assert reason(registry, "p02") is Reason.WITHDRAWN
 
+    def test_a_kiosk_serves_it(self, registry: ConsentRegistry, tmp_path: Path) -> None:
+        from privemo_consent.kiosk.codes import person_of
+        from tests.support.kiosk import Shopper, running, settings_for
+
+        with running(registry, settings_for(tmp_path)) as url, Shopper(url) as shopper:
+            person = person_of(shopper.decide())
+            assert reason(registry, person) is Reason.PERMITTED
+            assert shopper.get("held.json").json()["person"] == person
+            shopper.post("withdraw")
+            assert reason(registry, person) is Reason.WITHDRAWN
+            assert shopper.post("erase").status_code == 200
+        assert reason(registry, person) is Reason.NO_RECORD
+        registry.verify()
+
     def test_what_is_refused_leaves_nothing(self, registry: ConsentRegistry) -> None:
         before, people = registry.head(), registry.persons()
         with pytest.raises(UnknownPersonError):

@@ -13,9 +13,13 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-__all__ = ["A4", "PHONE", "accessibility_faults", "browser"]
+__all__ = ["A4", "KIOSK", "PHONE", "accessibility_faults", "browser"]
 
-PHONE, A4 = {"width": 390, "height": 844}, {"width": 794, "height": 1123}
+PHONE, A4, KIOSK = (
+    {"width": 390, "height": 844},
+    {"width": 794, "height": 1123},
+    {"width": 1080, "height": 1920},
+)
 
 _RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 

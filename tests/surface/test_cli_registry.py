@@ -527,7 +527,7 @@ def test_no_option_takes_a_passphrase_itself() -> None:
 
     options = {option for command in all_commands().values() for option in options_of(command)}
     secret = {option for option in options if "pass" in option or "secret" in option}
-    assert secret == {"--passphrase-file", "--transfer-passphrase-file"}
+    assert secret == {"--passphrase-file", "--transfer-passphrase-file", "--password-file"}
 
 
 # -- modes -----------------------------------------------------------------------------------------------

@@ -1,0 +1,309 @@
+"""What the kiosk does at the registry, one method for each thing a person can ask for.
+
+Every method runs in a thread, and either does all of what it says or raises.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import (
+    ConsentError,
+    MalformedError,
+    MinorRefused,
+    NoticeRefused,
+    StaffRefused,
+    TamperedError,
+    UnknownAgeRefused,
+    UnknownPersonError,
+)
+from ..qr import PREFIX, from_qr_text, qr_svg
+from ..receipts import MAX_TOKEN_BYTES, verify_receipt
+from ..records import ConsentEvent, Context, Notice
+from ..registry import ConsentRegistry
+from ..terms import AgeBand, Purpose, Reason, Role, Setting
+from .codes import draw_code, person_of, read_code
+from .settings import KioskSettings
+from .shown import SameFile, in_force
+from .staff import Checked, Figures, figures
+from .visits import SessionBook, SessionToken
+
+__all__ = ["Desk", "Standing"]
+
+#: Any will do: see `qr_svg`. Two hundred people may be waiting for theirs.
+_MASK = 3
+_LOGGER = logging.getLogger("privemo.consent.kiosk")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one purpose stands for one person.
+
+    Attributes:
+        purpose: which.
+        live: whether the face may be used for it now.
+        event: the last one recorded.
+
+    """
+
+    purpose: Purpose
+    live: bool
+    event: ConsentEvent
+
+
+class Desk:
+    """One registry, as the kiosk uses it.
+
+    Args:
+        registry: open and writable; the desk never closes it.
+        settings: of the kiosk.
+
+    Raises:
+        NoticeRefused: no notice in force is written for this place in a language of the kiosk, or
+            several different ones are.
+
+    """
+
+    def __init__(self, registry: ConsentRegistry, settings: KioskSettings) -> None:
+        self.registry = registry
+        self.settings = settings
+        self.simulated = registry.mode == "simulation"
+        self.shop = registry.controller.name
+        self.book = None if settings.sessions is None else SessionBook(settings.sessions)
+        self._file = SameFile(registry)
+        self._verifying = threading.Lock()
+        #: what the last verification found, until the next one
+        self.checked: Checked | None = None
+        self._notices = in_force(self.registry, self.settings)
+
+    # -- what is shown ---------------------------------------------------------------------------
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages in which a notice is in force."""
+        return tuple(self._notices)
+
+    def notice(self, language: str) -> Notice:
+        """Return the notice in force in a language of `languages`, as of now."""
+        with self._file.there():
+            self._notices = in_force(self.registry, self.settings)
+        if language not in self._notices:
+            raise NoticeRefused(f"no notice in {language!r} is in force any more")
+        return self._notices[language]
+
+    # -- answers -----------------------------------------------------------------------------------
+
+    def record(
+        self, answers: Mapping[Purpose, bool], *, age_band: AgeBand, notice: str
+    ) -> tuple[str, str]:
+        """Record an adult shopper's answers under a new code; return person id and code.
+
+        Raises:
+            Refused: the rules forbid it; nothing was recorded.
+            ConsentError: nothing was recorded.
+
+        """
+        code = draw_code()
+        person = person_of(code)
+        with self._file.there():
+            self.registry.answer(
+                person,
+                answers,
+                age_band=age_band,
+                jurisdiction=self.settings.jurisdiction,
+                notice=notice,
+                valid_for=self.settings.valid_for,
+            )
+        return person, code
+
+    def turn_away(self, age_band: AgeBand, role: Role, notice: Notice) -> bool:
+        """Count somebody who is no adult or works or studies here; keep nothing else of them.
+
+        Returns:
+            Whether they were counted. Nobody is kept waiting because a count could not be kept.
+
+        """
+        nobody = f"kiosk-away-{secrets.token_hex(16)}"
+        try:
+            with self._file.there():
+                try:
+                    self.registry.answer(
+                        nobody,
+                        {notice.purposes[0]: False},
+                        age_band=age_band,
+                        jurisdiction=self.settings.jurisdiction,
+                        notice=notice,
+                        role=role,
+                    )
+                except (MinorRefused, UnknownAgeRefused):
+                    return True
+                except StaffRefused:
+                    # Recorded as invalidated under an id drawn for this alone; once it is erased the
+                    # entry of the log is a count (GDPR 5(1)(c)).
+                    self.registry.erase(nobody, cause="controller")
+                    return True
+        except ConsentError as error:
+            _LOGGER.warning("an answer was not counted: %s", type(error).__name__)
+            return False
+        raise MalformedError("an adult shopper is not turned away")
+
+    # -- coming back -------------------------------------------------------------------------------
+
+    def identify(self, presented: str) -> str:
+        """Return the person id that a receipt, the text of its QR code, or a typed code leads to.
+
+        Raises:
+            UnknownPersonError: it leads to nobody; the message does not say why.
+
+        """
+        nobody = UnknownPersonError("no record under this receipt")
+        # A blank counts in the text of a QR code, and nowhere else.
+        line = presented.strip("\r\n\t")
+        text = line if line.startswith(PREFIX) else "".join(line.split())
+        if not text or len(text) > MAX_TOKEN_BYTES:
+            raise nobody
+        with self._file.there():
+            code = read_code(text)
+            try:
+                person = person_of(code) if code else self._holder(text)
+                known = bool(self.registry.history(person))
+            except MalformedError:
+                raise nobody from None
+        if not known:
+            raise nobody
+        return person
+
+    def _holder(self, text: str) -> str:
+        """Return whose receipt this is, once it is found to be one of this registry."""
+        token = from_qr_text(text) if text.startswith(PREFIX) else text
+        keys = [p.key for p in self.registry.ring.periods if p.revoked is None]
+        try:
+            found = verify_receipt(token, keys)
+        except ConsentError as error:
+            raise MalformedError(type(error).__name__) from None
+        if found.registry.id != self.registry.registry_id:
+            raise MalformedError("a receipt of another registry")
+        return found.person
+
+    def receipt(self, person: str) -> str:
+        """Return the receipt as a signed token."""
+        with self._file.there():
+            return self.registry.receipt(person)
+
+    def svg(self, receipt: str) -> str | None:
+        """Return the QR code of a receipt, or None for one that is too large for a code."""
+        try:
+            return qr_svg(receipt, mask=_MASK)
+        except MalformedError:
+            return None
+
+    def standing(self, person: str) -> list[Standing]:
+        """Return how each purpose stands that the person was ever asked for.
+
+        Raises:
+            UnknownPersonError: erased meanwhile.
+
+        """
+        with self._file.there():
+            history = self.registry.history(person)
+        if not history:
+            raise UnknownPersonError("erased meanwhile")
+        last = {event.purpose: event for event in history}
+        return [
+            Standing(purpose, self._may(person, purpose) is not None, last[purpose])
+            for purpose in Purpose
+            if purpose in last
+        ]
+
+    def _may(self, person: str, purpose: Purpose) -> Reason | None:
+        """Return PERMITTED, or NOT_ANNOUNCED where nothing else stands in the way, or None."""
+        context = Context(setting=Setting.RETAIL, jurisdiction=self.settings.jurisdiction)
+        reason = self.registry.preview(
+            person, purpose, context, attested_age_band=AgeBand.FROM_25
+        ).reason
+        return reason if reason in (Reason.PERMITTED, Reason.NOT_ANNOUNCED) else None
+
+    def withdraw(self, person: str, purpose: Purpose | None) -> None:
+        """Take back one consent, or all; on the disk when this returns, and any visit is over.
+
+        Raises:
+            ConsentError: nothing was withdrawn.
+
+        """
+        # First, so that a visit that cannot be ended is not told of as a withdrawal that was recorded.
+        if purpose in (None, Purpose.PERSONALISATION):
+            self.end_visits(person)
+        with self._file.there():
+            last = {event.purpose: event.status for event in self.registry.history(person)}
+            # Somebody who touches twice has withdrawn once; that is no error.
+            if purpose is None or (purpose in last and last[purpose].permits):
+                self.registry.withdraw(person, None if purpose is None else [purpose])
+
+    def export(self, person: str) -> dict[str, Any]:
+        """Return everything held of a person (GDPR 15, 20)."""
+        with self._file.there():
+            return self.registry.export(person)
+
+    def erase(self, person: str) -> bool:
+        """Erase a person; return whether nothing is left anywhere.
+
+        Raises:
+            ConsentError: nothing was erased.
+
+        """
+        self.end_visits(person)
+        with self._file.there():
+            return not self.registry.erase(person).pending
+
+    # -- visits ------------------------------------------------------------------------------------
+
+    @property
+    def has_visits(self) -> bool:
+        """Whether a visit can be opened here."""
+        return self.book is not None
+
+    def open_visit(self, person: str, age_band: AgeBand | None) -> SessionToken | None:
+        """Open a visit for the camera's program; None where the person may not be read here now."""
+        if self.book is None or self._may(person, Purpose.PERSONALISATION) is not Reason.PERMITTED:
+            return None
+        return self.book.open(person, age_band, self.settings.place)
+
+    def visit(self, token: str | None) -> SessionToken | None:
+        """Return a visit that is open, or None."""
+        return None if self.book is None or token is None else self.book.find(token)
+
+    def end_visits(self, person: str) -> None:
+        """End every visit of a person; none is no error."""
+        if self.book is not None:
+            self.book.end_of(person)
+
+    # -- for the staff -----------------------------------------------------------------------------
+
+    def figures(self) -> Figures:
+        """Return what the staff page shows."""
+        with self._file.there():
+            return figures(self.registry)
+
+    def verify(self) -> None:
+        """Recompute the whole log and remember what was found; one at a time.
+
+        Raises:
+            ConsentError: it could not be read.
+
+        """
+        if not self._verifying.acquire(blocking=False):
+            return
+        try:
+            with self._file.there():
+                now = self.registry.now()
+                try:
+                    self.checked = Checked(now, self.registry.verify().events, None)
+                except TamperedError as error:
+                    self.checked = Checked(now, 0, error.entry)
+        finally:
+            self._verifying.release()

@@ -1,0 +1,133 @@
+"""The pages on which people decide, in the order in which they meet them."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from ..errors import NoticeRefused
+from ..records import Notice
+from ..terms import AgeBand, Role
+from .web import Asked, go
+
+__all__ = ["about", "choices", "choose", "end", "ended", "home", "notice", "tell_about"]
+
+_BANDS = tuple(AgeBand)
+
+
+def home(asked: Asked) -> Response:
+    """Show the two ways in; whoever was known here has left."""
+    _clear(asked)
+    return asked.show("home.html", other_languages=asked.web.others(asked.texts))
+
+
+def notice(asked: Asked) -> Response:
+    """Show the notice in force, and remember which one it was."""
+    _clear(asked)
+    if asked.session is None:
+        asked.session = asked.web.sessions.begin()
+    found = asked.desk.notice(asked.texts.language)
+    asked.here.notice = found.hash
+    return asked.show("notice.html", notice=found, other_languages=asked.web.others(asked.texts))
+
+
+def _clear(asked: Asked) -> None:
+    """End the session of somebody who went without clearing the screen: the next one is another."""
+    if asked.session is not None and asked.session.person is not None:
+        asked.end()
+
+
+def _notice_of(asked: Asked) -> Notice:
+    """Return the notice that was on this screen.
+
+    Raises:
+        NoticeRefused: another one is in force by now; people have to read that first.
+
+    """
+    found = asked.desk.notice(asked.texts.language)
+    if asked.here.notice != found.hash:
+        raise NoticeRefused("the notice that was shown is not in force any more")
+    return found
+
+
+def about(asked: Asked, problem: str = "") -> Response:
+    """Ask for age band and role; nothing is ticked."""
+    if asked.here.notice is None:
+        return go(asked, "notice")
+    return asked.show(
+        "about.html",
+        bands=[band.value for band in _BANDS],
+        roles=[role.value for role in Role],
+        problem=problem,
+        status=422 if problem else 200,
+    )
+
+
+def tell_about(asked: Asked) -> Response:
+    """Take the answers; whoever may not take part is thanked, and counted."""
+    try:
+        band, role = AgeBand(asked.form.get("age", "")), Role(asked.form.get("role", ""))
+    except ValueError:
+        return about(asked, "problem_answer_all")
+    shown = _notice_of(asked)
+    if band.is_adult and role is Role.SHOPPER:
+        asked.here.age_band = band
+        return go(asked, "choices")
+    if asked.web.answers.take(asked.address):
+        return asked.message("sorry", "problem_429", status=429)
+    asked.desk.turn_away(band, role, shown)
+    asked.end()
+    # An age comes before a role: a child who works here is a child first.
+    return asked.message("away_title", "away_staff" if band.is_adult else "away_minor")
+
+
+def choices(asked: Asked, problem: str = "") -> Response:
+    """Ask for each purpose alone; nothing is ticked, and no is as near as yes."""
+    if asked.here.person is not None:
+        return go(asked, "receipt")
+    shown = _notice_of(asked)
+    told = {each.item: each.words for each in shown.told or ()}
+    words = {purpose.value: told.get(purpose.value, "") for purpose in shown.purposes}
+    return asked.show(
+        "choices.html",
+        notice=shown,
+        told=words,
+        problem=problem,
+        status=422 if problem else 200,
+    )
+
+
+def choose(asked: Asked) -> Response:
+    """Record the answers, all in one; a form sent twice is recorded once."""
+    session = asked.here
+    with session.lock:
+        if session.person is not None:
+            return go(asked, "receipt")
+        shown = _notice_of(asked)
+        given = {purpose: asked.form.get(purpose.value) for purpose in shown.purposes}
+        if not all(answer in ("yes", "no") for answer in given.values()):
+            return choices(asked, "problem_answer_all")
+        if asked.web.answers.take(asked.address):
+            return asked.message("sorry", "problem_429", status=429)
+        assert session.age_band is not None  # noqa: S101 - `Web.page` saw to it
+        session.person, session.code = asked.desk.record(
+            {purpose: answer == "yes" for purpose, answer in given.items()},
+            age_band=session.age_band,
+            notice=shown.hash,
+        )
+        asked.web.sessions.renew_id(session)
+    return go(asked, "receipt")
+
+
+# -- leaving ---------------------------------------------------------------------------------------
+
+
+def end(asked: Asked) -> Response:
+    """Clear the screen; a visit goes on, for it is why somebody was here."""
+    asked.end()
+    return go(asked, "ended")
+
+
+def ended(asked: Asked) -> Response:
+    """Say good-bye."""
+    asked.end()
+    return asked.message("ended_title", "ended_text")

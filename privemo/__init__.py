@@ -46,6 +46,7 @@ _WHERE: dict[str, str] = {
     **dict.fromkeys(("Budget", "BudgetEntry", "Reservation"), "privemo.budget"),
     "Run": "privemo.runs",
     "attack": "privemo.attacks",
+    **dict.fromkeys(("attribute", "explain_data", "explain_run"), "privemo.explain"),
     "Store": "privemo.store",
     **dict.fromkeys(_CONSENT, "privemo_consent"),
     **dict.fromkeys(("AuditError", "Report", "build_report", "write_report"), "privemo_audits"),

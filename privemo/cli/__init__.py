@@ -21,6 +21,7 @@ from privemo.cli import (
     audit,
     bench,
     copies,
+    explain,
     federation,
     inspect,
     keys,
@@ -77,6 +78,7 @@ app.command()(attack.attack)
 app.command()(watch.watch)
 app.command()(make.synth)
 app.add_typer(audit.app, name="audit")
+app.add_typer(explain.app, name="explain")
 app.add_typer(federation.app, name="federation")
 app.add_typer(bench.app, name="bench")
 app.add_typer(copies.consent_app, name="consent")
@@ -90,6 +92,7 @@ _EXTRAS = {
     "flwr": "train",
     "opacus": "train",
     "embreex": "synth",
+    "captum": "explain",
     "keyring": "keyring",
     "psycopg": "postgres",
     "py3langid": "notices",

@@ -15,6 +15,7 @@ from privemo.labels import EMOTIONS, IMAGE_SIZE
 from privemo.synthetic.body import make_body
 from privemo.synthetic.expression import draw_expression
 from privemo.synthetic.identity import AGE_BANDS, OLDEST, age_band, draw_traits, skin_tone_group
+from privemo.synthetic.mouth import measure_mouth
 from privemo.synthetic.render import load_embree, render
 from privemo.synthetic.shot import draw_shot
 from privemo.synthetic.table import SyntheticPeople
@@ -63,9 +64,10 @@ def synthesize(
 
     `channels`: 1 gives images (n, size, size), 3 gives (n, size, size, 3). `progress(done, people)` is
     called in this process as people are finished. `regions` adds exact masks of eyes, brows, nose, mouth
-    and so on. `workers` above 1 starts fresh processes: a script that asks for them keeps its own work
-    under `if __name__ == "__main__":`. Raises SettingsError (a ValueError) for impossible settings and
-    MissingExtra (an ImportError) without the extra `privemo[synth]`.
+    and so on, and how far each mouth is open and its corners are raised. `workers` above 1 starts fresh
+    processes: a script that asks for them keeps its own work under `if __name__ == "__main__":`. Raises
+    SettingsError (a ValueError) for impossible settings and MissingExtra (an ImportError) without the extra
+    `privemo[synth]`.
     """
     _check(people, images, seed, channels, size, workers, ages)
     load_embree()
@@ -131,7 +133,8 @@ def _work(job: _Job) -> dict[str, Any]:
             for key, value in row.items():
                 rows.setdefault(key, []).append(value)
     types = {"label": np.int8, "skin_tone": np.int8, "age": np.float32, "glasses": np.bool_}
-    types |= dict.fromkeys(("yaw", "pitch", "roll", "intensity"), np.float32)
+    lengths = ("yaw", "pitch", "roll", "intensity", "mouth_opening", "mouth_lift")
+    types |= dict.fromkeys(lengths, np.float32)
     return {key: np.array(value, dtype=types.get(key)) for key, value in rows.items()}
 
 
@@ -162,6 +165,7 @@ def _person(person: int, job: _Job) -> Iterator[dict[str, Any]]:
         }
         if job.regions:
             row["regions"] = mask
+            row["mouth_opening"], row["mouth_lift"] = measure_mouth(body, expression)
         yield row
 
 

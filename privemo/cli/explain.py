@@ -11,15 +11,17 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from privemo.cli.common import out, print_json, progress
+from privemo.cli.robustness import asked_model
 
 if TYPE_CHECKING:
     import click
 
-    from privemo.runs import Run
 
 __all__ = ["app"]
 
 _DEFAULT = "run"
+
+WIDTH = 100  # five columns: narrower, and intervals are torn
 
 
 class _RunOrCommand(TyperGroup):
@@ -83,14 +85,14 @@ def run(
             bar.update(tasks[what], completed=done)
 
         found = explain_run(
-            _asked(run), to, people=people, seed=seed, method=method.value, listener=listener
+            asked_model(run), to, people=people, seed=seed, method=method.value, listener=listener
         )
     if json_:
         print_json(found)
         return
     from privemo.explain.answer import verdict
 
-    out.print(_shares(found))
+    out.print(_shares(found), width=max(WIDTH, out.width))
     out.print(f"Mouth only, or eyes too? {verdict(found)}", markup=False)
     out.print(str(to / "answer.md"), soft_wrap=True)
 
@@ -117,7 +119,7 @@ def data(
             to,
             people=people,
             seed=seed,
-            run=None if run is None else _asked(run),
+            run=None if run is None else asked_model(run),
             listener=lambda done, of: bar.update(task, completed=done, total=of),
         )
     if json_:
@@ -132,13 +134,6 @@ def data(
     nearest = min(found["directions"]["distance"].items(), key=lambda item: item[1])[0]
     out.print(f"Nearest to each other: {nearest.replace('-', ' and ')}.")
     out.print(str(to / "data.md"), soft_wrap=True)
-
-
-def _asked(run: str) -> Run | str:
-    from privemo.explain.subject import SHIPPED
-    from privemo.runs import Run
-
-    return SHIPPED if run == SHIPPED else Run(run)
 
 
 def _shares(found: dict[str, Any]) -> Table:

@@ -15,7 +15,7 @@ from privemo.errors import RunError
 from privemo.explain import answer, figures
 from privemo.explain.attribution import Attribution, Method, attribute
 from privemo.explain.covering import alone, cover, elsewhere_as_large, grown
-from privemo.explain.looks import write_looks
+from privemo.explain.looks import versions, write_looks
 from privemo.explain.over import change, mean_over_people, means_by_part, rate, told, written
 from privemo.explain.parts import PARTS, draw_people, groups_of, part_of
 from privemo.explain.subject import Subject, subject_of
@@ -76,7 +76,7 @@ def explain_run(
             listener=lambda done, of: listener("Drawing people who do not exist", done, of),
         )
         looked = _Looked.of(subject, drawn, method, seed, listener)
-        found = looked.facts(run, seed)
+        found = looked.facts(seed)
         write_json(draft / "explain.json", found)
         (draft / "shares.csv").write_text(answer.table(found), encoding="utf-8")
         figures.shares(found, draft / "shares.png")
@@ -136,17 +136,8 @@ class _Looked:
             covered(subject.model, people, seed, listener),
         )
 
-    def facts(self, run: Run | str, seed: int) -> dict[str, Any]:
+    def facts(self, seed: int) -> dict[str, Any]:
         """What stands in `explain.json`."""
-        people, part = self.people, part_of(_regions(self.people))
-        shares = self.asked.shares(part, len(PARTS))
-        fresh = self.untrained.shares(part, len(PARTS))
-        looked = ~np.isnan(shares).any(axis=1)
-        both = looked & ~np.isnan(fresh).any(axis=1)
-        person = people.identity
-        if not both.any():
-            raise RunError("The model's answers rest on no pixel at all: it was not trained.")
-        regions = self.asked.shares(_regions(people), len(REGIONS))
         return {
             "schema": "privemo.explain/1",
             "run_id": self.subject.run_id,
@@ -154,25 +145,41 @@ class _Looked:
             "architecture": self.subject.architecture,
             "model_sha256": self.subject.model_sha256,
             "faces": "people who do not exist, drawn for this; nobody had to be asked",
-            "people": len(np.unique(person)),
-            "pictures": len(people),
-            "not_attributed": int((~looked).sum()),
+            "people": len(np.unique(self.people.identity)),
+            "pictures": len(self.people),
             "seed": seed,
             "method": self.method,
+            "versions": versions(),
+            **self._shares(),
+            "completeness": self._completeness(),
+            **self.covering,
+        }
+
+    def _shares(self) -> dict[str, Any]:
+        """Shares of attention: of all, of an untrained model, by emotion, by group, and on ten regions."""
+        people, person, regions = self.people, self.people.identity, _regions(self.people)
+        part = part_of(regions)
+        shares = self.asked.shares(part, len(PARTS))
+        fresh = self.untrained.shares(part, len(PARTS))
+        tens = self.asked.shares(regions, len(REGIONS))
+        looked = ~np.isnan(shares).any(axis=1)
+        both = looked & ~np.isnan(fresh).any(axis=1)
+        if not both.any():
+            raise RunError("The model's answers rest on no pixel at all: it was not trained.")
+        emotions = {name: looked & (people.label == k) for k, name in enumerate(EMOTIONS)}
+        more = {
+            name: mean_over_people((shares - fresh)[both, k], person[both])
+            for k, name in enumerate(PARTS)
+        }
+        return {
+            "not_attributed": int((~looked).sum()),
             "regions": list(PARTS),
-            "area": _area(part, len(PARTS), PARTS),
+            "area": _area(part, PARTS),
             "overall": _told(shares, looked, person),
             "untrained": _told(fresh, both, person),
-            "more_than_untrained": told(
-                {
-                    name: mean_over_people((shares - fresh)[both, k], person[both])
-                    for k, name in enumerate(PARTS)
-                }
-            ),
+            "more_than_untrained": told(more),
             "by_emotion": {
-                name: _told(shares, looked & (people.label == k), person)
-                for k, name in enumerate(EMOTIONS)
-                if (looked & (people.label == k)).any()
+                name: _told(shares, rows, person) for name, rows in emotions.items() if rows.any()
             },
             "by_group": {
                 feature: {
@@ -182,11 +189,9 @@ class _Looked:
                 for feature, column in groups_of(people).items()
             },
             "ten_regions": {
-                "area": _area(_regions(people), len(REGIONS), REGIONS),
-                "share": told(means_by_part(regions[looked], person[looked], REGIONS)),
+                "area": _area(regions, REGIONS),
+                "share": told(means_by_part(tens[looked], person[looked], REGIONS)),
             },
-            "completeness": self._completeness(),
-            **self.covering,
         }
 
     def _completeness(self) -> dict[str, float] | None:
@@ -207,8 +212,8 @@ def _regions(people: SyntheticPeople) -> NDArray[np.uint8]:
     return people.regions
 
 
-def _area(part: NDArray[np.uint8], count: int, names: tuple[str, ...]) -> dict[str, float]:
-    each = np.bincount(part.ravel(), minlength=count) / part.size
+def _area(part: NDArray[np.uint8], names: tuple[str, ...]) -> dict[str, float]:
+    each = np.bincount(part.ravel(), minlength=len(names)) / part.size
     return {name: float(each[k]) for k, name in enumerate(names)}
 
 

@@ -54,8 +54,9 @@ def subject_of(run: Run | str) -> Subject:
     if isinstance(run, str):
         if run != SHIPPED:
             raise RunError(f"{run!r} is neither a run nor {SHIPPED!r}, the weights that ship.")
-        weights, words = w.initial_weights(SHIPPED, model="emotion-cnn", channels=1, seed=0)
+        weights, _ = w.initial_weights(SHIPPED, model="emotion-cnn", channels=1, seed=0)
         name, sha256, run_id = "emotion-cnn", w.sha256(weights), ""
+        words = "the model that ships"
     else:
         try:
             sha256 = hashlib.sha256(run.model_path.read_bytes()).hexdigest()

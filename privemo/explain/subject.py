@@ -24,6 +24,7 @@ class Subject:
     Attributes:
         model: of `privemo.models`.
         architecture: its name.
+        channels: of the pictures it is given, 1 for gray, 3 for RGB.
         words: what it is, for a reader.
         run_id: of the run it comes from; empty for the weights that ship.
         model_sha256: of its file.
@@ -31,18 +32,10 @@ class Subject:
 
     model: nn.Module
     architecture: str
+    channels: int
     words: str
     run_id: str
     model_sha256: str
-
-    @property
-    def channels(self) -> int:
-        """1 for gray, 3 for RGB."""
-        return int(getattr(self.model, "channels", 0) or _first_channels(self.model))
-
-
-def _first_channels(model: nn.Module) -> int:
-    return min(p.shape[1] for p in model.parameters() if p.ndim == 4)
 
 
 def subject_of(run: Run | str) -> Subject:
@@ -56,7 +49,7 @@ def subject_of(run: Run | str) -> Subject:
             raise RunError(f"{run!r} is neither a run nor {SHIPPED!r}, the weights that ship.")
         weights, _ = w.initial_weights(SHIPPED, model="emotion-cnn", channels=1, seed=0)
         name, sha256, run_id = "emotion-cnn", w.sha256(weights), ""
-        words = "the model that ships"
+        words, channels = "the model that ships", 1
     else:
         try:
             sha256 = hashlib.sha256(run.model_path.read_bytes()).hexdigest()
@@ -66,5 +59,5 @@ def subject_of(run: Run | str) -> Subject:
                 f"{run.resume_command}."
             ) from error
         weights, name, run_id = w.load_weights(run.model_path), run.settings.model, run.run_id
-        words = f"the model of run {run_id[:8]}"
-    return Subject(w.model_for(name, weights), name, words, run_id, sha256)
+        words, channels = f"the model of run {run_id[:8]}", int(run.facts["model"]["channels"])
+    return Subject(w.model_for(name, weights), name, channels, words, run_id, sha256)

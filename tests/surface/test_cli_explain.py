@@ -9,6 +9,7 @@ import pytest
 from torch import nn
 
 from privemo import models
+from privemo.bench import robustness
 from tests.support.small_runs import small_run
 from tests.surface.test_cli import privemo, refused
 
@@ -54,8 +55,7 @@ def test_the_questions_about_data_are_answered(tmp_path: Path) -> None:
     told = privemo("explain", "data", "--out", tmp_path / "data", "--people", "20")
     assert told.returncode == 0, told.stderr
     assert "Nearest to each other:" in told.stdout
-    told = privemo("explain", "data", "--out", tmp_path / "again", "--people", "20", "--json")
-    assert json.loads(told.stdout)["people"] == 20
+    assert (tmp_path / "data/data.md").exists()
 
 
 def test_what_cannot_be_explained_is_one_sentence(run: Path, tmp_path: Path) -> None:
@@ -68,3 +68,18 @@ def test_what_cannot_be_explained_is_one_sentence(run: Path, tmp_path: Path) -> 
     (run / "model.safetensors").unlink()
     refused(privemo("explain", run, *out), "model.safetensors cannot be read", "--resume")
     assert not (tmp_path / "looks").exists()
+
+
+def test_robustness_is_a_table_and_lines_of_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ("bench", "robustness", "--people", "20", "--kind", "glasses")
+    told = privemo(*asked)
+    assert told.returncode == 0, told.stderr
+    assert "lost at 5 (95%)" in told.stdout
+    assert "glasses: glasses, share of light taken" in told.stdout
+    monkeypatch.setattr(robustness, "SEVERITIES", (3,))
+    lines = [json.loads(line) for line in privemo(*asked, "--json").stdout.splitlines()]
+    assert {line["severity"] for line in lines} == {0, 3}
+    assert {"figure", "value", "unit", "goal", "met", "low", "high", "n"} <= lines[0].keys()
+    refused(privemo("bench", "robustness", "--kind", "fog"), "choose of noise")
+    refused(privemo("bench", "robustness", "--people", "3"), "20 or more")
+    refused(privemo("bench", "robustness", "--run", "nowhere"), "a run folder?")

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from privemo import models, simulation
 from privemo import weights as w
 from privemo.errors import MissingExtra, RunError, SettingsError
-from privemo.explain import PARTS, attribute, cover, explain_run
+from privemo.explain import METHODS, PARTS, attribute, cover, explain_run
+from privemo.explain import run as explaining
 from privemo.explain.answer import verdict
 from privemo.explain.attribution import coarse_layer, without_details
 from privemo.explain.covering import alone, elsewhere_as_large, grown
@@ -73,7 +74,7 @@ def test_attributions_of_a_linear_model_are_its_weights_times_the_details() -> N
 
 def test_attributions_add_up_to_the_difference_they_explain() -> None:
     """Completeness of integrated gradients, of the network that ships."""
-    pixels, label = drawn().images[:12], drawn().label[:12]
+    pixels, label = drawn().images[:8], drawn().label[:8]
     found = attribute(shipped(), pixels, label)
     assert found.unexplained is not None
     np.testing.assert_allclose(
@@ -151,6 +152,20 @@ def test_what_cannot_be_attributed_is_said() -> None:
         attribute(coarse, pixels, label, method="guess")  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="at least 1"):
         attribute(coarse, pixels, label, steps=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", models.MODELS)
+def test_each_of_the_studys_models_can_be_asked_in_gray_and_in_colour(
+    name: str, channels: int
+) -> None:
+    pixels = drawn().images[:2] if channels == 1 else np.stack([drawn().images[:2]] * 3, axis=-1)
+    model = models.build_model(name, channels=channels)
+    for method in METHODS:
+        found = attribute(model, pixels, drawn().label[:2], method=method, steps=3, refine=False)
+        assert found.signed.shape == (2, 48, 48)
+        assert np.isfinite(found.signed).all()
 
 
 def test_without_captum_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +285,10 @@ def test_alone_leaves_the_part_and_one_gray() -> None:
     assert len(np.unique(out[~where])) == 1
 
 
-def test_the_shipped_model_needs_eyes_and_mouth_more_than_as_much_of_anything_else() -> None:
+def test_the_shipped_model_needs_eyes_and_mouth_more_than_as_much_of_anything_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(explaining, "COVERED", (("eyes",), ("mouth",), ("eyes", "mouth")))
     found = covered(shipped(), drawn(), 1, lambda *_: None)
     both = found["covered"]["eyes and mouth"]
     assert both["lost_more_than_elsewhere"]["low"] > 0.1

@@ -235,5 +235,5 @@ AUGMENTATIONS: Mapping[AugmentName, Augmentation] = {
     ),
 }
 """`mild` is for private training, with its few steps; `strong` for training without privacy; `wide` for
-weights that are to read pictures of cameras and face detectors they have not seen; `sturdy` for bad light,
-bad cameras and faces that are partly hidden. All act inside one picture, so before a person's clip."""
+weights that are to read pictures of cameras and face detectors they have not seen; `sturdy` for bad light
+and noisy cameras. All act inside one picture, so before a person's clip."""

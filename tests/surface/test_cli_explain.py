@@ -30,7 +30,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made.folder
 
 
-def test_a_run_is_explained_in_a_table_and_a_sentence(run: Path, tmp_path: Path) -> None:
+def test_a_run_is_explained_in_a_table_and_a_sentence_and_as_json(
+    run: Path, tmp_path: Path
+) -> None:
     told = privemo("explain", run, "--out", tmp_path / "looks", "--people", "20")
     assert told.returncode == 0, told.stderr
     for words in ("eyes", "mouth", "cheeks", "elsewhere", "Mouth only, or eyes too?"):
@@ -39,10 +41,8 @@ def test_a_run_is_explained_in_a_table_and_a_sentence(run: Path, tmp_path: Path)
     assert (run / "looks.json").exists()
     assert (tmp_path / "looks/answer.md").exists()
 
-
-def test_an_explanation_as_json_by_grad_cam(run: Path, tmp_path: Path) -> None:
     told = privemo(
-        *("explain", "run", run, "--out", tmp_path / "looks", "--people", "20"),
+        *("explain", "run", run, "--out", tmp_path / "again", "--people", "20"),
         *("--method", "grad_cam", "--json"),
     )
     assert told.returncode == 0, told.stderr

@@ -19,9 +19,12 @@ _WHERE: dict[str, str] = {
         (
             "BudgetExhausted",
             "BudgetUnreachable",
+            "CameraError",
             "DataError",
+            "ExportRefused",
             "LedgerError",
             "MissingExtra",
+            "ModelError",
             "NoFacesAdmitted",
             "PrivacyError",
             "PrivemoError",
@@ -44,6 +47,11 @@ _WHERE: dict[str, str] = {
     **dict.fromkeys(("Plan", "plan"), "privemo.dp.planning"),
     **dict.fromkeys(("Mechanism", "Stated"), "privemo.releases"),
     **dict.fromkeys(("Budget", "BudgetEntry", "Reservation"), "privemo.budget"),
+    **dict.fromkeys(
+        ("Event", "Limits", "Outcome", "Reading", "Recognizer", "Region"), "privemo.recognizer"
+    ),
+    "frames": "privemo.frames",
+    "export": "privemo.exporting",
     "Run": "privemo.runs",
     "attack": "privemo.attacks",
     **dict.fromkeys(("attribute", "explain_data", "explain_run"), "privemo.explain"),

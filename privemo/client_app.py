@@ -159,4 +159,7 @@ def store_folder(context: Context) -> Path:
         raise RunError(
             "This node does not know its store: give `store-dir` in its node configuration."
         )
-    return Path(str(run)) / "stores" / f"store-{int(partition) + 1:02d}"
+    folders = sorted(path for path in (Path(str(run)) / "stores").glob("*") if path.is_dir())
+    if not 0 <= int(partition) < len(folders):
+        raise RunError(f"{run} has {len(folders)} stores, and none for node {partition}.")
+    return folders[int(partition)]

@@ -15,6 +15,9 @@
     ├── RunError              a run folder cannot be used as asked
     │   └── RunInterrupted    stopped by a person; resume it
     ├── SecureSumError        too few stores for a secure sum, or somebody does not keep to it: try again
+    ├── ModelError            an exported model is unsigned, altered or unreadable: ask for it again
+    ├── ExportRefused         an exported model does not say what the trained one says: nothing was written
+    ├── CameraError           a camera, video or folder gives no pictures: plug it in, or name another
     ├── UpdateRejected        a store's update failed validation: the store is left out of the round
     └── MissingExtra          an optional dependency is not installed: install the named extra
 
@@ -27,10 +30,13 @@ from __future__ import annotations
 __all__ = [
     "BudgetExhausted",
     "BudgetUnreachable",
+    "CameraError",
     "DataError",
+    "ExportRefused",
     "LedgerError",
     "LedgerLost",
     "MissingExtra",
+    "ModelError",
     "NoFacesAdmitted",
     "PrivacyError",
     "PrivemoError",
@@ -93,6 +99,18 @@ class RunInterrupted(RunError):
 
 class SecureSumError(PrivemoError):
     """Secure aggregation cannot go on, or somebody does not keep to the protocol; nothing was unmasked."""
+
+
+class ModelError(PrivemoError):
+    """An exported model is unsigned, was altered, or cannot be read; it was not used."""
+
+
+class ExportRefused(PrivemoError):
+    """An exported model would not say what the trained one says; nothing was written."""
+
+
+class CameraError(PrivemoError):
+    """A camera, a video or a folder gives no pictures, or no more of them."""
 
 
 class UpdateRejected(PrivemoError, ValueError):

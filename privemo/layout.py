@@ -69,8 +69,12 @@ MIXES = {"realistic": ConsentMix(), "everyone": EVERYONE}
 
 
 def store_names(stores: int) -> list[str]:
-    """Names of the stores of a simulated run, in order."""
-    return [f"store-{number:02d}" for number in range(1, stores + 1)]
+    """Names of the stores of a simulated run, in an order that sorting them keeps.
+
+    A server adds up by name; numbers of one width make that the order of the stores.
+    """
+    digits = max(2, len(str(stores)))
+    return [f"store-{number:0{digits}d}" for number in range(1, stores + 1)]
 
 
 def lay_out_stores(

@@ -227,7 +227,13 @@ class Run:
         w.save_weights(self._checkpoint(0), weights)
 
     def finish(self) -> w.Weights:
-        """Write the finished model: the moving average where the run keeps one, else the last round's.
+        """Write the finished model, see `finished`."""
+        weights = self.finished()
+        w.save_weights(self.model_path, weights)
+        return weights
+
+    def finished(self) -> w.Weights:
+        """The finished model: the moving average where the run keeps one, else the last round's.
 
         Raises:
             RunError: rounds are missing, or what they left was changed.
@@ -241,7 +247,6 @@ class Run:
             server = ServerStep(self.settings)
             server.restore(self.server_state())
             weights = server.average or weights
-        w.save_weights(self.model_path, weights)
         return weights
 
     def _state(self, number: int) -> Path:

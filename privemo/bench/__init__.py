@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, str] = {
     "consent": "the consent registry on SQLite and PostgreSQL, up to a million people",
     "step": "a private training step against a plain one",
     "audit": "intervals for groups against Fairlearn's own bootstrap",
+    "edge": "reading faces on one core of a store's computer",
     "federation": "a run of several stores against a plain loop of the same training",
 }
 

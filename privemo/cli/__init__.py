@@ -22,6 +22,7 @@ from privemo.cli import (
     bench,
     copies,
     explain,
+    export,
     federation,
     inspect,
     keys,
@@ -75,6 +76,8 @@ app.command()(plan.plan)
 app.command()(plan.budget)
 app.command()(inspect.evaluate)
 app.command()(attack.attack)
+app.command()(export.export)
+app.command()(export.card)
 app.command()(watch.watch)
 app.command()(make.synth)
 app.add_typer(audit.app, name="audit")
@@ -93,6 +96,9 @@ _EXTRAS = {
     "opacus": "train",
     "embreex": "synth",
     "captum": "explain",
+    "onnx": "export",
+    "onnxruntime": "edge",
+    "cv2": "edge",
     "keyring": "keyring",
     "psycopg": "postgres",
     "py3langid": "notices",

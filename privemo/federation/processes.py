@@ -22,6 +22,7 @@ from typing import Any
 from privemo.errors import RunError
 from privemo.federation.identity import CARD_FILE, NODE_KEY_FILE, StoreCard
 from privemo.federation.invitation import AUTHORITY_FILE, JOINED_FILE
+from privemo.federation.refusals import why_refused
 from privemo.federation.server import CONNECTION
 from privemo.files import read_json, write_bytes
 from privemo.machine import quiet_environment
@@ -31,6 +32,9 @@ __all__ = ["online_nodes", "run_rounds", "serve", "serve_store", "stop"]
 
 _START_S, _END_S = 90.0, 20.0
 _PID_FILE = "server.pid"
+_LET_IN = (
+    "SuperNode ID"  # so Flower's node begins the line that says under which number it was let in
+)
 
 Say = Callable[[str], None]
 
@@ -104,6 +108,7 @@ def serve_store(folder: Path, say: Say) -> None:
         *("--runtime-api-address", f"127.0.0.1:{port}"),
     ]
     path = state / "supernode.log"
+    begun = path.stat().st_size if path.exists() else 0
     children: list[subprocess.Popen[bytes]] = []
     try:
         with path.open("ab") as log:
@@ -111,7 +116,14 @@ def serve_store(folder: Path, say: Say) -> None:
             _wait_until_ours(children[0], port, path)
             children.append(_start(tasks, state, log))
         say(f"{card.name} takes part in the federation at {joined['address']}.")
-        _follow(children, "The SuperNode", path)
+        _follow(
+            children,
+            "The SuperNode",
+            path,
+            lambda: why_refused(
+                joined["address"], folder / AUTHORITY_FILE, was_in=_LET_IN in _tail(path, begun)
+            ),
+        )
     finally:
         for child in children:
             _end(child)
@@ -221,7 +233,12 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         os.killpg(child.pid, signal.SIGKILL)
 
 
-def _follow(children: Sequence[subprocess.Popen[bytes]], what: str, log: Path) -> None:
+def _follow(
+    children: Sequence[subprocess.Popen[bytes]],
+    what: str,
+    log: Path,
+    why: Callable[[], str] = str,
+) -> None:
     """Wait until one of some processes ends; SIGTERM and Ctrl-C end the waiting."""
 
     def stop_waiting(number: int, frame: object) -> None:
@@ -235,7 +252,9 @@ def _follow(children: Sequence[subprocess.Popen[bytes]], what: str, log: Path) -
         return
     finally:
         signal.signal(signal.SIGTERM, before)
-    raise RunError(f"{what} ended by itself{_last_error(_tail(log))}; {log} has the rest.")
+    found = why()
+    told = f". {found} {log}" if found else f"{_last_error(_tail(log))}; {log}"
+    raise RunError(f"{what} ended by itself{told} has the rest.")
 
 
 def _wait_until_open(child: subprocess.Popen[bytes], port: int, log: Path) -> None:
@@ -311,8 +330,8 @@ def _free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def _tail(log: Path) -> str:
-    return log.read_bytes()[-20_000:].decode(errors="replace") if log.exists() else ""
+def _tail(log: Path, since: int = 0) -> str:
+    return log.read_bytes()[since:][-20_000:].decode(errors="replace") if log.exists() else ""
 
 
 def _last_error(text: str) -> str:

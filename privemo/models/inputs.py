@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["LUMA", "to_input"]
+from privemo.labels import LUMA
 
-LUMA = (0.299, 0.587, 0.114)
-"""Share of red, green and blue in gray (ITU-R BT.601), as the renderer mixes them."""
+__all__ = ["LUMA", "to_input"]
 
 
 def to_input(images: Tensor) -> Tensor:

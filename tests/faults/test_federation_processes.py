@@ -89,10 +89,16 @@ class Federation:
             assert done.returncode == 0, done.stderr
 
     def start(
-        self, name: str, *arguments: str | Path, disk: int | None = None
+        self,
+        name: str,
+        *arguments: str | Path,
+        disk: int | None = None,
+        clock: str | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start one of the processes; no file of it grows beyond `disk` bytes."""
+        """Start one of the processes; no file of it grows beyond `disk` bytes, its clock is off."""
         command = [sys.executable, "-m", "privemo", "federation", *map(str, arguments)]
+        if clock is not None:
+            command = ["faketime", "-f", clock, *command]
         if disk is not None:
             command = ["prlimit", f"--fsize={disk}", *command]
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -212,6 +218,28 @@ def test_a_store_that_is_killed_is_left_out_and_the_round_counts(federation: Fed
     assert set(federation.names) - {gone} <= set(last["secure_sum"]["summed"])
     assert federation.processes[gone].wait(60) == 2
     assert "ended by itself" in federation.said(gone)
+
+
+@pytest.mark.skipif(shutil.which("faketime") is None, reason="Debian's package faketime")
+def test_a_store_whose_clock_is_wrong_is_told_so_and_one_a_little_behind_takes_part(
+    federation: Federation,
+) -> None:
+    federation.serve()
+    ahead, behind, right = federation.names
+    wrong = federation.start(ahead, "join", federation.stores / ahead, clock="+1h")
+    federation.start(behind, "join", federation.stores / behind, clock="-200s")
+    federation.start(right, "join", federation.stores / right)
+    assert wrong.wait(180) == 2
+    assert "clock is 1:00:0" in federation.said(ahead)
+    assert "ahead of the server's: set it" in federation.said(ahead)
+    until("the others are online", lambda: federation.online() == 2)
+    federation.start(ahead, "join", federation.stores / ahead)
+    until("its clock was set", lambda: federation.online() == 3)
+    done = privemo("federation", "run", federation.chain)
+    assert done.returncode == 0, done.stderr
+    for manifest in Run(federation.chain).manifests():
+        assert manifest["secure_sum"]["summed"] == federation.names
+    assert federation.trained(behind) == [1, 2]
 
 
 def family(process: subprocess.Popen[bytes]) -> list[int]:

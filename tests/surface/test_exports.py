@@ -76,6 +76,12 @@ def test_a_registry_comes_without_machine_learning() -> None:
     assert not loaded & HEAVY
 
 
+def test_the_recognizer_comes_without_torch_and_the_tools_that_export() -> None:
+    loaded = loaded_after("import privemo; privemo.Recognizer; privemo.frames")
+    assert "privemo" in loaded
+    assert not loaded & (HEAVY | {"onnx", "onnxruntime", "cv2"})  # these at its first use
+
+
 @pytest.mark.parametrize("package", ["privemo", "privemo_consent"])
 def test_importing_a_package_loads_nothing_else(package: str) -> None:
     loaded = loaded_after(f"import {package}")

@@ -1,0 +1,131 @@
+"""What every reader of frames does: open sessions, never raise, and tell the staff once of what is wrong."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+
+from privemo.errors import CameraError, ModelError, PrivemoError
+from privemo.recognizer.readings import Event, Outcome, Reading, Region
+from privemo.recognizer.session import Limits, Session
+from privemo_consent import AgeBand, Reason
+
+__all__ = ["FrameReader"]
+
+_LOGGER = logging.getLogger("privemo.recognizer")
+_TROUBLE = {
+    Reason.REGISTRY_UNREADABLE: "The consent registry cannot be read. Look at its disk and its database.",
+    Reason.CLOCK_BACKWARDS: "The clock was put back. Set it right.",
+    Reason.NOT_LOGGED: "Decisions cannot be logged. Free some space on the registry's disk.",
+    Reason.NOT_ANNOUNCED: "Nobody is told yet that expressions are read here. Hang up the notice and say so "
+    "(`ConsentRegistry.announce_reading`).",
+    Reason.SIMULATED_IN_PRODUCTION: "Simulated consents are in a production registry.",
+    Reason.WRONG_CONTEXT: "Expressions are not read at this kind of place, or in this jurisdiction.",
+}
+"""Refusals that are about the place and not about a person: the staff hears of them."""
+
+_IDLE = (Outcome.NO_SESSION, Outcome.SESSION_OVER)
+_NOBODY = " Nobody is read until then; the shop goes on as if nobody had agreed."
+
+
+class FrameReader(ABC):
+    """Frames in, readings out.
+
+    Args:
+        on_event: told of what the staff should know, once for each change.
+    """
+
+    def __init__(self, on_event: Callable[[Event], None] | None = None) -> None:
+        self._on_event, self._trouble, self._closed = on_event, "", False
+
+    def session(
+        self,
+        person: str,
+        *,
+        age_band: AgeBand | str,
+        region: Region | None = None,
+        limits: Limits | None = None,
+    ) -> Session:
+        """Open a session for somebody who answered just now; use it in a `with` block.
+
+        Args:
+            person: their id in the registry.
+            age_band: what they said of their age in this session; whatever is no band is refused.
+            region: where they stand; None for the whole frame, where nobody else may be seen.
+            limits: when it ends by itself: after ten minutes, or five seconds without their face.
+        """
+        return Session(person, age_band, region, limits or Limits())
+
+    def read(self, frame: object, session: Session | None) -> Reading:
+        """Read one frame. Never raises: whatever goes wrong, nobody is read, and the outcome says why.
+
+        Args:
+            frame: uint8 RGB (height, width, 3), gray (height, width), or with a fourth channel.
+            session: of the person in front of the camera; None where nobody opened one.
+        """
+        try:
+            if self._closed:
+                raise ModelError("the recognizer was closed")
+            reading, detail = self._read(frame, session), ""
+        except Exception as error:  # fail closed: a defect of ours or of a library reads nobody
+            # Only our own errors are known to quote nobody.
+            told = str(error) if isinstance(error, PrivemoError) else type(error).__name__
+            reading, detail = Reading(Outcome.FAILED), told
+        self._tell(reading, detail)
+        return reading
+
+    def follow(
+        self, frames: Iterable[object], session: Callable[[], Session | None]
+    ) -> Iterator[Reading]:
+        """Read frames as they come; ends with them, or with a reading `NO_CAMERA` when there are no more.
+
+        Args:
+            frames: for instance `privemo.frames(0)`.
+            session: asked before each frame who stands there.
+        """
+        try:
+            for frame in frames:
+                yield self.read(frame, session())
+        except CameraError as error:
+            lost = Reading(Outcome.NO_CAMERA)
+            self._tell(lost, str(error))
+            yield lost
+
+    def close(self) -> None:
+        """Let go of what was opened; nobody is read any more."""
+        self._closed = True
+
+    @abstractmethod
+    def _read(self, frame: object, session: Session | None) -> Reading:
+        """Read one frame; may raise."""
+
+    def _tell(self, reading: Reading, detail: str) -> None:
+        """One event for each change; none for what is about a person, which the registry's log holds."""
+        if reading.outcome in _IDLE:
+            return
+        text = _trouble(reading, detail)
+        if text == self._trouble:
+            return
+        self._trouble = text
+        outcome = reading.outcome if text else Outcome.READ
+        event = Event(outcome, text or "All is well again.", datetime.now(UTC))
+        (_LOGGER.warning if text else _LOGGER.info)("%s", event.text)
+        if self._on_event is not None:
+            self._on_event(event)
+
+
+def _trouble(reading: Reading, detail: str) -> str:
+    if reading.outcome is Outcome.BAD_FRAME:
+        return (
+            "Frames are no pictures, or do not hold the session's region. Look at the camera."
+            + _NOBODY
+        )
+    if reading.outcome is Outcome.NO_CAMERA:
+        return f"{detail}{_NOBODY}"
+    if reading.outcome is Outcome.FAILED:
+        return f"Reading fails: {detail.rstrip('.')}.{_NOBODY}"
+    if reading.outcome is Outcome.REFUSED and reading.reason in _TROUBLE:
+        return _TROUBLE[reading.reason] + _NOBODY
+    return ""

@@ -68,6 +68,7 @@ _WHERE: dict[str, str] = {
     "Run": "privemo.runs",
     "attack": "privemo.attacks",
     "measure_excluded": "privemo.excluded",
+    **dict.fromkeys(("attribute", "explain_data", "explain_run"), "privemo.explain"),
     "Store": "privemo.store",
     **dict.fromkeys(_CONSENT, "privemo_consent"),
     **dict.fromkeys(("AuditError", "Report", "build_report", "write_report"), "privemo_audits"),

@@ -33,7 +33,7 @@ __all__ = [
     "order_digest",
 ]
 
-AugmentName = Literal["none", "mild", "strong", "wide"]
+AugmentName = Literal["none", "mild", "strong", "wide", "sturdy"]
 """What a recipe may call an augmentation; `privemo.training.AUGMENTATIONS` says what each does."""
 
 Precision = Literal["float32", "bfloat16"]

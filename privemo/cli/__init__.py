@@ -22,6 +22,7 @@ from privemo.cli import (
     bench,
     copies,
     excluded,
+    explain,
     export,
     federation,
     inspect,
@@ -86,6 +87,7 @@ app.command()(make.synth)
 app.command()(kiosk.kiosk)
 app.command(name="kiosk-password")(kiosk.kiosk_password)
 app.add_typer(audit.app, name="audit")
+app.add_typer(explain.app, name="explain")
 app.add_typer(federation.app, name="federation")
 app.add_typer(bench.app, name="bench")
 app.add_typer(recommend.app, name="recommend")
@@ -100,6 +102,7 @@ _EXTRAS = {
     "flwr": "train",
     "opacus": "train",
     "embreex": "synth",
+    "captum": "explain",
     "onnx": "export",
     "onnxruntime": "edge",
     "cv2": "edge",

@@ -70,6 +70,7 @@ class AugmentationName(StrEnum):
     mild = "mild"
     strong = "strong"
     wide = "wide"
+    sturdy = "sturdy"
 
 
 class PrecisionName(StrEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +16,7 @@ from privemo.labels import EMOTIONS, IMAGE_SIZE
 from privemo.synthetic.body import make_body
 from privemo.synthetic.expression import draw_expression
 from privemo.synthetic.identity import AGE_BANDS, OLDEST, age_band, draw_traits, skin_tone_group
+from privemo.synthetic.mouth import measure_mouth
 from privemo.synthetic.render import load_embree, render
 from privemo.synthetic.shot import draw_shot
 from privemo.synthetic.table import SyntheticPeople
@@ -40,6 +42,7 @@ class _Job(NamedTuple):
     size: int
     ages: tuple[float, float] | None
     regions: bool
+    turned: float | None
 
 
 def synthesize(
@@ -53,6 +56,7 @@ def synthesize(
     progress: Callable[[int, int], None] | None = None,
     ages: tuple[float, float] | None = None,
     regions: bool = False,
+    turned: float | None = None,
 ) -> SyntheticPeople:
     """Draw `people` people who do not exist and take `images` pictures of each.
 
@@ -63,14 +67,18 @@ def synthesize(
 
     `channels`: 1 gives images (n, size, size), 3 gives (n, size, size, 3). `progress(done, people)` is
     called in this process as people are finished. `regions` adds exact masks of eyes, brows, nose, mouth
-    and so on. `workers` above 1 starts fresh processes: a script that asks for them keeps its own work
-    under `if __name__ == "__main__":`. Raises SettingsError (a ValueError) for impossible settings and
-    MissingExtra (an ImportError) without the extra `privemo[synth]`.
+    and so on, and how far each mouth is open and its corners are raised. `turned` turns every head to the
+    side by so many degrees (0 to 80) instead of by chance; all else of the pictures stays as it is. `workers`
+    above 1 starts fresh processes: a script that asks for them keeps its own work under
+    `if __name__ == "__main__":`. Raises SettingsError (a ValueError) for impossible settings and MissingExtra
+    (an ImportError) without the extra `privemo[synth]`.
     """
     _check(people, images, seed, channels, size, workers, ages)
+    if turned is not None and not 0 <= turned <= 80:
+        raise SettingsError(f"turned must be 0 to 80 degrees, not {turned}")
     load_embree()
     jobs = [
-        _Job(at, min(at + CHUNK, people), images, seed, channels, size, ages, regions)
+        _Job(at, min(at + CHUNK, people), images, seed, channels, size, ages, regions, turned)
         for at in range(0, people, CHUNK)
     ]
     parts: list[dict[str, Any]] = []
@@ -131,7 +139,8 @@ def _work(job: _Job) -> dict[str, Any]:
             for key, value in row.items():
                 rows.setdefault(key, []).append(value)
     types = {"label": np.int8, "skin_tone": np.int8, "age": np.float32, "glasses": np.bool_}
-    types |= dict.fromkeys(("yaw", "pitch", "roll", "intensity"), np.float32)
+    lengths = ("yaw", "pitch", "roll", "intensity", "mouth_opening", "mouth_lift")
+    types |= dict.fromkeys(lengths, np.float32)
     return {key: np.array(value, dtype=types.get(key)) for key, value in rows.items()}
 
 
@@ -143,6 +152,9 @@ def _person(person: int, job: _Job) -> Iterator[dict[str, Any]]:
         rng = _stream(job.seed, PERSON, person, number + 1)
         label = _label(job.seed, person, number)
         expression, shot = draw_expression(label, rng), draw_shot(rng)
+        if job.turned is not None:  # to the side it was turned to by chance
+            yaw = float(np.copysign(np.radians(job.turned), shot.yaw))
+            shot = dataclasses.replace(shot, yaw=yaw)
         picture, mask = render(body, expression, shot, job.size, rng)
         row: dict[str, Any] = {
             "images": _encode(picture, job.channels),
@@ -162,6 +174,7 @@ def _person(person: int, job: _Job) -> Iterator[dict[str, Any]]:
         }
         if job.regions:
             row["regions"] = mask
+            row["mouth_opening"], row["mouth_lift"] = measure_mouth(body, expression)
         yield row
 
 

@@ -34,7 +34,9 @@ class SyntheticPeople:
     pictures: `identity` (n,) str; `age` (n,) float32 years, exact; `age_band` (n,) str, a value of
     `privemo_consent.AgeBand`; `gender` (n,) str, the presentation: feminine, masculine or androgynous;
     `skin_tone` (n,) int8, Monk scale 1..10; `skin_tone_group` (n,) str: monk_1_3, monk_4_7, monk_8_10;
-    `glasses` (n,) bool. `regions` (n, s, s) uint8 indexes `region_names`, when asked for.
+    `glasses` (n,) bool. When asked for: `regions` (n, s, s) uint8 indexes `region_names`; `mouth_opening`,
+    `mouth_lift` (n,) float32, the gap between the lips and how far their corners are raised, in decimetres
+    on a face of the base head's size.
     """
 
     images: NDArray[np.uint8]
@@ -52,6 +54,8 @@ class SyntheticPeople:
     light: NDArray[np.str_]
     intensity: NDArray[np.float32]
     regions: NDArray[np.uint8] | None = None
+    mouth_opening: NDArray[np.float32] | None = None
+    mouth_lift: NDArray[np.float32] | None = None
     label_names: tuple[str, ...] = EMOTIONS
     region_names: tuple[str, ...] = REGIONS
 
@@ -68,6 +72,9 @@ class SyntheticPeople:
         columns["region_names"] = np.array(self.region_names)
         if self.regions is None:
             del columns["regions"], columns["region_names"]
+        for name in ("mouth_opening", "mouth_lift"):
+            if columns[name] is None:
+                del columns[name]
         target = Path(path)
         draft = ""
         try:

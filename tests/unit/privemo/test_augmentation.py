@@ -160,3 +160,27 @@ def test_same_seed_same_pictures_finite_and_of_the_right_shape(name: str, channe
 def test_an_impossible_change_is_refused_by_name(bad: dict[str, float]) -> None:
     with pytest.raises(SettingsError, match=next(iter(bad))):
         Augmentation(**bad)  # type: ignore[arg-type]
+
+
+def test_light_is_taken_before_the_cameras_noise_is_added() -> None:
+    """In the dark the noise weighs more: a picture is dimmed, then noised, then standardised."""
+    flat = torch.full((200, 48, 48), 128, dtype=torch.uint8)
+    flat[:, :, 24:] = 178
+    clear = Augmentation(noise=20.0)(flat, seeded())
+    dark = Augmentation(noise=20.0, dim=1.0)(flat, seeded())
+
+    def contrast(x: Tensor) -> Tensor:
+        return x[..., 24:].mean((1, 2, 3)) - x[..., :24].mean((1, 2, 3))
+
+    assert float(contrast(dark).mean()) < 0.8 * float(contrast(clear).mean())
+    assert float(Augmentation(dim=1.0)(flat, seeded()).std((1, 2, 3)).min()) < 0.9
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_a_changed_picture_shows_nothing_of_the_others(name: str) -> None:
+    """What acts inside one picture acts before a person's clip; what mixed people would break it."""
+    mine, others = noise(8), noise(8)
+    others[1:] = 255 - others[1:]
+    one, two = (AUGMENTATIONS[name](pixels, seeded()) for pixels in (mine, others))
+    assert torch.equal(one[0], two[0])
+    assert not torch.equal(one[1], two[1])

@@ -23,9 +23,11 @@ from privemo.synthetic import (
     save_png,
     synthesize,
 )
-from privemo.synthetic.expression import LIMIT, draw_expression
+from privemo.synthetic.body import make_body
+from privemo.synthetic.expression import LIMIT, Expression, draw_expression
 from privemo.synthetic.head import load_head
 from privemo.synthetic.identity import age_band, draw_age, draw_traits, skin_tone_group
+from privemo.synthetic.mouth import measure_mouth
 
 COLUMNS = [
     "label",
@@ -226,6 +228,33 @@ def test_regions_lie_where_a_face_has_them() -> None:
     assert np.all(heights["brows"] < heights["eyes"])
     assert np.all(heights["eyes"] < heights["nose"])
     assert np.all(heights["nose"] < heights["mouth"])
+
+
+def test_mouths_are_measured_where_they_are_drawn() -> None:
+    some = synthesize(16, 4, seed=4, regions=True)
+    assert some.regions is not None
+    assert some.mouth_opening is not None
+    assert some.mouth_lift is not None
+    happy, sad, neutral, surprise = (some.label == k for k in range(4))
+    assert some.mouth_opening.min() >= 0
+    assert some.mouth_opening[surprise].min() > some.mouth_opening[neutral].max()
+    assert some.mouth_lift[happy].min() > some.mouth_lift[sad].max()
+
+
+def test_a_mouth_is_as_open_as_the_jaw_says_whatever_the_size_of_the_person() -> None:
+    def shows(**units: float) -> Expression:
+        return Expression({f"faceunits/{k}": v for k, v in units.items()}, (0, 0), 1, (0, 0, 0, 0))
+
+    for seed, ages in ((1, (3.0, 4.0)), (2, (30.0, 40.0))):
+        body = make_body(draw_traits(np.random.default_rng(seed), ages))
+        gaps = [measure_mouth(body, shows(jawOpen=w)).opening for w in (0.0, 0.3, 0.6, 0.9)]
+        assert 0 <= gaps[0] < 0.03
+        np.testing.assert_allclose(np.diff(gaps), 0.1, atol=0.04)
+        smile = shows(mouthSmileLeft=1.0, mouthSmileRight=1.0)
+        frown = shows(mouthFrownLeft=1.0, mouthFrownRight=1.0)
+        assert measure_mouth(body, shows()).lift == 0
+        assert measure_mouth(body, smile).lift > 0.05
+        assert measure_mouth(body, frown).lift < -0.02
 
 
 def test_expressions_move_what_they_should() -> None:

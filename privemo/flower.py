@@ -23,7 +23,7 @@ from flwr.app import (
     RecordDict,
 )
 from flwr.clientapp import ClientApp
-from flwr.common.constant import ErrorCode
+from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE, ErrorCode
 from flwr.common.secure_aggregation.crypto.shamir import combine_shares, create_shares
 from flwr.common.secure_aggregation.crypto.symmetric_encryption import (
     decrypt,
@@ -50,6 +50,8 @@ from flwr.superlink.grid.http_grid import HttpGrid
 telemetry.FLWR_TELEMETRY_ENABLED = "0"
 
 __all__ = [
+    "SYSTEM_TIME_TOLERANCE",
+    "TIMESTAMP_TOLERANCE",
     "Array",
     "ArrayRecord",
     "ClientApp",

@@ -78,6 +78,18 @@ FINDINGS: dict[str, tuple[str, str]] = {
         "The attack was sharp enough to find something, had there been something.",
         "The attack was too weak: that it found nothing shows nothing.",
     ),
+    "privacy.attacks_whole": (
+        "Every rehearsed attack stands in the records as it was made; none was changed or taken out.",
+        "A record of a rehearsed attack was changed, or taken out.",
+    ),
+    "privacy.attacks_finished": (
+        "Every rehearsed attack that was begun was brought to its end.",
+        "A rehearsed attack was begun and stopped: nobody knows what it would have found.",
+    ),
+    "privacy.held_out_within_budget": (
+        "Whoever the program was tested with gave away no more by counts of groups than the limit allows.",
+        "Counts of groups may tell more about somebody who was tested than the limit allows.",
+    ),
     "privacy.noise_unpredictable": (
         "Nobody can undo the protection afterwards.",
         "This was a test run: whoever knows its secret number can undo the protection. Do not give it away.",

@@ -16,6 +16,8 @@ LOGS = "stores/*/consent.sqlite"
 POLICY = "the policy that was given"
 _LEDGERS, _ADMISSIONS = "stores/*/ledger.jsonl", "stores/*/admissions.jsonl"
 _PREDICTIONS, _ROUNDS = "stores/*/predictions.csv", "rounds/*"
+_HELD_OUT = "stores/*/heldout-ledger.jsonl*"
+_ATTACKS = "attack*"  # attacks.jsonl and its head; attack.json of earlier versions
 
 SECTIONS = {
     "h-excluded": "Who was left out",
@@ -41,8 +43,11 @@ RESTS_ON: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ledger.covers_updates": ((_ROUNDS, _LEDGERS), ("h-privacy",)),
     "privacy.store_sets": (("run.json", LOGS), ("h-privacy",)),
     "ledger.chain": ((_LEDGERS,), ("h-privacy",)),
-    "privacy.attack_within_claim": (("attack.json", "run.json"), ("h-attacked",)),
-    "privacy.attack_conclusive": (("attack.json",), ("h-attacked",)),
+    "privacy.attacks_whole": ((_ATTACKS,), ("h-attacked",)),
+    "privacy.attacks_finished": ((_ATTACKS,), ("h-attacked",)),
+    "privacy.attack_within_claim": ((_ATTACKS, "run.json"), ("h-attacked",)),
+    "privacy.attack_conclusive": ((_ATTACKS,), ("h-attacked",)),
+    "privacy.held_out_within_budget": (("run.json", _HELD_OUT), ("h-privacy",)),
     "privacy.noise_unpredictable": (("run.json",), ("h-privacy",)),
     "data.held_out": ((_PREDICTIONS, LOGS), ("h-works",)),
     "model.provenance": ((_ROUNDS, "model.safetensors"), ("h-evidence",)),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE
+from privemo.flower import SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE
 
 __all__ = ["why_refused"]
 

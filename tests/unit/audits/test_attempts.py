@@ -14,7 +14,8 @@ from privemo_audits import Report, RunFilesError, build_report
 from privemo_audits.attempts import share_of
 from privemo_audits.intervals import ALPHA
 from privemo_audits.ledger import entry_hash
-from privemo_audits.render import render_html, render_markdown
+from privemo_audits.pages import render_html
+from privemo_audits.render import render_markdown
 from tests.support.audit_runs import RUN_ID, RunMaker
 from tests.unit.audits.test_attacked import NOISE, attack
 

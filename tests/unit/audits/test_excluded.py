@@ -12,7 +12,8 @@ import pytest
 
 from privemo_audits import Report, RunFilesError, build_report
 from privemo_audits.excluded import ExcludedInfo, age_words, compare_ages
-from privemo_audits.render import render_html, render_markdown
+from privemo_audits.pages import render_html
+from privemo_audits.render import render_markdown
 from tests.support.audit_runs import LABELS, RUN_ID, RunMaker
 
 AGES = {

@@ -45,7 +45,7 @@ def test_looks_and_other_runs_stand_in_tables_too(run: RunMaker, report: Report)
     other = report.model_copy(update={"run": elsewhere})
     made = build_report(run.directory, beside=[(other, ("anna",))])
     page = html(render_markdown(made))
-    assert page.count("<table>") == 8
+    assert page.count("<table>") == 9
     assert "30.0% (28.0% to 32.0%)" in page
     assert "too few faces" in page
     assert made.beside[0].sha256 in page

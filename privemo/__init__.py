@@ -49,7 +49,8 @@ _WHERE: dict[str, str] = {
     **dict.fromkeys(("Mechanism", "Stated"), "privemo.releases"),
     **dict.fromkeys(("Budget", "BudgetEntry", "Reservation"), "privemo.budget"),
     **dict.fromkeys(
-        ("Event", "Limits", "Outcome", "Reading", "Recognizer", "Region"), "privemo.recognizer"
+        ("Event", "Limits", "Outcome", "Reading", "Recognizer", "Region", "Visits"),
+        "privemo.recognizer",
     ),
     "frames": "privemo.frames",
     "export": "privemo.exporting",

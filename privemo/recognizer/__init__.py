@@ -9,8 +9,8 @@
             reading = recognizer.read(frame, session)
 
 Needs the extra `privemo[edge]` (ONNX Runtime, OpenCV) and no torch. `exported` verifies a model, `faces`
-finds a face, `age` guesses how old it looks, `session` says whose it is, `reader` keeps them in order, and
-`base` tells the staff once of what is wrong.
+finds a face, `age` guesses how old it looks, `session` says whose it is, `visits` learns it from the kiosk,
+`reader` keeps them in order, and `base` tells the staff once of what is wrong.
 """
 
 from privemo.recognizer.card import ModelCard
@@ -18,6 +18,7 @@ from privemo.recognizer.exported import Exported, open_exported
 from privemo.recognizer.reader import Recognizer
 from privemo.recognizer.readings import Event, Outcome, Reading, Region
 from privemo.recognizer.session import Limits, Session
+from privemo.recognizer.visits import Visits
 
 __all__ = [
     "Event",
@@ -29,5 +30,6 @@ __all__ = [
     "Recognizer",
     "Region",
     "Session",
+    "Visits",
     "open_exported",
 ]

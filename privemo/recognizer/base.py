@@ -44,7 +44,7 @@ class FrameReader(ABC):
         self,
         person: str,
         *,
-        age_band: AgeBand | str,
+        age_band: AgeBand | str | None,
         region: Region | None = None,
         limits: Limits | None = None,
     ) -> Session:
@@ -52,7 +52,8 @@ class FrameReader(ABC):
 
         Args:
             person: their id in the registry.
-            age_band: what they said of their age in this session; whatever is no band is refused.
+            age_band: what they said of their age in this session; whatever is no band is refused. None where
+                they were not asked again: then what they said as they agreed counts.
             region: where they stand; None for the whole frame, where nobody else may be seen.
             limits: when it ends by itself: after ten minutes, or five seconds without their face.
         """

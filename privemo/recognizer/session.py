@@ -43,7 +43,9 @@ class Session:
 
     Args:
         person: pseudonymous id, as in the registry.
-        age_band: what they said of their age in this session; anything else counts as unknown, and refuses.
+        age_band: what they said of their age in this session, and anything else counts as unknown, and
+            refuses; None where they were not asked again, for instance because they came back with a
+            receipt: then what they said as they agreed counts, which minors cannot do.
         region: where they stand; None for the whole frame.
         limits: when it ends by itself.
         clock: seconds that only go forward, whatever is done to the machine's clock.
@@ -52,7 +54,7 @@ class Session:
     def __init__(
         self,
         person: str,
-        age_band: AgeBand | str,
+        age_band: AgeBand | str | None,
         region: Region | None,
         limits: Limits,
         clock: Callable[[], float] = time.monotonic,
@@ -60,7 +62,7 @@ class Session:
         if not isinstance(person, str) or not person:
             raise SettingsError("A session is of somebody: give the id that the registry knows.")
         self._person: str | None = person
-        self.age_band = str(age_band)
+        self.age_band = None if age_band is None else str(age_band)
         self.region = region
         self._limits, self._clock = limits, clock
         self._opened = self._seen = clock()

@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from privemo_consent import ConsentRegistry, Purpose, Reason, SigningKey
+from tests.support.kiosks import signed
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = "--stores 2 --rounds 1 --steps 2 --seed 3 --init scratch --declared-people 10"
 HANDED_OVER = (
@@ -73,6 +76,62 @@ def test_a_store_that_adapts_to_those_who_agreed(tmp_path: Path) -> None:
     assert after == tom.replace("tom", "bob")
     assert learned.startswith("After 300 reactions: +")
     assert not list((tmp_path / "store/recommend").glob("*ann*"))
+
+
+APP = "store_app/store_app.py"
+
+
+@pytest.fixture(scope="module")
+def signed_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A signed model of the bundled weights, and the key to know it by."""
+    key = SigningKey.generate("chain")
+    path = tmp_path_factory.mktemp("app") / "model.onnx"
+    path.write_bytes(signed(key))
+    return str(path), str(key.verifying)
+
+
+def test_kiosk_camera_and_recommendations_in_one_app(
+    signed_model: tuple[str, str], tmp_path: Path
+) -> None:
+    path, key = signed_model
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['store_app.py', 'shop', '--model', {path!r}, '--key', {key!r}]\n"
+        f"runpy.run_path({str(EXAMPLES / APP)!r}, run_name='__main__')\n"
+        "print('LOADED', *sorted({m.partition('.')[0] for m in sys.modules}))"
+    )
+    done = python("-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    *told, loaded = done.stdout.splitlines()
+    lists = [line for line in told if line.endswith(")")]
+    assert lists == [
+        "Ann agreed: happy; kite lamp tea mug rug (adapted)",
+        "Tom: no_session; lamp tea kite mug rug (no_session)",
+        "Ann came back with her code: happy; kite lamp tea mug rug (adapted)",
+        "Ann withdrew: refused; lamp tea kite mug rug (not_permitted)",
+    ]
+    for told_so in ("shown: True", "can be opened: True", "nothing else is kept: True"):
+        assert any(line.endswith(told_so) for line in told)
+    assert told[-1].startswith("the log verifies")
+    assert not {"torch", "pandas", "flwr"} & set(loaded.split())
+    with ConsentRegistry.open(tmp_path / "shop/demo.sqlite", mode="simulation") as registry:
+        registry.verify()
+        asked = [d for d in registry.decisions() if d.purpose is Purpose.PERSONALISATION]
+    assert {d.reason for d in asked} >= {Reason.PERMITTED, Reason.WITHDRAWN}
+
+
+def test_an_app_whose_model_is_not_trusted_goes_on_and_reads_nobody(
+    signed_model: tuple[str, str], tmp_path: Path
+) -> None:
+    stranger = str(SigningKey.generate("chain").verifying)
+    done = example(APP, "shop", "--model", signed_model[0], "--key", stranger, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "staff: " in done.stdout
+    lists = [line for line in done.stdout.splitlines() if line.endswith(")")]
+    assert len(lists) == 4
+    assert all("lamp tea kite mug rug" in line for line in lists)
+    assert "happy" not in done.stdout
 
 
 @pytest.fixture(scope="module")

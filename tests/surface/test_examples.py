@@ -159,7 +159,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_regulator_comes_to_the_same_report_without_torch(run: Path) -> None:
     code = (
         "import runpy, sys; sys.argv = ['regulator_audit.py', 'run', 'check']\n"
-        f"try: runpy.run_path({str(EXAMPLES / 'regulator_audit.py')!r}, run_name='__main__')\n"
+        f"try: runpy.run_path({str(EXAMPLES / 'regulator/regulator_audit.py')!r}, run_name='__main__')\n"
         "except SystemExit as done: assert done.code == 0, done.code\n"
         "print('LOADED', *sorted({m.partition('.')[0] for m in sys.modules}))"
     )
@@ -183,7 +183,7 @@ def test_whatever_was_touched_up_is_found(run: Path, tmp_path: Path) -> None:
     (forged / "report.json").write_text(json.dumps(report))
     ledger = forged / "stores/store-01/ledger.jsonl"
     ledger.write_text(ledger.read_text().replace('"steps":2', '"steps":1'))
-    done = example("regulator_audit.py", str(forged), cwd=tmp_path)
+    done = example("regulator/regulator_audit.py", str(forged), cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "- exclusions.minors.total" in done.stdout
     assert "FAIL The privacy ledgers are whole" in done.stdout
@@ -191,7 +191,7 @@ def test_whatever_was_touched_up_is_found(run: Path, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_run_is_said_in_one_sentence(tmp_path: Path) -> None:
-    done = example("regulator_audit.py", str(tmp_path), cwd=tmp_path)
+    done = example("regulator/regulator_audit.py", str(tmp_path), cwd=tmp_path)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "run.json" in done.stderr

@@ -1,6 +1,6 @@
 """An audit repeated by someone else, from a run's files alone. Needs the extra `audit`, and no torch.
 
-    python examples/regulator_audit.py RUN [OUT]
+    python examples/regulator/regulator_audit.py RUN [OUT]
 
 RUN holds each store's consent.sqlite with its key folder consent.keys beside it, since people's ids are
 sealed under those keys. Builds the report again from RUN, prints what was checked, and compares with
@@ -69,5 +69,5 @@ def main(run: Path, out: Path | None) -> int:
 
 if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
-        sys.exit("usage: python examples/regulator_audit.py RUN [OUT]")
+        sys.exit("usage: python examples/regulator/regulator_audit.py RUN [OUT]")
     sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) == 3 else None))

@@ -135,7 +135,13 @@ def attempt(house: House, name: str, step: int, end: Callable[[], None]) -> int:
     return in_child(act)
 
 
-@pytest.mark.parametrize("name", ACTS)
+ALIKE = ("add_mirror", "drop_signer", "remove_mirror", "new_epoch")
+"""Acts of kinds that others stand for; all of them run in `make test-all`."""
+
+SOME_ACTS = [pytest.param(name, marks=[pytest.mark.slow] if name in ALIKE else []) for name in ACTS]
+
+
+@pytest.mark.parametrize("name", SOME_ACTS)
 def test_killed_at_any_step_it_happened_or_did_not(house: House, name: str) -> None:
     before, states = house.settled(), []
     for step in range(2000):
@@ -171,7 +177,7 @@ def settle_after(house: House, name: str) -> tuple[object, ...]:
         return house.settled()
 
 
-@pytest.mark.parametrize("name", ACTS)
+@pytest.mark.parametrize("name", SOME_ACTS)
 def test_a_full_disk_at_any_step_loses_nothing(house: House, name: str) -> None:
     before, done = house.settled(), False
     for step in range(2000):

@@ -60,7 +60,10 @@ def line_of(data: bytes, at: int) -> int:
     return data.count(b"\n", 0, at)
 
 
-@pytest.mark.parametrize("mask", [0x01, 0x20, 0x80])
+@pytest.mark.parametrize(
+    "mask",
+    [0x01, pytest.param(0x20, marks=pytest.mark.slow), pytest.param(0x80, marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("log", ["events", "uses"])
 def test_every_byte_of_every_entry_is_named(folder: Path, log: str, mask: int) -> None:
     data = (folder / f"{log}.jsonl").read_bytes()

@@ -85,7 +85,14 @@ def test_ctrl_c_in_a_round_is_one_sentence_and_the_run_resumes(tmp_path: Path, d
         assert [r for r, _ in entries] == ROUNDS
 
 
-@pytest.mark.parametrize("moment", ["laid out", "first ledger entry", "first round"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("laid out", marks=pytest.mark.slow),
+        "first ledger entry",
+        pytest.param("first round", marks=pytest.mark.slow),
+    ],
+)
 def test_kill_9_loses_no_spent_epsilon_and_the_run_resumes(
     tmp_path: Path, data: Path, moment: str
 ) -> None:
@@ -111,7 +118,10 @@ def test_kill_9_loses_no_spent_epsilon_and_the_run_resumes(
         assert [r for r, _ in entries] == ROUNDS
 
 
-@pytest.mark.parametrize("limit_kib", [8, 200, 3000])
+@pytest.mark.parametrize(
+    "limit_kib",
+    [pytest.param(8, marks=pytest.mark.slow), 200, pytest.param(3000, marks=pytest.mark.slow)],
+)
 def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(
     tmp_path: Path, data: Path, limit_kib: int
 ) -> None:

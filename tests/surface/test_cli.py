@@ -32,7 +32,7 @@ def privemo(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["privemo", *map(str, arguments)])
         patch.setattr(common, "_err", Console(file=stderr, width=1000))
-        patch.setattr(common.out, "file", stdout)
+        patch.setattr(common.out, "_file", stdout)
         with redirect_stdout(stdout), redirect_stderr(stderr), pytest.raises(SystemExit) as done:
             main()
     code = done.value.code

@@ -101,6 +101,7 @@ def test_unknown_names_are_refused() -> None:
         Plan(defences=("mode",))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_command_measures_once_and_prints_a_table(tmp_path: Path) -> None:
     data, to = tmp_path / "faces.npz", tmp_path / "poisoning.json"
     np.savez(data, **noise_faces(80))

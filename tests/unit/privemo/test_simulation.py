@@ -173,7 +173,9 @@ def test_a_run_is_resumed_by_the_command_that_began_it(tmp_path: Path) -> None:
         simulation.run(run, listener=Stop(1))
 
 
-@pytest.mark.parametrize("after", [1, 2, 3])
+@pytest.mark.parametrize(
+    "after", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_run_resumes_to_the_very_same_model_and_spends_nothing_twice(
     tmp_path: Path, after: int
 ) -> None:

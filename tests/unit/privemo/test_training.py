@@ -296,7 +296,12 @@ def test_mixing_takes_faces_and_labels_by_the_same_share() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"optimizer": "sgd", "lr": 0.02}, {"precision": "bfloat16"}, {"mixup": 0.2}]
+    "change",
+    [
+        pytest.param({"optimizer": "sgd", "lr": 0.02}, marks=pytest.mark.slow),
+        {"precision": "bfloat16"},
+        pytest.param({"mixup": 0.2}, marks=pytest.mark.slow),
+    ],
 )
 def test_other_plain_recipes_learn_too(change: dict[str, Any]) -> None:
     model, data = build_model(seed=1), faces(60, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,9 +186,12 @@ def _draw_at_every_age(run: Run, people: int, bar: Progress) -> None:
     from privemo.excluded import measure_excluded
 
     task = bar.add_task("Drawing people at excluded ages", total=None)
+    own = run.settings.seed
     measure_excluded(
         run,
         people=people,
+        # Same seed, same table; and other people than those that the seed itself draws.
+        seed=None if own is None else int.from_bytes(sha256(b"excluded/%d" % own).digest()[:6]),
         listener=lambda done, of: bar.update(task, completed=done, total=of),
     )
 

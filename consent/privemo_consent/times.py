@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from .errors import MalformedError
 
-__all__ = ["Clock", "from_us", "iso", "parse_iso", "to_us", "utcnow"]
+__all__ = ["Clock", "elapsed", "from_us", "iso", "parse_iso", "to_us", "utcnow"]
 
 Clock = Callable[[], datetime]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -17,6 +18,15 @@ _MICROSECOND = timedelta(microseconds=1)
 def utcnow() -> datetime:
     """Return the machine's clock, in UTC."""
     return datetime.now(UTC)
+
+
+def elapsed() -> float:
+    """Return seconds that only grow, and that grow while the machine sleeps where it can tell.
+
+    A monotonic clock stands still then: who woke it would find the session of whoever left it.
+    """
+    counted = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if counted is None else time.clock_gettime(counted)
 
 
 def to_us(moment: datetime) -> int:

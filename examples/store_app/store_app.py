@@ -143,7 +143,7 @@ def a_day(shop: Shop) -> None:
 
     ann, code = desk.record(yes, age_band=grown, notice=notice.hash)
     for picture in drawn(5, (45.0, 80.0)):
-        desk.open_visit(ann, grown)
+        desk.open_visit(ann, grown, DOOR)
         frame = in_front(picture)
         seen = shop.look(frame)
         if seen[0]:
@@ -151,14 +151,14 @@ def a_day(shop: Shop) -> None:
     show("Ann agreed", seen)
 
     tom, _ = desk.record(no, age_band=grown, notice=notice.hash)
-    print("Tom said no, and no visit can be opened:", desk.open_visit(tom, grown) is None)
+    print("Tom said no, and no visit can be opened:", desk.open_visit(tom, grown, DOOR) is None)
     desk.end_visits(ann)
     show("Tom", shop.look(frame))
 
     turned = desk.turn_away(privemo.AgeBand.UNDER_13, privemo.Role.SHOPPER, notice)
     print("a child is thanked and counted, nothing else is kept:", turned)
 
-    desk.open_visit(desk.identify(code), None)
+    desk.open_visit(desk.identify(code), None, DOOR)
     show("Ann came back with her code", shop.look(frame))
     shop.registry.withdraw(ann)  # anywhere: at this kiosk, at another, by the staff
     show("Ann withdrew", shop.look(frame))

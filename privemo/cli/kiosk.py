@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import secrets
 import tempfile
 from collections.abc import Iterator
@@ -49,6 +50,13 @@ def kiosk(
         typer.Option(metavar="DIR", help="Folder of notices, one JSON file for each language."),
     ] = None,
     place: Annotated[str, typer.Option(help="Which kiosk this is; visits carry it.")] = "kiosk",
+    screen: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS=PLACE",
+            help="A screen at which visits are opened, and where it stands; several times.",
+        ),
+    ] = None,
     valid_days: Annotated[int, typer.Option(help="The term of a consent given here.")] = 365,
     idle: Annotated[float, typer.Option(help="Seconds without a touch that end a session.")] = 300,
     staff: Annotated[
@@ -96,6 +104,7 @@ def kiosk(
     listening = Listening(host=host, port=port, certificate=tls_cert, key=tls_key, proxy=proxy)
     common: dict[str, Any] = {
         "place": place,
+        "screens": _screens(screen, listening),
         "valid_for": timedelta(days=valid_days),
         "idle_s": idle,
         "hosts": (
@@ -133,6 +142,26 @@ def _check_extra() -> None:
     """Miss what the extra brings before anything is made."""
     for name in ("starlette", "python_multipart", "jinja2", "uvicorn"):
         import_module(name)
+
+
+def _screens(given: list[str] | None, listening: Listening) -> dict[str, str] | None:
+    """Return the screens by address; None for this machine's own, and none behind a proxy.
+
+    A proxy on this machine that forgets to say who asks makes everybody look like this machine.
+    """
+    if not given:
+        return None if listening.proxy is None else {}
+    found = {}
+    for each in given:
+        address, equals, place = each.partition("=")
+        try:
+            ipaddress.ip_address(address)
+        except ValueError as error:
+            raise SettingsError(f"--screen: {error}: give it as 192.0.2.7=PLACE") from None
+        if not equals:
+            raise SettingsError(f"--screen: {each} names no place: give it as {each}=PLACE")
+        found[address] = place
+    return found
 
 
 def _bare(host: str) -> str:

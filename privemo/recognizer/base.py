@@ -34,7 +34,8 @@ class FrameReader(ABC):
     """Frames in, readings out.
 
     Args:
-        on_event: told of what the staff should know, once for each change.
+        on_event: told of what the staff should know, once for each change; whatever it raises is logged by
+            its kind.
     """
 
     def __init__(self, on_event: Callable[[Event], None] | None = None) -> None:
@@ -113,8 +114,12 @@ class FrameReader(ABC):
         outcome = reading.outcome if text else Outcome.READ
         event = Event(outcome, text or "All is well again.", datetime.now(UTC))
         (_LOGGER.warning if text else _LOGGER.info)("%s", event.text)
-        if self._on_event is not None:
+        if self._on_event is None:
+            return
+        try:
             self._on_event(event)
+        except Exception as error:  # the app's own mistake must not end the loop over frames
+            _LOGGER.error("on_event failed: %s", type(error).__name__)  # noqa: TRY400 - it may name anybody
 
 
 def _trouble(reading: Reading, detail: str) -> str:

@@ -6,13 +6,13 @@ recognised by face; so a session ends by itself when the face is gone, or somebo
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from privemo.errors import SettingsError
 from privemo.recognizer.readings import Region
 from privemo_consent import AgeBand
+from privemo_consent.times import elapsed
 
 __all__ = ["Limits", "Session"]
 
@@ -48,7 +48,8 @@ class Session:
             receipt: then what they said as they agreed counts, which minors cannot do.
         region: where they stand; None for the whole frame.
         limits: when it ends by itself.
-        clock: seconds that only go forward, whatever is done to the machine's clock.
+        clock: seconds that only go forward, whatever is done to the machine's clock, and that go on while it
+            sleeps.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Session:
         age_band: AgeBand | str | None,
         region: Region | None,
         limits: Limits,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = elapsed,
     ) -> None:
         if not isinstance(person, str) or not person:
             raise SettingsError("A session is of somebody: give the id that the registry knows.")

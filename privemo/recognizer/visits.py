@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-from datetime import UTC, datetime
+from datetime import timedelta
 
 from privemo.recognizer.base import FrameReader
 from privemo.recognizer.readings import Region
 from privemo.recognizer.session import Limits, Session
 from privemo_consent import ConsentError, SessionBook, SessionToken
 
-__all__ = ["Visits"]
+__all__ = ["FRESH", "Visits"]
+
+FRESH = timedelta(seconds=30)
+"""How old a visit may be when it is taken up: whoever opened it longer ago may stand somewhere else."""
 
 
 class Visits:
@@ -21,9 +23,12 @@ class Visits:
     | somebody opens a visit | theirs, from the next frame on |
     | somebody else opens one | theirs: who stands at the kiosk now opened it last; the first one's is over |
     | the visit is ended, withdrawn from, erased, or its time is over | nobody's, from the next frame on |
+    | the next person begins at the kiosk: notice, receipt, answer | nobody's: the kiosk ends the visit |
+    | the screen is cleared, and nobody comes | theirs still: they may stand there and look |
     | the session ends by itself (nobody seen, looks too young) | nobody's, until a visit is opened anew |
-    | the folder of visits cannot be read | nobody's |
-    | a visit was open before this object was made | nobody's: they may have left since |
+    | the folder of visits cannot be read | nobody's; what stands in it once it can be is not taken up |
+    | a visit's file was there before this object was made, open or not | nobody's: they may have left since |
+    | a visit is older than `FRESH` when first seen, or from the future | nobody's, for the same reason |
 
     Args:
         reader: that is to read them.
@@ -44,25 +49,25 @@ class Visits:
     ) -> None:
         self._reader, self._book, self._place = reader, book, place
         self._region, self._limits = region, limits
-        self._visit = ""  # the last one's, hashed: a token is of no use here
+        self._visit = ""  # the name of the last one taken up: a token is of no use here
         self._session: Session | None = None
-        before = self._last()
         # Later ones alone are taken up: a visit runs on while its owner is somewhere else in the shop, and
-        # whoever stands here then is not them.
-        self._after = datetime.min.replace(tzinfo=UTC) if before is None else before.opened
+        # whoever stands here then is not them. By name, for clocks are set; None until they could be listed.
+        self._known = self._names()
 
     def session(self) -> Session | None:
         """The session that is open now, or None; asked before each frame (`FrameReader.follow`)."""
+        known, self._known = self._known, self._names()  # before the visits: none slips in between
         visit = self._last()
         if visit is None:
             self._end("")
             return None
-        name = hashlib.sha256(visit.token.encode()).hexdigest()
+        name = self._book.name_of(visit.token)
         if name != self._visit:
             self._end(name)
-            if visit.opened <= self._after:
+            # An older one stands last again where a later one ended; nobody came back to this screen.
+            if known is None or name in known or not self._fresh(visit):
                 return None
-            self._after = visit.opened
             self._session = self._reader.session(
                 visit.person,
                 age_band=visit.attested_age_band,
@@ -70,6 +75,15 @@ class Visits:
                 limits=self._limits,
             )
         return self._session if self._session is not None and self._session.open else None
+
+    def _fresh(self, visit: SessionToken) -> bool:
+        return timedelta(0) <= self._book.now() - visit.opened <= FRESH
+
+    def _names(self) -> frozenset[str] | None:
+        try:
+            return self._book.names()
+        except OSError:
+            return None
 
     def _last(self) -> SessionToken | None:
         try:

@@ -148,8 +148,7 @@ def test_a_quiet_session_ends_and_its_page_leaves_the_screen(
 ) -> None:
     import privemo_consent.kiosk.sessions as module
 
-    late = [0.0]
-    real = module.time.monotonic
+    late, real = [0.0], module.elapsed
     monkeypatch.setattr(
         module.Sessions.__init__,
         "__kwdefaults__",
@@ -350,6 +349,67 @@ def test_a_flood_of_answers_or_pages_is_told_to_wait(
         answers = [httpx.get(f"{url}/en/") for _ in range(7)]
     assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 2
     assert int(answers[-1].headers["retry-after"]) > 0
+
+
+YES = dict.fromkeys((purpose.value for purpose in Purpose), "yes")
+
+
+@pytest.mark.parametrize("first", ["25_34", None], ids=["25 before", "at once"])
+def test_a_child_who_is_told_to_wait_cannot_go_on_as_an_adult(
+    registry: ConsentRegistry, tmp_path: Path, first: str | None
+) -> None:
+    before = registry.persons()
+    with running(registry, limited(tmp_path, answers=Rate(1, 60.0))) as url:
+        with Shopper(url) as earlier:
+            earlier.read_on(age="under_13")
+        with Shopper(url) as child:
+            if first is not None:
+                assert child.read_on(age=first).url.path == "/en/choices"
+                child.get("about")
+                assert child.post("about", {"age": "13_15", "role": "shopper"}).status_code == 429
+            else:
+                assert child.read_on(age="13_15").status_code == 429
+            assert child.get("choices").url.path == "/en/ended"
+            assert child.post("choices", YES).url.path == "/en/ended"
+    assert registry.persons() == before
+
+
+def test_a_minor_known_here_loses_consent_however_busy_it_is(
+    registry: ConsentRegistry, tmp_path: Path
+) -> None:
+    with (
+        running(registry, limited(tmp_path, answers=Rate(1, 60.0))) as url,
+        Shopper(url) as shopper,
+    ):
+        person = person_of(shopper.decide())
+        shopper.get("about")
+        assert shopper.post("about", {"age": "under_13", "role": "shopper"}).status_code == 200
+    assert registry.history(person) == ()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [{"age": "25_34"}, {"age": "13_15", "role": "shopper"}, {"age": "25_34", "role": "shopper"}],
+    ids=["half", "a minor", "an adult"],
+)
+def test_an_answer_that_is_not_taken_leaves_none_from_before(
+    tmp_path: Path, form: dict[str, str]
+) -> None:
+    from privemo_consent.kiosk.demonstration import demo_notice
+    from tests.support.consent import PARTY
+
+    with (
+        kiosk_registry(tmp_path / "c.sqlite", ["en"]) as registry,
+        running(registry, settings_for(tmp_path)) as url,
+        Shopper(url) as shopper,
+    ):
+        shopper.read_on()
+        shopper.get("about")
+        registry.notice(demo_notice("en", PARTY).model_copy(update={"version": 2}))
+        shopper.post("about", form)
+        assert shopper.get("choices").url.path == "/en/ended"
+        assert shopper.post("choices", YES).url.path == "/en/ended"
+        assert registry.persons() == ()
 
 
 # -- sizes, hosts, methods, forms ---------------------------------------------------------------------

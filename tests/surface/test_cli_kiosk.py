@@ -168,6 +168,9 @@ def test_the_password_is_set_once_and_replaced_when_asked(
             ("REGISTRY", "--jurisdiction", "IE", "--tls-cert", "c.pem", "--tls-key", "k.pem"),
             ["c.pem and k.pem"],
         ),
+        (("REGISTRY", "--jurisdiction", "IE", "--screen", "kiosk=door"), ["--screen", "kiosk"]),
+        (("REGISTRY", "--jurisdiction", "IE", "--screen", "192.0.2.7"), ["--screen", "PLACE"]),
+        (("REGISTRY", "--jurisdiction", "IE", "--screen", "192.0.2.7="), ["place"]),
         (("REGISTRY", "--demo"), ["--demo brings its own"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -178,6 +181,16 @@ def test_each_mistake_is_one_sentence(
     given = [str(registry) if each == "REGISTRY" else each for each in arguments]
     result = privemo("kiosk", *given)
     refused(result, *words)
+
+
+def test_behind_a_proxy_no_screen_is_taken_for_granted() -> None:
+    from privemo.cli.kiosk import _screens
+    from privemo_consent.kiosk import Listening
+
+    behind = Listening(proxy="127.0.0.1")
+    assert _screens(None, behind) == {}
+    assert _screens(None, Listening()) is None
+    assert _screens(["192.0.2.7=by the door"], behind) == {"192.0.2.7": "by the door"}
 
 
 def test_a_port_that_is_taken_is_named(registry: Path) -> None:

@@ -5,6 +5,7 @@ Every method runs in a thread, and either does all of what it says or raises.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import threading
@@ -152,6 +153,37 @@ class Desk:
             return False
         raise MalformedError("an adult shopper is not turned away")
 
+    def rule_out(self, person: str, age_band: AgeBand, role: Role, language: str) -> None:
+        """End all that was recorded of a person who now says to be no adult, or to work or study here.
+
+        Raises:
+            ConsentError: not all of it could be recorded; no visit of theirs goes on.
+
+        """
+        try:
+            with self._file.there():
+                # First and alone: no yes outlives this, whatever comes of the rest.
+                with contextlib.suppress(UnknownPersonError):
+                    self.registry.withdraw(person)
+                # Without a notice in force they are not counted, and erased all the same.
+                with contextlib.suppress(
+                    MinorRefused, UnknownAgeRefused, StaffRefused, NoticeRefused
+                ):
+                    notice = self.notice(language)
+                    self.registry.answer(
+                        person,
+                        {notice.purposes[0]: False},
+                        age_band=age_band,
+                        jurisdiction=self.settings.jurisdiction,
+                        notice=notice,
+                        role=role,
+                    )
+                # They are told that nothing is kept of them; a minor's record is gone already.
+                if self.registry.history(person):
+                    self.registry.erase(person, cause="controller")
+        finally:
+            self._end_quietly(person)
+
     # -- coming back -------------------------------------------------------------------------------
 
     def identify(self, presented: str) -> str:
@@ -231,18 +263,21 @@ class Desk:
     def withdraw(self, person: str, purpose: Purpose | None) -> None:
         """Take back one consent, or all; on the disk when this returns, and any visit is over.
 
+        A visit whose file cannot be removed does not stand in the way: the registry refuses from now on.
+
         Raises:
-            ConsentError: nothing was withdrawn.
+            ConsentError: nothing was withdrawn; visits are over all the same.
 
         """
-        # First, so that a visit that cannot be ended is not told of as a withdrawal that was recorded.
-        if purpose in (None, Purpose.PERSONALISATION):
-            self.end_visits(person)
-        with self._file.there():
-            last = {event.purpose: event.status for event in self.registry.history(person)}
-            # Somebody who touches twice has withdrawn once; that is no error.
-            if purpose is None or (purpose in last and last[purpose].permits):
-                self.registry.withdraw(person, None if purpose is None else [purpose])
+        try:
+            with self._file.there():
+                last = {event.purpose: event.status for event in self.registry.history(person)}
+                # Somebody who touches twice has withdrawn once; that is no error.
+                if purpose is None or (purpose in last and last[purpose].permits):
+                    self.registry.withdraw(person, None if purpose is None else [purpose])
+        finally:
+            if purpose in (None, Purpose.PERSONALISATION):
+                self._end_quietly(person)
 
     def export(self, person: str) -> dict[str, Any]:
         """Return everything held of a person (GDPR 15, 20)."""
@@ -256,9 +291,11 @@ class Desk:
             ConsentError: nothing was erased.
 
         """
-        self.end_visits(person)
-        with self._file.there():
-            return not self.registry.erase(person).pending
+        try:
+            with self._file.there():
+                return not self.registry.erase(person).pending
+        finally:
+            self._end_quietly(person)
 
     # -- visits ------------------------------------------------------------------------------------
 
@@ -267,11 +304,23 @@ class Desk:
         """Whether a visit can be opened here."""
         return self.book is not None
 
-    def open_visit(self, person: str, age_band: AgeBand | None) -> SessionToken | None:
-        """Open a visit for the camera's program; None where the person may not be read here now."""
-        if self.book is None or self._may(person, Purpose.PERSONALISATION) is not Reason.PERMITTED:
+    def open_visit(
+        self, person: str, age_band: AgeBand | None, place: str | None
+    ) -> SessionToken | None:
+        """Open a visit for the camera's program; None where the person may not be read here now.
+
+        Args:
+            person: whose visit.
+            age_band: what they said in this session.
+            place: of the screen they stand at; None where that is not known, and no visit opens.
+
+        """
+        if self.book is None or place is None:
             return None
-        return self.book.open(person, age_band, self.settings.place)
+        if self._may(person, Purpose.PERSONALISATION) is not Reason.PERMITTED:
+            return None
+        self.book.end_at(place)  # one screen, one person
+        return self.book.open(person, age_band, place)
 
     def visit(self, token: str | None) -> SessionToken | None:
         """Return a visit that is open, or None."""
@@ -281,6 +330,22 @@ class Desk:
         """End every visit of a person; none is no error."""
         if self.book is not None:
             self.book.end_of(person)
+
+    def _end_quietly(self, person: str) -> None:
+        """End visits of somebody whose consent is over, with which no visit lets anybody be read."""
+        try:
+            self.end_visits(person)
+        except (ConsentError, OSError) as error:
+            _LOGGER.error("a visit could not be ended: %s", type(error).__name__)  # noqa: TRY400
+
+    def end_visits_at(self, place: str | None) -> None:
+        """End every visit at a screen, where somebody else stands now; nothing is asked of it."""
+        if self.book is None or place is None:
+            return
+        try:
+            self.book.end_at(place)
+        except (ConsentError, OSError) as error:
+            _LOGGER.error("a visit could not be ended: %s", type(error).__name__)  # noqa: TRY400
 
     # -- for the staff -----------------------------------------------------------------------------
 

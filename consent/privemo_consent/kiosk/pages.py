@@ -15,14 +15,17 @@ _BANDS = tuple(AgeBand)
 
 
 def home(asked: Asked) -> Response:
-    """Show the two ways in; whoever was known here has left."""
-    _clear(asked)
+    """Show the two ways in; whoever was known here has left, and their visit is over."""
+    if _clear(asked):
+        asked.desk.end_visits_at(asked.place)
     return asked.show("home.html", other_languages=asked.web.others(asked.texts))
 
 
 def notice(asked: Asked) -> Response:
     """Show the notice in force, and remember which one it was."""
     _clear(asked)
+    # Whoever reads it is the next one here: the camera must not take them for the last.
+    asked.desk.end_visits_at(asked.place)
     if asked.session is None:
         asked.session = asked.web.sessions.begin()
     found = asked.desk.notice(asked.texts.language)
@@ -30,10 +33,12 @@ def notice(asked: Asked) -> Response:
     return asked.show("notice.html", notice=found, other_languages=asked.web.others(asked.texts))
 
 
-def _clear(asked: Asked) -> None:
-    """End the session of somebody who went without clearing the screen: the next one is another."""
-    if asked.session is not None and asked.session.person is not None:
+def _clear(asked: Asked) -> bool:
+    """End the session of somebody who went without clearing the screen; return whether there was one."""
+    known = asked.session is not None and asked.session.person is not None
+    if known:
         asked.end()
+    return known
 
 
 def _notice_of(asked: Asked) -> Notice:
@@ -64,18 +69,33 @@ def about(asked: Asked, problem: str = "") -> Response:
 
 def tell_about(asked: Asked) -> Response:
     """Take the answers; whoever may not take part is thanked, and counted."""
-    try:
-        band, role = AgeBand(asked.form.get("age", "")), Role(asked.form.get("role", ""))
-    except ValueError:
-        return about(asked, "problem_answer_all")
-    shown = _notice_of(asked)
-    if band.is_adult and role is Role.SHOPPER:
-        asked.here.age_band = band
-        return go(asked, "choices")
-    if asked.web.answers.take(asked.address):
+    session = asked.here
+    with session.lock:
+        # What was said before is worth nothing now, whatever becomes of this answer.
+        session.age_band = None
+        try:
+            band, role = AgeBand(asked.form.get("age", "")), Role(asked.form.get("role", ""))
+        except ValueError:
+            return about(asked, "problem_answer_all")
+        if not band.is_adult or role is not Role.SHOPPER:
+            # Before anything that may fail: nobody goes on from here as somebody else.
+            asked.end()
+            return _turned_away(asked, session.person, band, role)
+        _notice_of(asked)
+        session.age_band = band
+    return go(asked, "choices")
+
+
+def _turned_away(asked: Asked, person: str | None, band: AgeBand, role: Role) -> Response:
+    """Thank somebody whose session is over; whoever had consented has no consent any more."""
+    asked.desk.end_visits_at(asked.place)
+    if person is not None:
+        # Never told to wait: until this is recorded their yes counts.
+        asked.desk.rule_out(person, band, role, asked.texts.language)
+    elif asked.web.answers.take(asked.address):
         return asked.message("sorry", "problem_429", status=429)
-    asked.desk.turn_away(band, role, shown)
-    asked.end()
+    else:
+        asked.desk.turn_away(band, role, asked.desk.notice(asked.texts.language))
     # An age comes before a role: a child who works here is a child first.
     return asked.message("away_title", "away_staff" if band.is_adult else "away_minor")
 
@@ -102,19 +122,21 @@ def choose(asked: Asked) -> Response:
     with session.lock:
         if session.person is not None:
             return go(asked, "receipt")
+        if session.age_band is None:  # another answer came in between
+            return go(asked, "ended")
         shown = _notice_of(asked)
         given = {purpose: asked.form.get(purpose.value) for purpose in shown.purposes}
         if not all(answer in ("yes", "no") for answer in given.values()):
             return choices(asked, "problem_answer_all")
         if asked.web.answers.take(asked.address):
             return asked.message("sorry", "problem_429", status=429)
-        assert session.age_band is not None  # noqa: S101 - `Web.page` saw to it
         session.person, session.code = asked.desk.record(
             {purpose: answer == "yes" for purpose, answer in given.items()},
             age_band=session.age_band,
             notice=shown.hash,
         )
         asked.web.sessions.renew_id(session)
+    asked.desk.end_visits_at(asked.place)
     return go(asked, "receipt")
 
 

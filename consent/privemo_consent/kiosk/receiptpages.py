@@ -74,8 +74,8 @@ def as_file(body: str, kind: str, name: str) -> Response:
 
 
 def visit_part(asked: Asked) -> dict[str, Any]:
-    """Return what the part of a page about the visit needs."""
-    wanted = asked.desk.has_visits and any(
+    """Return what the part of a page about the visit needs; elsewhere than at a screen there is none."""
+    wanted = (asked.desk.has_visits and asked.place is not None) and any(
         each.purpose is Purpose.PERSONALISATION and each.live
         for each in asked.desk.standing(asked.person)
     )

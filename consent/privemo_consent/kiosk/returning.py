@@ -33,6 +33,8 @@ def return_(asked: Asked, problem: str = "", status: int = 200) -> Response:
 
 def identify(asked: Asked) -> Response:
     """Find who comes back; whatever leads to nobody gets the same answer."""
+    # Whoever types here may be another than the one before, found or not.
+    asked.desk.end_visits_at(asked.place)
     if asked.web.receipts.take(asked.address):
         return return_(asked, "problem_429", 429)
     typed = asked.form.get("receipt", "")
@@ -124,8 +126,8 @@ def erase(asked: Asked) -> Response:
 
 
 def begin_visit(asked: Asked) -> Response:
-    """Open a visit: from now on the camera's program may ask for this person."""
-    opened = asked.desk.open_visit(asked.person, asked.here.age_band)
+    """Open a visit at this screen: from now on the camera's program may ask for this person."""
+    opened = asked.desk.open_visit(asked.person, asked.here.age_band, asked.place)
     asked.here.visit = None if opened is None else opened.token
     asked.here.told = "visit_told_not" if opened is None else "visit_told_begun"
     return go(asked, "mine")

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hmac
 import secrets
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..terms import AgeBand
+from ..times import elapsed
 
 __all__ = ["Session", "Sessions", "same"]
 
@@ -55,7 +55,7 @@ class Sessions:
     Args:
         idle_s: a session ends after so many seconds without a request,
         longest_s: and after so many in all.
-        clock: returns seconds that only grow.
+        clock: returns seconds that only grow, also while the machine sleeps.
 
     """
 
@@ -65,7 +65,7 @@ class Sessions:
         idle_s: float,
         longest_s: float = 1800.0,
         most: int = _MOST,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = elapsed,
     ) -> None:
         self.idle_s = idle_s
         self._longest_s = longest_s
@@ -106,9 +106,13 @@ class Sessions:
             return session
 
     def renew_id(self, session: Session) -> None:
-        """Give a session another id and another token against forged requests."""
+        """Give a session another id and another token against forged requests.
+
+        One that was ended meanwhile stays so: somebody else may stand there now.
+        """
         with self._lock:
-            self._open.pop(session.id, None)
+            if self._open.pop(session.id, None) is None:
+                return
             session.id, session.csrf = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
             self._open[session.id] = session
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +19,7 @@ __all__ = ["KioskSettings", "Rates"]
 #: Letters, digits, dots and dashes; an IPv6 address in brackets.
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\]")
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_THIS_MACHINE = ("127.0.0.1", "::1")
 #: WCAG 2.2.1 asks for time: shorter than a minute nobody reads a notice.
 _IDLE_S = (60.0, 1200.0)
 _PAGES, _RECEIPTS = Rate(240, 0.25), Rate(10, 6.0)
@@ -47,7 +50,11 @@ class KioskSettings:
 
     Attributes:
         jurisdiction: where it stands, ISO 3166 as ``IE`` or ``US-IL``.
-        place: which kiosk this is; session tokens carry it, so that a camera knows its own.
+        place: which kiosk this is; session tokens carry it, so that a camera knows its own. Each kiosk
+            beside a camera has a place of its own.
+        screens: from which address people at which place ask. Visits are opened there and nowhere else:
+            a telephone shows the same pages, and its owner may stand anywhere. By default the screen
+            of this machine, at ``place``.
         notice_id: which notice is shown; needed where the registry has several.
         valid_for: the term of a consent given here.
         idle_s: seconds without a touch after which a session ends, 60 to 1200.
@@ -65,6 +72,7 @@ class KioskSettings:
 
     jurisdiction: str
     place: str = "kiosk"
+    screens: Mapping[str, str] | None = None
     notice_id: str | None = None
     valid_for: timedelta = timedelta(days=365)
     idle_s: float = 300.0
@@ -77,8 +85,9 @@ class KioskSettings:
     def __post_init__(self) -> None:
         jurisdiction(self.jurisdiction)
         check_validity(self.valid_for)
-        if not self.place.strip() or not self.place.isprintable() or len(self.place) > 100:
-            raise MalformedError("place: name the kiosk in 1 to 100 printable characters")
+        for place in (self.place, *(self.screens or {}).values()):
+            if not place.strip() or not place.isprintable() or len(place) > 100:
+                raise MalformedError("place: name the kiosk in 1 to 100 printable characters")
         if not _IDLE_S[0] <= self.idle_s <= _IDLE_S[1]:
             raise MalformedError(
                 f"idle: got {self.idle_s:g} s, want {_IDLE_S[0]:g} to {_IDLE_S[1]:g} s: people need "
@@ -89,3 +98,18 @@ class KioskSettings:
                 raise MalformedError(f"got host {host!r:.80}, want a name as kiosk.example")
         if not self.hosts:
             raise MalformedError("hosts: name at least one")
+
+    def place_at(self, address: str) -> str | None:
+        """Return the place of the screen at an address; None where no screen is known there."""
+        screens = dict.fromkeys(_THIS_MACHINE, self.place) if self.screens is None else self.screens
+        return {_plain(each): place for each, place in screens.items()}.get(_plain(address))
+
+
+def _plain(address: str) -> str:
+    """Return an address as it is compared: one of IPv4 comes in two forms to a socket of IPv6."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    mapped = getattr(found, "ipv4_mapped", None)
+    return str(found if mapped is None else mapped)

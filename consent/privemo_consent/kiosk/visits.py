@@ -16,6 +16,8 @@ import json
 import os
 import secrets
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -30,6 +32,8 @@ __all__ = ["SessionBook", "SessionToken"]
 _SCHEMA = "privemo.session-token/1"
 #: An hour in a shop; whoever stays longer opens another.
 _LONGEST = timedelta(hours=4)
+#: Writing one takes far less; an older one is left over.
+_DRAFT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,7 @@ class SessionBook:
 
         Raises:
             RegistryFullError: the folder cannot be written; no visit was opened.
+            OSError: the one before could not be ended; no visit was opened.
 
         """
         self.end_of(person)
@@ -109,23 +114,56 @@ class SessionBook:
         self._write(made)
         return made
 
+    def now(self) -> datetime:
+        """Return the time by the clock of this book."""
+        return self._clock()
+
+    @staticmethod
+    def name_of(token: str) -> str:
+        """Return under which name a visit stands in the folder."""
+        # Hashed: whoever lists the folder holds no token, and no token can lead out of it.
+        return f"{sha256(token.encode()).hexdigest()}.json"
+
+    def names(self) -> frozenset[str]:
+        """Return the names of all that stands in the folder, open or not.
+
+        Raises:
+            OSError: it cannot be listed.
+
+        """
+        return frozenset(os.listdir(self.folder))
+
     def find(self, token: str) -> SessionToken | None:
         """Return an open visit by its token, or None."""
-        found = self._read(self._path(token))
+        path = self._path(token)
+        try:
+            found = self._parse(path, path.read_bytes())
+        except OSError:
+            return None
         return found if found is not None and found.is_open(self._clock()) else None
 
     def current(self, place: str | None = None) -> tuple[SessionToken, ...]:
         """Return every open visit, of one place or of all, oldest first; clear away the others.
 
-        A file that is no token counts as none: whatever cannot be read lets nobody in.
+        A file that is no token counts as none: whatever cannot be read lets nobody in. What cannot be
+        read just now stays, and so does what cannot be removed; neither is an error here.
+
+        Raises:
+            OSError: the folder cannot be listed.
+
         """
         now, found = self._clock(), []
-        for path in sorted(self.folder.glob("*.json")):
-            token = self._read(path)
+        self._sweep()
+        for path in self._files(".json"):
+            try:
+                token = self._parse(path, path.read_bytes())
+            except OSError:
+                continue
             if token is not None and token.is_open(now):
                 found.append(token)
             elif token is None or now >= token.expires:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
         wanted = [each for each in found if place is None or each.place == place]
         return tuple(sorted(wanted, key=lambda each: each.opened))
 
@@ -134,14 +172,60 @@ class SessionBook:
         self._path(token).unlink(missing_ok=True)
 
     def end_of(self, person: str) -> None:
-        """End every visit of a person."""
-        for each in self.current():
-            if each.person == person:
-                self.end(each.token)
+        """End every visit of a person.
+
+        Raises:
+            OSError: one of them could not be ended; the others were.
+
+        """
+        self._end_all(lambda each: each.person == person)
+
+    def end_at(self, place: str) -> None:
+        """End every visit at a place: somebody else stands there now.
+
+        Raises:
+            OSError: one of them could not be ended; the others were.
+
+        """
+        self._end_all(lambda each: each.place == place)
+
+    def _end_all(self, meant: Callable[[SessionToken], bool]) -> None:
+        """End visits, open or not yet. One that cannot be read may be meant: losing it costs a touch."""
+        failed: OSError | None = None
+        self._sweep()
+        for path in self._files(".json"):
+            try:
+                with contextlib.suppress(OSError):
+                    token = self._parse(path, path.read_bytes())
+                    if token is not None and not meant(token):
+                        continue
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                failed = error
+        if failed is not None:
+            raise failed
+
+    def _files(self, suffix: str) -> list[Path]:
+        """Return the files of one kind; none where the folder is gone, and all visits with it."""
+        try:
+            with os.scandir(self.folder) as entries:
+                return sorted(
+                    Path(each.path)
+                    for each in entries
+                    if each.name.endswith(suffix) and each.is_file(follow_symlinks=False)
+                )
+        except FileNotFoundError:
+            return []
+
+    def _sweep(self) -> None:
+        """Remove what a process left that died while it wrote: a person's id stands in it."""
+        for path in self._files(".draft"):
+            with contextlib.suppress(OSError):
+                if abs(time.time() - path.stat().st_mtime) > _DRAFT_S:
+                    path.unlink()
 
     def _path(self, token: str) -> Path:
-        # Hashed: whoever lists the folder holds no token, and no token can lead out of it.
-        return self.folder / f"{sha256(token.encode()).hexdigest()}.json"
+        return self.folder / self.name_of(token)
 
     def _write(self, made: SessionToken) -> None:
         band = made.attested_age_band
@@ -165,9 +249,10 @@ class SessionBook:
                 os.unlink(draft)
             raise RegistryFullError(f"{self.folder}: {error.strerror}: no visit opened") from error
 
-    def _read(self, path: Path) -> SessionToken | None:
+    def _parse(self, path: Path, raw: bytes) -> SessionToken | None:
+        """Return the token that a file holds, or None."""
         try:
-            value = json.loads(path.read_bytes())
+            value = json.loads(raw)
             if value["schema"] != _SCHEMA or self._path(value["token"]) != path:
                 return None
             band = value["attested_age_band"]
@@ -180,6 +265,6 @@ class SessionBook:
                 datetime.fromisoformat(value["expires"]),
             )
             found.is_open(self._clock())  # naive times cannot be compared
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
-        return found
+        return found if found.person else None

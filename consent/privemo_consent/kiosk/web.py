@@ -72,6 +72,11 @@ class Asked:
         return self.web.desk
 
     @property
+    def place(self) -> str | None:
+        """Which screen this is; None for a telephone, and whatever else may be anywhere."""
+        return self.web.settings.place_at(self.address)
+
+    @property
     def here(self) -> Session:
         """The session, where a page needs one."""
         assert self.session is not None  # noqa: S101 - `Web.page` saw to it

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
 import re
 import stat
 from datetime import UTC, datetime, timedelta
@@ -179,6 +182,24 @@ def test_a_session_ends_after_a_quiet_while_and_after_a_long_one() -> None:
     assert len(sessions) == 0
 
 
+def test_a_session_that_was_ended_gets_no_new_id() -> None:
+    sessions = Sessions(idle_s=60)
+    session = sessions.begin()
+    sessions.end(session)  # cleared, while an answer of it was being recorded
+    sessions.renew_id(session)
+    assert sessions.find(session.id) is None
+    assert len(sessions) == 0
+
+
+def test_a_machine_that_slept_finds_no_session_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = [0.0]
+    monkeypatch.setattr("time.clock_gettime", lambda _: 1000.0 + slept[0])
+    sessions = Sessions(idle_s=60)
+    session = sessions.begin()
+    slept[0] = 3600
+    assert sessions.find(session.id) is None
+
+
 def test_a_flood_of_screens_does_not_end_the_session_of_somebody_known() -> None:
     sessions = Sessions(idle_s=60, most=10)
     known, staff = sessions.begin(), sessions.begin()
@@ -224,6 +245,7 @@ def test_a_limit_remembers_a_bounded_number_of_addresses() -> None:
         ({"jurisdiction": "Ireland"}, "jurisdiction"),
         ({"place": " "}, "place"),
         ({"place": "a\nb"}, "place"),
+        ({"screens": {"192.0.2.7": ""}}, "place"),
         ({"idle_s": 5}, "idle"),
         ({"idle_s": float("nan")}, "idle"),
         ({"hosts": ("kiosk.example:80",)}, "host"),
@@ -282,6 +304,85 @@ def test_a_visit_is_found_by_its_token_until_its_time_is_over(tmp_path: Path) ->
     assert book.find(opened.token) is None
     assert book.current() == ()
     assert list((tmp_path / "visits").iterdir()) == []
+
+
+def test_whoever_stands_at_a_screen_now_ends_the_visits_there(tmp_path: Path) -> None:
+    clock = Now()
+    book = SessionBook(tmp_path / "visits", clock=clock)
+    book.open("p-1", None, "door")
+    other = book.open("p-2", None, "till")
+    clock.now -= timedelta(hours=1)  # not open by this clock, and it may be by the next
+    book.end_at("door")
+    clock.now += timedelta(hours=1)
+    assert book.current() == (other,)
+
+
+def test_a_visit_that_cannot_be_read_just_now_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_handle(*_: Any) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    book = SessionBook(tmp_path / "visits")
+    opened = book.open("p-1", None, "kiosk")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", no_handle)
+        assert book.current() == ()
+        assert book.find(opened.token) is None
+    assert book.current() == (opened,)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", no_handle)
+        book.end_of("p-1")  # whose it is cannot be told: it is over
+    assert book.current() == ()
+
+
+def keep_files(patch: pytest.MonkeyPatch, name: str) -> None:
+    """Let the file of one name, or all, stay where they are."""
+    real = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path.name == name or (not name and path.suffix == ".json"):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        real(path, missing_ok=missing_ok)
+
+    patch.setattr(Path, "unlink", refuse)
+
+
+def test_a_file_that_cannot_be_removed_keeps_nobody_from_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Now()
+    book = SessionBook(tmp_path / "visits", clock=clock)
+    stale = book.name_of(book.open("p-1", None, "kiosk").token)
+    clock.now += timedelta(hours=2)
+    ann, bob = (book.open(who, None, "kiosk") for who in ("p-2", "p-3"))
+    (tmp_path / "visits" / stale).write_text("{")
+    keep_files(monkeypatch, stale)
+    assert set(book.current()) == {ann, bob}
+    with pytest.raises(PermissionError):
+        book.end_at("kiosk")  # said, after all that could be ended was
+    assert book.current() == ()
+
+
+def test_what_a_process_left_that_died_while_it_wrote_is_removed(tmp_path: Path) -> None:
+    book = SessionBook(tmp_path / "visits")
+    left, written = tmp_path / "visits" / "a.draft", tmp_path / "visits" / "b.draft"
+    left.write_text("p-1")
+    written.write_text("p-2")
+    os.utime(left, (0, 0))
+    assert book.current() == ()
+    assert not left.exists()
+    assert written.exists()
+
+
+@pytest.mark.parametrize("body", ["[" * 100_000, '{"person": ""}'], ids=["deep", "nobody"])
+def test_a_visit_of_nobody_is_none(tmp_path: Path, body: str) -> None:
+    book = SessionBook(tmp_path / "visits")
+    opened = book.open("p-1", None, "kiosk")
+    path = tmp_path / "visits" / book.name_of(opened.token)
+    value = json.loads(path.read_text())
+    path.write_text(json.dumps(value | json.loads(body)) if body[0] == "{" else body)
+    assert book.current() == ()
 
 
 def test_a_clock_gone_backwards_closes_a_visit(tmp_path: Path) -> None:
@@ -712,6 +813,112 @@ def test_a_visit_goes_on_when_the_screen_is_cleared(kiosk: str, tmp_path: Path) 
         shopper.post("visit")
         assert shopper.post("end").url.path == "/en/ended"
     assert len(SessionBook(tmp_path / "visits").current()) == 1
+
+
+@pytest.mark.parametrize("ending", ["notice", "return", "nobody", "", "away", "record"])
+def test_a_visit_ends_as_soon_as_somebody_else_stands_there(
+    kiosk: str, tmp_path: Path, ending: str
+) -> None:
+    book = SessionBook(tmp_path / "visits")
+    with Shopper(kiosk) as waiting, Shopper(kiosk) as other:
+        code = other.decide()
+        waiting.read_on()
+        with Shopper(kiosk) as screen:
+            screen.decide()
+            if ending == "record":  # whose notice was read before
+                screen.post("visit")
+                waiting.post("choices", dict.fromkeys((p.value for p in Purpose), "no"))
+            elif ending == "":
+                screen.post("visit")
+                screen.get("")
+            elif ending == "away":
+                waiting.get("about")
+                screen.post("visit")
+                waiting.post("about", {"age": "13_15", "role": "shopper"})
+            else:
+                screen.post("visit")
+                screen.post("end")
+                assert len(book.current()) == 1
+                if ending == "notice":
+                    screen.get("notice")
+                else:
+                    screen.come_back(code if ending == "return" else "no receipt")
+    assert book.current() == ()
+
+
+def test_a_visit_is_opened_at_a_screen_and_from_nowhere_else(
+    registry: ConsentRegistry, tmp_path: Path
+) -> None:
+    book = SessionBook(tmp_path / "visits")
+    screens = {"127.0.0.2": "by the door", "::ffff:127.0.0.3": "till"}
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(running(registry, settings_for(tmp_path, screens=screens)))
+        with Shopper(url, address="127.0.0.9") as telephone:
+            code = telephone.decide()
+            assert "Begin my visit" not in telephone.get("receipt").text
+            assert "No visit was begun" in telephone.post("visit").text
+            assert book.current() == ()
+            with (
+                Shopper(url, address="127.0.0.2") as door,
+                Shopper(url, address="127.0.0.3") as till,
+            ):
+                assert "Begin my visit" in door.come_back(code).text
+                door.post("visit")
+                till.get("notice")  # somebody at another screen, and somebody nowhere
+                telephone.get("notice")
+                assert [each.place for each in book.current()] == ["by the door"]
+                till.decide()
+                till.post("visit")
+                assert {each.place for each in book.current()} == {"by the door", "till"}
+            telephone.come_back(code)
+            assert "Your visit is on" not in telephone.get("mine").text
+            telephone.post("withdraw")  # that acts from everywhere
+    assert [each.place for each in book.current()] == ["till"]
+
+
+def test_by_default_the_screen_of_this_machine_is_the_only_one() -> None:
+    settings = KioskSettings(jurisdiction="IE", place="by the door")
+    for address in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
+        assert settings.place_at(address) == "by the door"
+    for address in ("127.0.0.2", "192.0.2.1", "unknown", ""):
+        assert settings.place_at(address) is None
+    assert KioskSettings(jurisdiction="IE", screens={}).place_at("127.0.0.1") is None
+
+
+@pytest.mark.parametrize(
+    ("age", "role"),
+    [("under_13", "shopper"), ("unknown", "shopper"), ("25_34", "employee"), ("13_15", "student")],
+)
+def test_who_turns_out_not_to_be_asked_loses_what_was_agreed(
+    kiosk: str, registry: ConsentRegistry, tmp_path: Path, age: str, role: str
+) -> None:
+    with Shopper(kiosk) as shopper:
+        person = person_of(shopper.decide())
+        shopper.post("visit")
+        assert registry.preview(person, Purpose.PERSONALISATION, RETAIL).permit
+        shopper.get("about")  # the browser's Back
+        page = shopper.post("about", {"age": age, "role": role})
+        assert "Nothing about you was kept" in page.text
+        assert shopper.get("mine").url.path == "/en/ended"
+    for purpose in Purpose:
+        assert not registry.preview(person, purpose, RETAIL).permit
+    assert registry.persons() == ()
+    assert SessionBook(tmp_path / "visits").current() == ()
+    found = figures(registry)
+    assert (found.minors, found.staff) == ((0, 1) if AgeBand(age).is_adult else (1, 0))
+    registry.verify()
+
+
+@pytest.mark.parametrize("ending", ["withdraw", "erase"])
+def test_a_visit_that_cannot_be_ended_keeps_nobody_from_withdrawing(
+    kiosk: str, registry: ConsentRegistry, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    with Shopper(kiosk) as shopper:
+        person = person_of(shopper.decide())
+        shopper.post("visit")
+        keep_files(monkeypatch, "")
+        assert shopper.post(ending).status_code == 200
+    assert not registry.preview(person, Purpose.PERSONALISATION, RETAIL).permit
 
 
 def test_a_visit_waits_until_people_were_told_that_expressions_are_read(tmp_path: Path) -> None:

@@ -443,3 +443,29 @@ def test_a_strange_size_is_read_like_any_other(recognizer: Recognizer) -> None:
     scene = frame(at_kiosk=cast().looks_grown[0])[50:411, 301:638]
     with recognizer.session("ann", age_band=AgeBand.FROM_35, limits=PATIENT) as session:
         assert recognizer.read(scene, session).outcome in (Outcome.READ, Outcome.UNSURE)
+
+
+def test_an_app_that_fails_as_it_is_told_does_not_end_the_loop(
+    registry: ConsentRegistry, model: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(event: Event) -> None:
+        raise RuntimeError("ann stands there")
+
+    recognizer = Recognizer(
+        verify_exported(model, [KEY.verifying]), registry, SHOP, on_event=failing
+    )
+    with recognizer.session("ann", **GROWN) as session:
+        assert recognizer.read(object(), session).outcome is Outcome.BAD_FRAME
+    assert "RuntimeError" in caplog.text
+    assert "ann" not in caplog.text
+
+
+def test_a_session_does_not_outlive_a_sleep_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept = [0.0]
+    monkeypatch.setattr("time.clock_gettime", lambda _: 1000.0 + slept[0])
+    session = Session("ann", "35_44", None, Limits())
+    assert session.open
+    slept[0] = 3600
+    assert not session.open

@@ -95,6 +95,64 @@ def test_visits_from_before_a_restart_are_not_taken_up(book: SessionBook, clock:
     assert whose(visits) == "bob"
 
 
+def new_visits(book: SessionBook) -> Visits:
+    return Visits(Nobody("there is no model"), book, DOOR, limits=Limits(away=600))
+
+
+def test_a_visit_from_before_is_not_taken_up_when_the_clock_is_set_right(
+    book: SessionBook, clock: Clock
+) -> None:
+    book.open("ann", AgeBand.FROM_35, DOOR)
+    clock.time -= timedelta(seconds=20)  # the visit is not open by this clock
+    visits = new_visits(book)
+    assert visits.session() is None
+    clock.time += timedelta(seconds=25)
+    assert visits.session() is None
+    book.open("bob", AgeBand.FROM_35, DOOR)
+    assert whose(visits) == "bob"
+
+
+def test_a_folder_that_could_not_be_listed_at_first_holds_nobody_new(
+    book: SessionBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unlisted(*_: object) -> frozenset[str]:
+        raise PermissionError
+
+    book.open("ann", AgeBand.FROM_35, DOOR)
+    with monkeypatch.context() as patch:
+        patch.setattr(SessionBook, "names", unlisted)
+        visits = new_visits(book)
+        assert visits.session() is None
+    assert visits.session() is None
+    assert visits.session() is None
+    book.open("bob", AgeBand.FROM_35, DOOR)
+    assert whose(visits) == "bob"
+
+
+@pytest.mark.parametrize(
+    ("late", "taken"), [(0, True), (30, True), (31, False), (55 * 60, False), (-1, False)]
+)
+def test_only_a_fresh_visit_is_taken_up(
+    visits: Visits, book: SessionBook, clock: Clock, late: int, taken: bool
+) -> None:
+    book.open("ann", AgeBand.FROM_35, DOOR)
+    clock.time += timedelta(seconds=late)  # in which nobody asked
+    assert (whose(visits) == "ann") is taken
+    clock.time += timedelta(seconds=2)
+    assert (whose(visits) == "ann") is taken
+
+
+def test_a_visit_is_over_as_soon_as_the_next_person_begins_at_the_kiosk(
+    visits: Visits, book: SessionBook
+) -> None:
+    book.open("ann", AgeBand.FROM_35, DOOR)
+    session = visits.session()
+    assert session is not None
+    book.end_at(DOOR)  # the kiosk does, with the next notice or receipt at its screen
+    assert visits.session() is None
+    assert not session.open
+
+
 @pytest.mark.parametrize("how", ["ended", "over", "gone", "unreadable"])
 def test_a_visit_that_ends_is_over_at_the_next_frame(
     visits: Visits, book: SessionBook, clock: Clock, how: str

@@ -10,6 +10,7 @@ only over-count (the order that google/differential-privacy's accountant calls "
 | the process dies inside a write | a torn line was never acknowledged: the next open cuts it off |
 | a whole entry lacks its line end | it is kept; a damaged line end is named, never cut off |
 | entries vanish from the end, or the file | `LedgerError`: the head file beside it knows how far it went |
+| the head file vanishes | `LedgerError`; with one entry it is written: the process died before |
 | any other line is damaged | `LedgerError` naming the entry; nothing can be released |
 | two processes append at once | a lock on the file orders them |
 """
@@ -192,6 +193,7 @@ class Chain(Generic[Entry]):
             head = json.loads(self._head_path.read_bytes())
             entries, last = int(head["entries"]), str(head["hash"])
         except FileNotFoundError:
+            self._begin_head()
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LedgerError(f"{self._head_path} cannot be read ({error}); restore it.") from error
@@ -200,6 +202,16 @@ class Chain(Generic[Entry]):
                 f"{self.path.name} ends before entry {entries - 1}, which was written: entries are "
                 f"missing. Restore the file from a backup; {self.lost}"
             )
+
+    def _begin_head(self) -> None:
+        """A crash leaves one entry without a head, never two: entries are added to a file that has one."""
+        if len(self._entries) > 1:
+            raise LedgerError(
+                f"{self._head_path} is gone: nobody can tell whether entries were cut off the end of "
+                f"{self.path.name}. Restore it from a backup; {self.lost}"
+            )
+        if self._entries:
+            self._write_head(self._entries[0])
 
     def _checked(self, line: bytes) -> Entry:
         seq = len(self._entries)

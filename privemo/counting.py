@@ -1,13 +1,15 @@
 """Group counts that leave a store noised: what they are of, what they cost, and to whom it is charged.
 
-The release is drawn, written to the outbox, charged, and only then handed out.
+The release is drawn, written to the outbox under a name that is not sent, charged, moved into place, and only
+then handed out.
 
 | what happens | what the store does |
 |---|---|
 | the same is asked again | the same bytes again, at no cost, also when the predictions changed meanwhile |
-| the same is asked `anew` | another release, which is paid for |
+| the same is asked `anew` | another release, which is paid for; the one before stays until it is |
+| somebody measured withdrew meanwhile | a new release does not count them |
 | the process dies before the ledger entry | nothing left; asked again, other noise is drawn and paid for |
-| it dies after the entry, before the file is there | paid; asked again, the same bytes |
+| it dies after the entry, before the file is in place | paid; asked again, the same bytes |
 | somebody measured was trained on as well | refused: what they lost together is in no ledger |
 | the budget of the people measured would be exceeded | `BudgetExhausted`; nothing was charged |
 """
@@ -15,13 +17,14 @@ The release is drawn, written to the outbox, charged, and only then handed out.
 from __future__ import annotations
 
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from privemo.countrequest import CountRequest, said_of
-from privemo.errors import RunError, SettingsError
+from privemo.errors import BudgetExhausted, RunError, SettingsError
 from privemo.files import write_bytes
 from privemo.heldoutaccount import HeldOutAccount
 from privemo.labels import EMOTIONS
@@ -35,11 +38,13 @@ from privemo_consent import Purpose
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["count_vector", "noised_counts"]
+__all__ = ["count_vector", "noised_counts", "permitted_now"]
 
 
 def count_vector(store: Store, plan: CellPlan) -> NDArray[np.int64]:
     """The exact counts of a store's held-out people (n,), each of them counted once in each table.
+
+    Only of those who may be measured now: predictions stay, and consent may have been withdrawn since.
 
     Raises:
         RunError: there are no predictions, or somebody measured was trained on.
@@ -53,7 +58,14 @@ def count_vector(store: Store, plan: CellPlan) -> NDArray[np.int64]:
         return plan.vector(None)
     frame = one_face_each(validate(frame, EMOTIONS, path.name, alone=False), config.run_id)
     _check_held_out(store, frame)
-    return plan.vector(frame)
+    frame = frame[permitted_now(store, frame["person"])]
+    return plan.vector(None if frame.empty else frame.reset_index(drop=True))
+
+
+def permitted_now(store: Store, persons: pd.Series[str]) -> NDArray[np.bool_]:
+    """Whose faces may be used for a fairness audit as of now (GDPR 7(3))."""
+    asked = persons.to_numpy(dtype=np.str_)
+    return store.gate.still_permitted(asked, Purpose.FAIRNESS_AUDIT, store.context)
 
 
 def _check_held_out(store: Store, frame: pd.DataFrame) -> None:
@@ -95,6 +107,7 @@ def noised_counts(
         raise SettingsError("Counts that are noised cost an epsilon: name one.")
     with store.alone():
         path = store.folder / "outbox" / f"counts-{request.digest()[:32]}.json"
+        _settle(path, account)
         if path.exists() and not anew:
             data = path.read_bytes()
             if account.ledger.find(sha256(data).hexdigest()) is not None:
@@ -109,6 +122,34 @@ def noised_counts(
             noise=said_of(noise, request, shares=1),
         )
         data = made.to_json()
-        write_bytes(path, data)
-        account.charge(noise, request.run_id, sha256(data).hexdigest())
+        # Beside what was paid for before, which has to outlive a charge that is refused.
+        write_bytes(_pending(path), data)
+        try:
+            account.charge(noise, request.run_id, sha256(data).hexdigest())
+        except BudgetExhausted:
+            _pending(path).unlink()
+            raise
+        _settle(path, account)
         return data
+
+
+def _pending(path: Path) -> Path:
+    return path.with_suffix(".unpaid")
+
+
+def _settle(path: Path, account: HeldOutAccount) -> None:
+    """Move a release that was left under the name of the unpaid into place if it was paid, else remove it.
+
+    Raises:
+        LedgerError: the ledger is damaged; the file stays as it is.
+        RunError: the disk failed.
+    """
+    pending = _pending(path)
+    if not pending.exists():
+        return
+    if account.ledger.find(sha256(pending.read_bytes()).hexdigest()) is None:
+        pending.unlink()
+        return
+    # Written again and not renamed, so that it is durable and an error is told like any other.
+    write_bytes(path, pending.read_bytes())
+    pending.unlink()

@@ -19,6 +19,7 @@ Several bounds from one attack share the 5% among them (Bonferroni).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -157,6 +158,43 @@ def check_attack(run: Run, info: AttackInfo, where: str) -> None:
             f"run's is {due:g}",
             _ANEW,
         )
+
+
+def strangeness(run: Run, info: AttackInfo) -> list[str]:
+    """Why an attack is no evidence of a run: what it rehearsed, or on how many, is not as it should be.
+
+    Steps and rates are held against those that `run.json` states; a run of an earlier version states none.
+    """
+    made, due = info.mechanism, run.info.privacy
+    faults = []
+    rates = sorted(made.steps_at_each_rate)
+    if due.steps_at_each_rate and not _alike(rates, sorted(due.steps_at_each_rate)):
+        faults.append(
+            f"rehearsed {_steps(rates)}, and the run plans {_steps(due.steps_at_each_rate)}"
+        )
+    if due.delta is not None and not math.isclose(due.delta, made.delta, rel_tol=1e-9):
+        faults.append(f"is judged at a delta of {made.delta:g}, and the run's is {due.delta:g}")
+    if not {each.rate for each in info.draws} <= {rate for rate, _ in rates}:
+        faults.append("holds draws against a rate that it did not rehearse")
+    scored = {name: {len(each.scores) for each in got} for name, got in info.membership.items()}
+    if any(sizes != {info.canaries} for sizes in scored.values()) or any(
+        len(got) != info.rehearsals for got in info.membership.values()
+    ):
+        faults.append(
+            f"states {info.canaries} people in {info.rehearsals} rehearsals, and has scores of others"
+        )
+    return faults
+
+
+def _alike(made: Sequence[tuple[float, int]], due: Sequence[tuple[float, int]]) -> bool:
+    return len(made) == len(due) and all(
+        steps == planned and math.isclose(rate, stated, rel_tol=1e-9)
+        for (rate, steps), (stated, planned) in zip(made, due, strict=True)
+    )
+
+
+def _steps(rates: Sequence[tuple[float, int]]) -> str:
+    return " and ".join(f"{steps:,} steps at {rate:g}" for rate, steps in rates)
 
 
 def bounds(info: AttackInfo, alpha: float = ALPHA) -> Attacked:

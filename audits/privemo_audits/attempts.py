@@ -2,9 +2,14 @@
 
 `attacks.jsonl` is written by `privemo attack`: an entry before each attack, and one with what it found.
 Whoever makes attacks until one pleases has to be told from whoever makes one. So the k-th attack that was
-begun has a share of 1 / (k (k + 1)) of the 5% that all bounds together may be wrong, whenever somebody
+finished has a share of 1 / (k (k + 1)) of the 5% that all bounds together may be wrong, whenever somebody
 stops: the shares of however many add up to no more than 1. The first is judged at 97.5% however many
 follow, and no later one takes back what it found. The strongest bound counts.
+
+An attack that was broken off has no share. It has no bound that could be wrong, and shares for it would let
+whoever breaks off a few hide what the next one finds. It is told all the same. No share either has an attack
+that is no evidence: one of fewer people or rehearsals than `privemo attack` makes, or of another mechanism
+than the run's. It is named, and the history is not whole.
 
 The file is chained, and `attacks.head` knows how far it goes. An entry that was changed, taken out or moved
 is named. Nobody signs entries: whoever writes both files anew is not found out here, but by a signed report
@@ -13,24 +18,36 @@ that was made before.
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from .attacked import ATTACK_FILE, AttackInfo, bounds, check_attack
-from .errors import RunFilesError
+from .attacked import ATTACK_FILE, AttackInfo, bounds, check_attack, strangeness
 from .intervals import ALPHA
 from .ledger import FIRST, entry_hash
 from .report_privacy import Attacked, Attempt, Attempts
-from .runfiles import Hex, Part, Run, read_lines, read_model
+from .runfiles import Hex, Part, Run, read_head, read_lines, read_model
 
 __all__ = ["ATTACKS_FILE", "measure_attacks", "share_of"]
 
 ATTACKS_FILE = "attacks.jsonl"
 
 HEAD_FILE = "attacks.head"
+
+FEWEST_PERSONS, FEWEST_REHEARSALS = 50, 2
+"""`privemo attack` makes no attack of fewer of either: it could not find much, and used up a share."""
+
+
+@dataclass
+class Made:
+    """One attack: its number from 1 as begun, its line's place among those that found something, and what."""
+
+    number: int
+    entry: Entry | None = None
+    finished: int | None = None
+    found: AttackInfo | None = None
 
 
 class Entry(Part):
@@ -56,7 +73,7 @@ class Entry(Part):
 
 
 def share_of(number: int) -> float:
-    """How much of the 5% the attack with this number (from 1) may use up: all shares add up to it."""
+    """How much of the 5% the attack that was finished as this one (from 1) may use up."""
     return ALPHA / (number * (number + 1))
 
 
@@ -69,61 +86,89 @@ def measure_attacks(run: Run) -> tuple[Attacked | None, Attempts | None]:
     if (run.directory / ATTACKS_FILE).is_file():
         rows = read_lines(run, ATTACKS_FILE, Entry)
         faults = [*_breaks(rows), *_cut_off(run, rows)]
-        numbered, more = _numbered([entry for _, entry in rows])
-        return _judged(run, ATTACKS_FILE, numbered, (*faults, *more))
+        begun, more = _numbered(run, [entry for _, entry in rows])
+        return _judged(run, ATTACKS_FILE, begun, [*faults, *more])
     if (run.directory / HEAD_FILE).is_file():
         lost = f"{ATTACKS_FILE} is gone, and {HEAD_FILE} says that there were attacks"
         return None, Attempts(begun=0, unfinished=(), faults=(lost,), each=())
     if not (run.directory / ATTACK_FILE).is_file():
         return None, None
-    return _judged(run, ATTACK_FILE, [read_model(run, ATTACK_FILE, AttackInfo)], ())
+    made = Made(1, finished=0, found=read_model(run, ATTACK_FILE, AttackInfo))
+    return _judged(run, ATTACK_FILE, [made], [])
 
 
 def _judged(
-    run: Run, where: str, numbered: list[AttackInfo | None], faults: tuple[str, ...]
+    run: Run, where: str, begun: list[Made], faults: list[str]
 ) -> tuple[Attacked | None, Attempts]:
-    made: list[tuple[int, Attacked]] = []
-    for number, info in enumerate(numbered, start=1):
-        if info is not None:
-            check_attack(run, info, where)
-            made.append((number, bounds(info, share_of(number))))
+    judged: list[tuple[Made, float, Attacked]] = []
+    for made in sorted(begun, key=lambda each: each.finished or 0):
+        if made.found is None:
+            continue
+        check_attack(run, made.found, where)
+        if wrong := [*_too_small(made.found), *strangeness(run, made.found)]:
+            faults += [f"attack {made.number} {each}" for each in wrong]
+            continue
+        share = share_of(len(judged) + 1)
+        judged.append((made, share, bounds(made.found, share)))
     strongest = max(
-        (found for _, found in made),
+        (found for _, _, found in judged),
         key=lambda found: (not found.within, found.epsilon_at_least),
         default=None,
     )
     return strongest, Attempts(
-        begun=len(numbered),
-        unfinished=tuple(n for n, info in enumerate(numbered, start=1) if info is None),
-        faults=faults,
+        begun=len(begun),
+        unfinished=tuple(made.number for made in begun if made.found is None),
+        faults=tuple(faults),
         each=tuple(
-            Attempt(
-                number=number,
-                made=found.made,
-                certainty=1 - share_of(number),
-                persons=found.persons,
-                rehearsals=found.rehearsals,
-                epsilon_at_least=found.epsilon_at_least,
-                within=found.within,
-            )
-            for number, found in made
+            _told(made, share, found)
+            for made, share, found in sorted(judged, key=lambda each: each[0].number)
         ),
     )
 
 
-def _numbered(entries: list[Entry]) -> tuple[list[AttackInfo | None], list[str]]:
-    """What each attack found, in the order in which they were begun; None of one that was not finished."""
-    found: dict[int, AttackInfo | None] = {}
+def _told(made: Made, share: float, found: Attacked) -> Attempt:
+    return Attempt(
+        number=made.number,
+        made=found.made,
+        certainty=1 - share,
+        persons=found.persons,
+        rehearsals=found.rehearsals,
+        epsilon_at_least=found.epsilon_at_least,
+        within=found.within,
+    )
+
+
+def _too_small(info: AttackInfo) -> list[str]:
+    if info.canaries >= FEWEST_PERSONS and info.rehearsals >= FEWEST_REHEARSALS:
+        return []
+    fewest = f"{FEWEST_PERSONS} and {FEWEST_REHEARSALS} are the fewest"
+    counted = f"{info.canaries} people in {info.rehearsals} rehearsals"
+    return [f"is of {counted}, too few to be counted: {fewest}"]
+
+
+def _numbered(run: Run, entries: list[Entry]) -> tuple[list[Made], list[str]]:
+    """The attacks in the order in which they were begun, with what each found; and what is wrong."""
+    made: dict[int, Made] = {}
     faults = []
     for entry in entries:
+        if entry.run_id != run.info.run_id:
+            faults.append(f"entry {entry.seq} is of run {entry.run_id!r}")
         if entry.event == "begun" or entry.of is None:
-            found[entry.seq] = entry.found
-        elif entry.of in found and found[entry.of] is None:
-            found[entry.of] = entry.found
+            one = made[entry.seq] = Made(len(made) + 1, entry)
+        elif entry.of in made and made[entry.of].found is None:
+            one = made[entry.of]
         else:
             faults.append(f"entry {entry.seq} found something in an attack that was not under way")
-            found[entry.seq] = entry.found
-    return list(found.values()), faults
+            one = made[entry.seq] = Made(len(made) + 1, entry)
+        if entry.found is not None:
+            one.found, one.finished = entry.found, entry.seq
+            if {_size(each) for each in (one.entry, entry, entry.found)} != {_size(entry)}:
+                faults.append(f"entry {entry.seq} found something on others than it was begun with")
+    return list(made.values()), faults
+
+
+def _size(stated: Entry | AttackInfo | None) -> tuple[int, int] | None:
+    return None if stated is None else (stated.canaries, stated.rehearsals)
 
 
 def _breaks(rows: list[tuple[dict[str, Any], Entry]]) -> list[str]:
@@ -141,14 +186,10 @@ def _breaks(rows: list[tuple[dict[str, Any], Entry]]) -> list[str]:
 
 def _cut_off(run: Run, rows: list[tuple[dict[str, Any], Entry]]) -> list[str]:
     """The file may be longer than its head file says (a crash in between), never shorter."""
-    path = run.directory / HEAD_FILE
-    try:
-        head = json.loads(path.read_bytes())
-        due, last = int(head["entries"]), str(head["hash"])
-    except FileNotFoundError:
+    head = read_head(run, HEAD_FILE)
+    if head is None:
         return [f"{HEAD_FILE} is missing: nobody can tell whether attacks were cut off the end"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunFilesError(f"{HEAD_FILE} cannot be read ({error})", "Restore the file.") from error
+    due, last = head
     if due < 1 or len(rows) < due or rows[due - 1][1].hash != last:
         return [f"{len(rows)} entries are there, and {due} were written: attacks were taken out"]
     return []

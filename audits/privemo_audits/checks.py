@@ -278,7 +278,11 @@ def _attempts(attempts: Attempts) -> list[Check]:
             passed=not lost,
             required=False,
             evidence=f"{attempts.begun - lost} of {_counted(attempts.begun, 'attack')} finished"
-            + (": what the others would have found nobody knows" if lost else ""),
+            + (
+                ": what the others would have found nobody knows. They make none of these less sure"
+                if lost
+                else ""
+            ),
             clause="GDPR 32(1)(d)",
         ),
     ]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -92,6 +92,7 @@ def count_groups(
     store: str,
     label_names: Sequence[str],
     sensitive: Sequence[str],
+    may_count: Callable[[pd.Series[str]], NDArray[np.bool_]] | None = None,
 ) -> GroupCounts:
     """Count the held-out faces of one store.
 
@@ -101,19 +102,24 @@ def count_groups(
         store: its name.
         label_names: the emotions, in index order.
         sensitive: the columns to group by.
+        may_count: whom of some people the store may count now; everybody by default.
 
     Raises:
-        PredictionsError: the file is missing or empty, lacks a column, or has one that stores would cut into
-            groups each in its own way.
+        PredictionsError: the file is missing, there is nobody to count, it lacks a column, or has one that
+            stores would cut into groups each in its own way.
         RunFilesError: it cannot be read.
     """
     frame = read_store(predictions, store, sensitive, name=predictions.name)
-    if frame is None:
+    if frame is not None:
+        frame = validate(frame, label_names, predictions.name, alone=False)
+        frame = one_face_each(frame, run_id)
+        if may_count is not None:
+            frame = frame[may_count(frame["person"])].reset_index(drop=True)
+    if frame is None or frame.empty:
         raise PredictionsError(
-            f"{predictions} holds no faces", "Nobody agreed to be measured here: send nothing."
+            f"{predictions} holds no faces to count",
+            "Nobody agrees to be measured here: send nothing.",
         )
-    frame = validate(frame, label_names, predictions.name, alone=False)
-    frame = one_face_each(frame, run_id)
     groups = {name: _groups(frame[name], name) for name in sensitive}
     tables = [
         _table(frame, features, groups, len(label_names))

@@ -9,22 +9,20 @@ person counts.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from .accounting import Release, epsilon_dp_accounting, epsilon_rdp
-from .errors import MissingExtraError
+from .errors import MissingExtraError, RunFilesError
 from .ledger import FIRST, entry_hash
 from .report import Violation
 from .report_privacy import HeldOutPrivacy, HeldOutStore
-from .runfiles import Hex, Part, Run, read_lines
+from .runfiles import Hex, Part, Run, read_head, read_lines
 from .spending import ROUNDING, Spend, delta_of, spend_after_earlier
 
 __all__ = ["measure_held_out", "measured_elsewhere"]
@@ -35,7 +33,7 @@ NARROWEST = 20
 
 SLACK = 1e-3
 
-FILE = "heldout-ledger.jsonl"
+FILE, HEAD_FILE = "heldout-ledger.jsonl", "heldout-ledger.head"
 
 
 class HeldOutEntry(Part):
@@ -237,14 +235,20 @@ def _breaks(run: Run, store: str, lines: Lines) -> list[Violation]:
             for fault in faults
         ]
         previous = entry.hash
-    head = run.store_file(store, Path(FILE).with_suffix(".head").name)
-    if not head.is_file():
-        return found
+    return [*found, *_cut_off(run, store, lines)]
+
+
+def _cut_off(run: Run, store: str, lines: Lines) -> list[Violation]:
+    """The ledger may be longer than its head file says (a crash in between), never shorter."""
+    found = []
     try:
-        said = json.loads(head.read_bytes())
-        entries, last = int(said["entries"]), str(said["hash"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return [*found, _violation("ledger_chain", store, f"{head.name} cannot be read")]
+        head = read_head(run, f"stores/{store}/{HEAD_FILE}")
+    except RunFilesError:
+        return [_violation("ledger_chain", store, f"{HEAD_FILE} cannot be read")]
+    if head is None:
+        detail = f"{HEAD_FILE} is missing: nobody can tell whether entries were cut off the end"
+        return [_violation("ledger_chain", store, detail)] if lines else []
+    entries, last = head
     if len(lines) < entries or (entries and lines[entries - 1][1].hash != last):
         detail = f"the held-out ledger ends before entry {entries - 1}, which was written"
         found.append(_violation("ledger_chain", store, detail))

@@ -84,7 +84,10 @@ FINDINGS: dict[str, tuple[str, str]] = {
     ),
     "privacy.attacks_finished": (
         "Every rehearsed attack that was begun was brought to its end.",
-        "A rehearsed attack was begun and stopped: nobody knows what it would have found.",
+        (
+            "A rehearsed attack was begun and stopped: nobody knows what it would have found. "
+            "The others count in full."
+        ),
     ),
     "privacy.held_out_within_budget": (
         "Whoever the program was tested with gave away no more by counts of groups than the limit allows.",

@@ -86,6 +86,7 @@ class PrivacyInfo(Part):
     neighbouring: str | None = None
     sampler: str | None = None
     noise_multiplier: float | None = None
+    steps_at_each_rate: tuple[tuple[float, int], ...] = ()
     max_grad_norm: float | None = None
     normaliser: float | None = None
     noise_source: str | None = None
@@ -346,6 +347,21 @@ def read_lines(run: Run, name: str, kind: type[M]) -> list[tuple[dict[str, Any],
         return []
     rows = _json_lines(run.directory, name, run.files, _AS_WRITTEN)
     return [(row, _model(kind, row, f"{name} line {i}")) for i, row in enumerate(rows, 1)]
+
+
+def read_head(run: Run, name: str) -> tuple[int, str] | None:
+    """How far a chained file goes, and the hash of its last entry; None where no head file is there.
+
+    Raises:
+        RunFilesError: it is no head file.
+    """
+    if not (run.directory / name).is_file():
+        return None
+    content = _json(_read(run.directory, name, run.files), name, _AS_WRITTEN)
+    try:
+        return int(content["entries"]), str(content["hash"])
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise RunFilesError(f"{name} cannot be read ({error})", "Restore the file.") from error
 
 
 def _same_run(info: RunInfo, rounds: tuple[RoundInfo, ...]) -> None:

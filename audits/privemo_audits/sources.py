@@ -16,7 +16,7 @@ LOGS = "stores/*/consent.sqlite"
 POLICY = "the policy that was given"
 _LEDGERS, _ADMISSIONS = "stores/*/ledger.jsonl", "stores/*/admissions.jsonl"
 _PREDICTIONS, _ROUNDS = "stores/*/predictions.csv", "rounds/*"
-_HELD_OUT = "stores/*/heldout-ledger.jsonl*"
+_HELD_OUT = "stores/*/heldout-ledger.*"
 _ATTACKS = "attack*"  # attacks.jsonl and its head; attack.json of earlier versions
 
 SECTIONS = {

@@ -58,7 +58,7 @@ def attack(
 
     Nothing of the run is changed or read but its settings and facts, and nobody's face. An attack takes
     about as long as training 200 people does. Made again, it stands beside those before: no attack that was
-    made, or begun, is forgotten, and the more there were, the surer each has to be.
+    made, or begun, is forgotten, and the more were finished, the surer each has to be.
 
     Args:
         run: prepared; finished or not.
@@ -68,7 +68,7 @@ def attack(
         listener: called with steps done and steps in all.
 
     Returns:
-        What was found.
+        What was found, and its `number` among the attacks that were finished.
 
     Raises:
         SettingsError: the run is not private, or there are too few canaries or rehearsals; or the people in
@@ -86,11 +86,16 @@ def attack(
     if on_model is not None:
         with tuned(settings.threads):
             found["model"] = on_model.scores(np.random.default_rng())
-    # In the order in which they were begun: two processes may attack at once.
-    known = [each.seq for each in history.entries if each.event == "begun" or each.of is None]
-    found["number"] = known.index(begun.seq) + 1
-    history.append(event="found", of=begun.seq, found=found, **facts)
-    return found
+    entry = history.append(event="found", of=begun.seq, found=found, **facts)
+    # In the order in which they were finished, as the audit counts: two processes may attack at once.
+    finished = [
+        each.seq
+        for each in history.entries
+        if each.event == "found"
+        and each.canaries >= FEWEST_CANARIES
+        and each.rehearsals >= FEWEST_REHEARSALS
+    ]
+    return {**found, "number": finished.index(entry.seq) + 1}
 
 
 def _found(

@@ -97,8 +97,8 @@ def attack(
             )
         if found["number"] > 1:
             out.print(
-                f"This is attack {found['number']} on the run, judged at {1 - share:.2%}, so that all bounds "
-                "together hold with 95% certainty. Those before count as well."
+                f"This is attack {found['number']} that was finished on the run, judged at {1 - share:.2%}, "
+                "so that all bounds together hold with 95% certainty. Those before count as well."
             )
         out.print(_of_the_model(said))
         out.print(

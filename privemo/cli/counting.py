@@ -85,6 +85,7 @@ def counts(
 
 
 def _exact(store: Store, to: Path) -> tuple[str, dict[str, object]]:
+    from privemo.counting import permitted_now
     from privemo.labels import EMOTIONS
     from privemo_audits.counts import count_groups
 
@@ -94,6 +95,7 @@ def _exact(store: Store, to: Path) -> tuple[str, dict[str, object]]:
         store=store.config.name,
         label_names=EMOTIONS,
         sensitive=store.config.sensitive,
+        may_count=lambda persons: permitted_now(store, persons),
     )
     write_new(to, made.to_json())
     told = (

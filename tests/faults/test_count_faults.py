@@ -47,10 +47,11 @@ def store(run: Run) -> Iterator[Store]:
     opened.close()
 
 
-def count(store: Store, run: Run, out: Path) -> None:
+def count(store: Store, run: Run, out: Path, *, anew: bool = False) -> None:
     """What the command does."""
     budget = run.folder.parent / "people.budget"
-    write_new(out, noised_counts(store, request(run), HeldOutAccount(store, budget)))
+    account = HeldOutAccount(store, budget)
+    write_new(out, noised_counts(store, request(run), account, anew=anew))
 
 
 @contextmanager
@@ -64,14 +65,14 @@ def patched_os() -> Iterator[None]:
             setattr(os, name, function)
 
 
-def killed_at(step: int, store: Store, run: Run, out: Path) -> bool:
+def killed_at(step: int, store: Store, run: Run, out: Path, *, anew: bool = False) -> bool:
     def die() -> None:
         raise Killed
 
     with patched_os():
         interrupt(step, die)
         try:
-            count(store, run, out)
+            count(store, run, out, anew=anew)
         except Killed:
             return True
     return False
@@ -104,6 +105,35 @@ def test_killed_at_any_moment_nothing_leaves_unpaid(laid_out: Run, tmp_path: Pat
     assert step > 15
     assert charged <= {1, 2}
     assert 1 in charged
+
+
+def test_killed_at_any_moment_of_paying_anew_something_paid_for_is_left(
+    laid_out: Run, tmp_path: Path
+) -> None:
+    """The release of before or the new one: asked again, nobody pays."""
+    step = 0
+    kept = set()
+    while True:
+        folder = tmp_path / f"{step}"
+        folder.mkdir()
+        shutil.copytree(laid_out.folder, folder / "run")
+        run = Run(folder / "run")
+        store, before, after = run.store("store-01"), folder / "before.json", folder / "after.json"
+        count(store, run, before)
+        killed = killed_at(step, store, run, folder / "anew.json", anew=True)
+        paid = len(HeldOutLedger(store.folder / FILE).entries)
+        count(store, run, after)
+        entries = HeldOutLedger(store.folder / FILE).entries
+        assert len(entries) == paid
+        assert sha256(after.read_bytes()).hexdigest() == entries[-1].release_sha256
+        assert not list((store.folder / "outbox").glob("*.unpaid"))
+        kept.add(before.read_bytes() == after.read_bytes())
+        store.close()
+        if not killed:
+            break
+        shutil.rmtree(folder)
+        step += 1
+    assert kept == {True, False}
 
 
 def full(name: str, wanted: Callable[[tuple[Any, ...]], bool]) -> Callable[..., Any]:

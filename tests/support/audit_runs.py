@@ -317,6 +317,7 @@ class RunMaker:
                 "noise_multiplier": self.noise,
                 "sample_rate": self.rate,
                 "steps_per_round": self.steps,
+                "steps_at_each_rate": [[self.rate, self.steps * self.rounds]],
                 "max_grad_norm": 1.0,
                 "normaliser": 8.0,
                 "noise_source": "os_entropy",

@@ -14,6 +14,7 @@ from privemo.labels import EMOTIONS
 from privemo.runs import Run
 from privemo.store import Store
 from privemo_audits.cellplan import CellPlan
+from privemo_consent import Purpose
 from tests.support.small_runs import small_run
 
 BANDS = ("25_34", "35_44", "45_54")
@@ -42,8 +43,10 @@ def prepared(folder: Path, *, shared: bool = False, may_drop: float = 0.0, **cha
 
 
 def predict(store: Store, rng: np.random.Generator, faces: int = 2) -> pd.DataFrame:
-    """Write predictions of everybody whom the registry knows."""
-    persons = np.repeat(sorted(store.registry.persons()), faces)
+    """Write predictions of everybody who agreed to be measured."""
+    known = np.array(sorted(store.registry.persons()))
+    agreed = store.gate.still_permitted(known, Purpose.FAIRNESS_AUDIT, store.context)
+    persons = np.repeat(known[agreed], faces)
     label = rng.integers(0, 4, len(persons))
     said = np.where(rng.random(len(persons)) < 0.7, label, rng.integers(0, 4, len(persons)))
     bands = dict(zip(sorted(set(persons)), rng.choice([*BANDS, "65_up", ""], 1000), strict=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -19,6 +20,9 @@ import typer
 import yaml
 
 from privemo.cli import app
+from privemo_consent import ConsentRegistry
+from privemo_consent.handle import Mode
+from tests.support.consent import PARTY
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -361,6 +365,28 @@ def test_documented_python_runs(code: str, printed: str | None, tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     if printed is not None:
         assert done.stdout == printed
+
+
+@pytest.mark.parametrize("mode", ["production", "simulation"])
+def test_a_copy_for_an_auditor_is_made_of_real_and_of_simulated_runs(
+    tmp_path: Path, mode: Mode
+) -> None:
+    (code,) = [
+        body
+        for body in blocks(DOCS / "reference" / "run-files.md", "python")
+        if "def hand_over" in body
+    ]
+    named: dict[str, Any] = {}
+    exec(code, named)  # noqa: S102 - our own page
+    folder = tmp_path / "run" / "stores" / "store-01"
+    folder.mkdir(parents=True)
+    (folder / "store.json").write_text(json.dumps({"registry_mode": mode}))
+    (folder / "store.key").write_text("secret")
+    ConsentRegistry.create(folder / "consent.sqlite", mode=mode, controller=PARTY).close()
+    named["hand_over"](tmp_path / "run", tmp_path / "copy")
+    copy = tmp_path / "copy" / "stores" / "store-01"
+    assert (copy / "consent.sqlite").exists()
+    assert not (copy / "store.key").exists()
 
 
 def test_the_documentation_builds(tmp_path: Path) -> None:

@@ -55,13 +55,13 @@ def attack(
         "mechanism": {
             "noise_multiplier": NOISE,
             "noise": "local",
-            "steps_at_each_rate": [[0.25, 30]],
+            "steps_at_each_rate": [[0.2, 10]],
             "delta": 1e-5,
         },
         "canaries": 200,
         "rehearsals": 2,
         "steps": {"against_all": answers(noise, trials, rng)},
-        "draws": [{"rate": 0.25, "of": 4000, "drawn": int(rng.binomial(4000, 0.25))}],
+        "draws": [{"rate": 0.2, "of": 4000, "drawn": int(rng.binomial(4000, 0.2))}],
         "membership": {"every_step": tries},
         "inversion": {"pictures": 50, "without_noise": 0.9, "with_noise": 0.01},
     }

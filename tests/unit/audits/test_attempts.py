@@ -11,7 +11,7 @@ import pytest
 import rfc8785
 
 from privemo_audits import Report, RunFilesError, build_report
-from privemo_audits.attempts import share_of
+from privemo_audits.attempts import FEWEST_PERSONS, FEWEST_REHEARSALS, share_of
 from privemo_audits.intervals import ALPHA
 from privemo_audits.ledger import entry_hash
 from privemo_audits.pages import render_html
@@ -42,9 +42,10 @@ def write(run: RunMaker, *attacks: dict[str, Any] | None) -> list[dict[str, Any]
     """Attacks as `privemo attack` leaves them; None is one that was broken off."""
     rows: list[dict[str, Any]] = []
     for content in attacks:
-        rows.append(linked(rows, event="begun"))
+        size = {"canaries": 200 if content is None else content["canaries"]}
+        rows.append(linked(rows, event="begun", **size))
         if content is not None:
-            rows.append(linked(rows, event="found", of=rows[-1]["seq"], found=content))
+            rows.append(linked(rows, event="found", of=rows[-1]["seq"], found=content, **size))
     save(run, rows)
     return rows
 
@@ -239,12 +240,114 @@ def test_a_missing_head_is_named(run: RunMaker) -> None:
     )
 
 
-def test_an_attack_that_was_broken_off_is_told_and_counts_as_one(run: RunMaker) -> None:
+def test_attacks_that_were_broken_off_hide_nothing(run: RunMaker) -> None:
+    """What gives people away does so however many attacks were begun before: none of these has a share."""
+    content = attack(np.random.default_rng(21), noise=1.2, trials=2000)
+    content |= {"schema": "privemo.attack/2", "noise": noise()}
+    write(run, *[None] * 40, content)
+    report = build_report(run.directory)
+    assert report.privacy.attempts is not None
+    (one,) = report.privacy.attempts.each
+    assert (one.number, one.certainty) == (41, 1 - share_of(1))
+    assert "privacy.attack_within_claim" in report.failed_checks
+
+
+def test_shares_follow_the_order_in_which_attacks_were_finished(run: RunMaker) -> None:
+    """An attack that ends later takes back nothing, also where it was begun before."""
+    rows = write(run, None, found(22))
+    rows.append(linked(rows, event="found", of=0, found=found(23)))
+    save(run, rows)
+    attempts = build_report(run.directory).privacy.attempts
+    assert attempts is not None
+    assert [(one.number, one.certainty) for one in attempts.each] == [
+        (1, 1 - share_of(2)),
+        (2, 1 - share_of(1)),
+    ]
+
+
+def too_small(content: dict[str, Any]) -> None:
+    content["canaries"] = 20
+    for each in content["membership"]["every_step"]:
+        each["scores"], each["took_part"] = each["scores"][:20], each["took_part"][:20]
+
+
+def fewer_steps(content: dict[str, Any]) -> None:
+    content["mechanism"]["steps_at_each_rate"] = [[0.2, 9]]
+
+
+def smaller_rate(content: dict[str, Any]) -> None:
+    content["mechanism"]["steps_at_each_rate"] = [[0.1, 10]]
+
+
+def larger_rate_of_draws(content: dict[str, Any]) -> None:
+    content["draws"][0]["rate"] = 0.3
+
+
+def other_delta(content: dict[str, Any]) -> None:
+    content["mechanism"]["delta"] = 1e-4
+
+
+def more_people_than_scores(content: dict[str, Any]) -> None:
+    content["membership"]["every_step"][0]["scores"].pop()
+    content["membership"]["every_step"][0]["took_part"].pop()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (too_small, "20 people in 2 rehearsals, too few to be counted"),
+        (fewer_steps, "rehearsed 9 steps at 0.2, and the run plans 10 steps at 0.2"),
+        (smaller_rate, "rehearsed 10 steps at 0.1"),
+        (larger_rate_of_draws, "draws against a rate that it did not rehearse"),
+        (other_delta, "delta of 0.0001, and the run's is 1e-05"),
+        (more_people_than_scores, "has scores of others"),
+    ],
+)
+def test_an_attack_that_is_no_evidence_is_named_and_takes_no_share(
+    run: RunMaker, spoil: Callable[[dict[str, Any]], None], words: str
+) -> None:
+    content = found(24)
+    spoil(content)
+    write(run, content, found(25))
+    report = build_report(run.directory)
+    assert "privacy.attacks_whole" in report.failed_checks
+    assert words in check(report, "privacy.attacks_whole").evidence
+    assert report.privacy.attempts is not None
+    assert [(o.number, o.certainty) for o in report.privacy.attempts.each] == [(2, 1 - share_of(1))]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"canaries": 400}, "on others than it was begun with"),
+        ({"run_id": "another"}, "is of run 'another'"),
+    ],
+)
+def test_an_entry_of_another_run_or_size_is_named(
+    run: RunMaker, changes: dict[str, Any], words: str
+) -> None:
+    rows = [linked([], event="begun", **changes)]
+    rows.append(linked(rows, event="found", of=0, found=found(26)))
+    save(run, rows)
+    assert words in check(build_report(run.directory), "privacy.attacks_whole").evidence
+
+
+def test_no_attack_is_made_that_the_audit_would_not_count() -> None:
+    from privemo.attacks.attack import FEWEST_CANARIES
+    from privemo.attacks.attack import FEWEST_REHEARSALS as FEWEST
+
+    assert (FEWEST_CANARIES, FEWEST) == (FEWEST_PERSONS, FEWEST_REHEARSALS)
+
+
+def test_an_attack_that_was_broken_off_is_told_and_takes_nothing_from_others(
+    run: RunMaker,
+) -> None:
     write(run, None, found(13))
     report = build_report(run.directory)
     assert report.privacy.attempts is not None
     assert report.privacy.attempts.unfinished == (1,)
     assert report.privacy.attempts.each[0].number == 2
+    assert "attacks.head" in report.evidence.files
     assert "1 of 2 attacks finished" in check(report, "privacy.attacks_finished").evidence
     assert "privacy.attacks_finished" not in report.failed_checks
     assert "begun and not finished" in render_html(report)

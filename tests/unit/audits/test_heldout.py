@@ -235,3 +235,12 @@ def test_whoever_was_measured_in_another_run_may_be_trained_on_in_this_one(run: 
     assert now.epsilon_max_person == pytest.approx(both)
     assert before is not None
     assert both > before
+
+
+def test_a_ledger_whose_head_is_gone_is_named(run: RunMaker) -> None:
+    write(run, [row(1), row(2)])
+    assert "stores/store-01/heldout-ledger.head" in build_report(run.directory).evidence.files
+    write(run, [row(1)])  # cut, and the head with it
+    run.path(0, FILE).with_suffix(".head").unlink()
+    (detail,) = wrong_with(run, "ledger_chain")
+    assert "heldout-ledger.head is missing" in detail

@@ -33,7 +33,9 @@ from privemo.schedules import steps_at_each_rate
 from privemo.store import Store
 from privemo.training import Randomness, private
 from privemo_audits import RunFilesError, build_report
-from privemo_audits.attacked import AttackInfo, bounds
+from privemo_audits.attacked import AttackInfo, bounds, strangeness
+from privemo_audits.runfiles import Run as AuditedRun
+from privemo_audits.runfiles import RunInfo
 from tests.support.small_runs import small_run
 
 STEPS, RATE = 16, 0.25
@@ -340,6 +342,7 @@ def test_an_attack_made_again_stands_beside_the_one_before(tmp_path: Path) -> No
         ("begun", None),
         ("found", 2),
     ]
+    del first["number"], second["number"]  # it follows from the lines
     assert [kept[at]["found"] for at in (1, 3)] == [
         json.loads(json.dumps(each)) for each in (first, second)
     ]
@@ -359,7 +362,7 @@ def test_an_attack_is_on_the_disk_before_it_is_made(
         with pytest.raises(KeyboardInterrupt):
             attack(run, canaries=50)
     assert [e["event"] for e in entries(run)] == ["begun"]
-    assert attack(run, canaries=50)["number"] == 2
+    assert attack(run, canaries=50)["number"] == 1  # of those that were finished
 
 
 def test_an_attack_that_cannot_be_written_is_not_made(
@@ -599,3 +602,20 @@ def test_the_file_is_json_that_an_audit_reads(tmp_path: Path) -> None:
     assert info.run_id == run.run_id
     assert set(info.steps) == {"against_all", "between_steps"}
     assert set(info.membership) == {"every_step", "last_model"}
+
+
+def test_what_is_rehearsed_is_what_the_run_states(tmp_path: Path) -> None:
+    """Rates, steps and delta as in `run.json`, to the last digit: the audit holds them against each other."""
+    privacy = PrivacySettings(epsilon=8.0, sample_rate=0.4, rate_growth=4.0)
+    run = private_run(tmp_path, rounds=4, steps_per_round=1, privacy=privacy)
+    found, stated = json.loads(json.dumps(attack(run, canaries=50))), run.facts["privacy"]
+    made = AttackInfo.model_validate(found)
+    assert len(made.mechanism.steps_at_each_rate) == 4
+    assert strangeness(audited(run), made) == []
+    assert found["mechanism"]["delta"] == stated["delta"]
+
+
+def audited(run: Run) -> AuditedRun:
+    """A run as the audit reads its `run.json`."""
+    info = RunInfo.model_validate(json.loads((run.folder / "run.json").read_bytes()))
+    return AuditedRun(run.folder, info, (), {}, {})

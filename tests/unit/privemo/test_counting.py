@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from privemo.budget import Budget, read_releases
+from privemo.cli.counting import _exact
 from privemo.counting import count_vector, noised_counts
 from privemo.countrequest import CountRequest
 from privemo.dp import composed
@@ -24,6 +25,7 @@ from privemo.orders import PrivateRecipe
 from privemo.runs import Run
 from privemo.store import Store
 from privemo_audits.cellcounts import CellCounts
+from privemo_audits.errors import PredictionsError
 from privemo_consent import Purpose
 from tests.support.counted import PLAN, predict, prepared, request
 
@@ -55,6 +57,11 @@ def change(store: Store, **fields: object) -> Store:
     return Store(store.folder)
 
 
+def measured(store: Store) -> list[str]:
+    frame = pd.read_csv(store.folder / "predictions.csv", dtype=str)
+    return sorted(set(frame["person"]))
+
+
 def released(store: Store, run: Run, epsilon: float = 2.0) -> CellCounts:
     data = noised_counts(store, request(run, epsilon), HeldOutAccount(store))
     return CellCounts.model_validate_json(data)
@@ -83,7 +90,44 @@ def test_what_leaves_is_the_counts_and_noise_of_that_width(store: Store, run: Ru
     assert made.noise is not None
     off = np.concatenate([made.counts(t).ravel() for t in PLAN.tables]) - exact
     assert 0.7 * made.noise.variance**0.5 < off.std() < 1.4 * made.noise.variance**0.5
-    assert exact.sum() == len(PLAN.tables) * len(store.registry.persons())
+    assert exact.sum() == len(PLAN.tables) * len(measured(store))
+
+
+def test_whoever_withdrew_meanwhile_is_in_no_new_release_and_in_the_old_one_as_it_was(
+    store: Store, run: Run
+) -> None:
+    account = HeldOutAccount(store)
+    before, sent = count_vector(store, PLAN), noised_counts(store, request(run), account)
+    gone = measured(store)[:3]
+    for person in gone:
+        store.registry.withdraw(person)
+    assert before.sum() - count_vector(store, PLAN).sum() == len(PLAN.tables) * len(gone)
+    assert noised_counts(store, request(run), account) == sent
+    for person in measured(store)[3:]:
+        store.registry.withdraw(person)
+    assert count_vector(store, PLAN).sum() == 0
+
+
+def test_exact_counts_leave_out_whoever_withdrew_meanwhile(store: Store, tmp_path: Path) -> None:
+    everybody = measured(store)
+    store.registry.withdraw(everybody[0])
+    _, told = _exact(store, tmp_path / "counts.json")
+    assert told["persons"] == len(everybody) - 1
+    for person in everybody[1:]:
+        store.registry.withdraw(person)
+    with pytest.raises(PredictionsError, match="no faces to count"):
+        _exact(store, tmp_path / "none.json")
+
+
+def test_a_refused_charge_leaves_what_was_paid_for(store: Store, run: Run, tmp_path: Path) -> None:
+    account = HeldOutAccount(store, tmp_path / "people.budget", 2.1)
+    paid = noised_counts(store, request(run), account)
+    with pytest.raises(BudgetExhausted, match=r"people\.budget"):
+        noised_counts(store, request(run), account, anew=True)
+    (kept,) = (store.folder / "outbox").glob("counts-*")
+    assert kept.read_bytes() == paid
+    assert noised_counts(store, request(run), account) == paid
+    assert len(account.ledger.entries) == 1
 
 
 def test_asked_again_the_same_bytes_go_out_at_no_cost(store: Store, run: Run) -> None:
@@ -153,7 +197,7 @@ def test_whoever_may_be_in_several_stores_is_charged_for_each(store: Store, run:
 
 
 def test_people_who_were_trained_on_are_not_measured(store: Store, run: Run) -> None:
-    person = min(store.registry.persons())
+    person = min(measured(store))
     store.registry.record_use(
         [person], Purpose.TRAINING, run=run.run_id, round=1, store="store-01", batch=0, log_seq=1
     )

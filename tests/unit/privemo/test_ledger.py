@@ -166,6 +166,23 @@ def test_a_crash_before_the_head_is_written_loses_nothing(tmp_path: Path) -> Non
     assert len(Ledger(path).entries) == 3
 
 
+def test_a_ledger_whose_head_is_gone_cannot_be_cut(tmp_path: Path) -> None:
+    path = tmp_path / "l.jsonl"
+    write(path, rounds=3)
+    (tmp_path / "l.head").unlink()
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
+    with pytest.raises(LedgerError, match=r"l\.head is gone"):
+        Ledger(path)
+
+
+def test_a_crash_before_the_first_head_is_mended(tmp_path: Path) -> None:
+    path = tmp_path / "l.jsonl"
+    write(path, rounds=1)
+    (tmp_path / "l.head").unlink()
+    assert len(Ledger(path).entries) == 1
+    assert (tmp_path / "l.head").exists()
+
+
 @pytest.mark.parametrize("head", [b"", b"{}", b"[]", b'{"entries": "x", "hash": 1}'])
 def test_a_damaged_head_is_named(tmp_path: Path, head: bytes) -> None:
     write(tmp_path / "l.jsonl")

@@ -101,6 +101,7 @@ def make_server(app: ASGIApp, listening: Listening) -> uvicorn.Server:
             proxy_headers=listening.proxy is not None,
             forwarded_allow_ips=listening.proxy or "",
             access_log=False,
+            log_config=None,  # the process says where its words go
             log_level=logging.WARNING,
             server_header=False,
             lifespan="off",

@@ -84,7 +84,14 @@ def restore(kept: Path, whole: Path) -> None:
     shutil.copytree(kept, whole.parent, dirs_exist_ok=True)
 
 
-@pytest.mark.parametrize("name", ACTS)
+SLOW = ("rotate signing", "revoke", "rotate persons")
+"""Rare acts of many steps; they run in `make test-all`."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in ACTS],
+)
 def test_killed_at_any_step_nothing_is_half_there(
     whole: Path, tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> None:

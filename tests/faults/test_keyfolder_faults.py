@@ -135,7 +135,7 @@ def attempt(house: House, name: str, step: int, end: Callable[[], None]) -> int:
     return in_child(act)
 
 
-ALIKE = ("add_mirror", "drop_signer", "remove_mirror", "new_epoch")
+ALIKE = ("add_mirror", "add_signer", "drop_signer", "remove_mirror", "new_epoch")
 """Acts of kinds that others stand for; all of them run in `make test-all`."""
 
 SOME_ACTS = [pytest.param(name, marks=[pytest.mark.slow] if name in ALIKE else []) for name in ACTS]

@@ -26,6 +26,7 @@ def test_a_run_ends_in_the_model_of_the_plain_loop_and_is_measured_against_it() 
     assert found["inprocess_2"]["met"] == (found["inprocess_2"]["value"] <= 1.1)
 
 
+@pytest.mark.slow
 def test_another_model_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = bench._plain
 

@@ -57,7 +57,14 @@ def test_an_old_answer_does_not_count_again(tmp_path: Path) -> None:
     assert "privacy.within_budget" not in build_report(run.folder).failed_checks
 
 
-@pytest.mark.parametrize("attack", ["sign_flipped", "boosted", "label_flipped"])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        pytest.param("sign_flipped", marks=pytest.mark.slow),
+        "boosted",
+        pytest.param("label_flipped", marks=pytest.mark.slow),
+    ],
+)
 def test_what_looks_honest_counts_and_moves_the_model(tmp_path: Path, attack: Attack) -> None:
     (tmp_path / "a").mkdir()
     honest = chain(tmp_path / "a", rounds=1)

@@ -246,7 +246,10 @@ def test_no_step_holds_more_of_a_person_than_the_recipe_says(
     assert {n for step in sizes for n in step} == {6}
 
 
-@pytest.mark.parametrize("change", [{"optimizer": "adam"}, {"precision": "bfloat16"}])
+@pytest.mark.parametrize(
+    "change",
+    [pytest.param({"optimizer": "adam"}, marks=pytest.mark.slow), {"precision": "bfloat16"}],
+)
 def test_other_private_recipes_move_the_model_too(change: dict[str, str]) -> None:
     recipe = dataclasses.replace(PRIVATE, **change)  # type: ignore[arg-type]
     model = build_model()

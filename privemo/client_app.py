@@ -16,12 +16,15 @@ from privemo.count_answers import ANSWERS
 from privemo.errors import RunError
 from privemo.flower import ArrayRecord, ClientApp, ConfigRecord, Context, Message, RecordDict
 from privemo.orders import RoundOrder
+from privemo.secure_answers import later_steps
 from privemo.secure_store import SecureStore
 from privemo.store import REASONS, Store
 
 __all__ = ["answer_train", "app", "replied", "store_folder"]
 
 app = ClientApp()
+
+_LATER = later_steps(SecureStore)
 
 
 @app.train()
@@ -39,7 +42,7 @@ def advertise(message: Message, context: Context) -> Message:
 @app.train("share")
 def share(message: Message, context: Context) -> Message:
     """A secure sum, step 2: shares of secrets, in envelopes for the others."""
-    return replied(message, context, _share)
+    return replied(message, context, _LATER["share"])
 
 
 @app.train("mask")
@@ -51,13 +54,13 @@ def mask(message: Message, context: Context) -> Message:
 @app.train("confirm")
 def confirm(message: Message, context: Context) -> Message:
     """A secure sum, step 4: sign who is in it."""
-    return replied(message, context, _confirm)
+    return replied(message, context, _LATER["confirm"])
 
 
 @app.train("reveal")
 def reveal(message: Message, context: Context) -> Message:
     """A secure sum, step 5: the shares that unmask the sum."""
-    return replied(message, context, _reveal)
+    return replied(message, context, _LATER["reveal"])
 
 
 def _answer_counts(step: str) -> None:
@@ -113,12 +116,6 @@ def _advertise(content: RecordDict, store: Store) -> RecordDict:
     return secure_protocol.advert_record(store.config.name, advert)
 
 
-def _share(content: RecordDict, store: Store) -> RecordDict:
-    session, adverts = secure_protocol.session_from(content), secure_protocol.adverts_from(content)
-    envelopes, seal = SecureStore(store).share(session, adverts)
-    return secure_protocol.envelopes_record(store.config.name, envelopes, seal)
-
-
 def _mask(content: RecordDict, store: Store) -> RecordDict:
     masked = SecureStore(store).mask(
         secure_protocol.session_from(content),
@@ -127,20 +124,6 @@ def _mask(content: RecordDict, store: Store) -> RecordDict:
         secure_protocol.bytes_from(content),
     )
     return secure_protocol.pack_masked(masked)
-
-
-def _confirm(content: RecordDict, store: Store) -> RecordDict:
-    signature = SecureStore(store).confirm(
-        secure_protocol.session_from(content), secure_protocol.names_from(content, "summed")
-    )
-    return secure_protocol.signature_record(store.config.name, signature)
-
-
-def _reveal(content: RecordDict, store: Store) -> RecordDict:
-    session, signatures = secure_protocol.session_from(content), secure_protocol.bytes_from(content)
-    return secure_protocol.reveal_record(
-        store.config.name, SecureStore(store).reveal(session, signatures)
-    )
 
 
 def _model(content: RecordDict) -> w.Weights:

@@ -9,6 +9,7 @@ from privemo.countrequest import CountRequest
 from privemo.errors import BudgetExhausted, LedgerError, RunError, SecureSumError, SettingsError
 from privemo.flower import Array, ArrayRecord, ConfigRecord, RecordDict
 from privemo.protocol import CONFIG
+from privemo.secure_answers import Answer, later_steps
 from privemo.secure_counts import SecureCounts
 from privemo.store import Store
 
@@ -57,12 +58,6 @@ def _advertise(content: RecordDict, store: Store) -> RecordDict:
     return secure_protocol.advert_record(store.config.name, advert)
 
 
-def _share(content: RecordDict, store: Store) -> RecordDict:
-    session, adverts = secure_protocol.session_from(content), secure_protocol.adverts_from(content)
-    envelopes, seal = SecureCounts(store).share(session, adverts)
-    return secure_protocol.envelopes_record(store.config.name, envelopes, seal)
-
-
 def _mask(content: RecordDict, store: Store) -> RecordDict:
     try:
         masked = SecureCounts(store).mask_counts(
@@ -77,30 +72,14 @@ def _mask(content: RecordDict, store: Store) -> RecordDict:
     return RecordDict({secure_protocol.CONTENT: named, secure_protocol.VECTOR: vector})
 
 
-def _confirm(content: RecordDict, store: Store) -> RecordDict:
-    signature = SecureCounts(store).confirm(
-        secure_protocol.session_from(content), secure_protocol.names_from(content, "summed")
-    )
-    return secure_protocol.signature_record(store.config.name, signature)
-
-
-def _reveal(content: RecordDict, store: Store) -> RecordDict:
-    session, signatures = secure_protocol.session_from(content), secure_protocol.bytes_from(content)
-    return secure_protocol.reveal_record(
-        store.config.name, SecureCounts(store).reveal(session, signatures)
-    )
-
-
 def _refused(store: Store, refusal: Exception) -> RecordDict:
     reason = next(r for kind, r in _REASONS.items() if isinstance(refusal, kind))
     return secure_protocol.refusal_record(store.config.name, reason)
 
 
-ANSWERS = {
+ANSWERS: dict[str, Answer] = {
     "advertise": _advertise,
-    "share": _share,
     "mask": _mask,
-    "confirm": _confirm,
-    "reveal": _reveal,
+    **later_steps(SecureCounts),
 }
 """By step; each is a message `query.<step>`."""

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
-from typer.core import TyperGroup
 
 from privemo.cli import counting
+from privemo.cli.commandline import with_default
 from privemo.cli.common import complain, out, print_json, print_lines
 from privemo.errors import SettingsError
 
 if TYPE_CHECKING:
-    import click
-
     from privemo_audits.beside import Read
     from privemo_audits.compare import Difference
     from privemo_audits.signature import Verified
@@ -27,21 +25,8 @@ __all__ = ["app"]
 _DEFAULT = "new"
 
 
-class _RunOrCommand(TyperGroup):
-    """`privemo audit RUN` is short for `privemo audit new RUN`."""
-
-    def named(self, args: list[str]) -> list[str]:
-        """The arguments with a command in front, also where none is named."""
-        named = not args or args[0] in self.commands or args[0] == "--help"
-        return args if named else [_DEFAULT, *args]
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As any group does."""
-        return super().parse_args(ctx, self.named(args))
-
-
 app = typer.Typer(
-    cls=_RunOrCommand,
+    cls=with_default(_DEFAULT),
     no_args_is_help=True,
     help="Repeat the audit of a run (`privemo audit RUN`); check and compare reports.",
 )

@@ -1,4 +1,4 @@
-"""The command line of a result, as it may be published."""
+"""Command lines: with a command left out, and as they may be published beside a result."""
 
 from __future__ import annotations
 
@@ -8,8 +8,24 @@ from pathlib import Path
 import click
 import typer
 from click.core import ParameterSource
+from typer.core import TyperGroup
 
-__all__ = ["command_line"]
+__all__ = ["command_line", "with_default"]
+
+
+def with_default(command: str) -> type[TyperGroup]:
+    """A group whose arguments are those of `command` where none is named: `audit RUN` for `audit new RUN`."""
+
+    class RunOrCommand(TyperGroup):
+        def named(self, args: list[str]) -> list[str]:
+            """The arguments with a command in front, also where none is named."""
+            named = not args or args[0] in self.commands or args[0] == "--help"
+            return args if named else [command, *args]
+
+        def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+            return super().parse_args(ctx, self.named(args))
+
+    return RunOrCommand
 
 
 def command_line(ctx: typer.Context) -> str:

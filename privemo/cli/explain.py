@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
-from typer.core import TyperGroup
 
+from privemo.cli.commandline import with_default
 from privemo.cli.common import out, print_json, progress
 from privemo.cli.robustness import asked_model
-
-if TYPE_CHECKING:
-    import click
-
 
 __all__ = ["app"]
 
@@ -24,21 +20,8 @@ _DEFAULT = "run"
 WIDTH = 100  # five columns: narrower, and intervals are torn
 
 
-class _RunOrCommand(TyperGroup):
-    """`privemo explain RUN` is short for `privemo explain run RUN`."""
-
-    def named(self, args: list[str]) -> list[str]:
-        """The arguments with a command in front, also where none is named."""
-        named = not args or args[0] in self.commands or args[0] == "--help"
-        return args if named else [_DEFAULT, *args]
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As any group does."""
-        return super().parse_args(ctx, self.named(args))
-
-
 app = typer.Typer(
-    cls=_RunOrCommand,
+    cls=with_default(_DEFAULT),
     no_args_is_help=True,
     help="Where a model looks (`privemo explain RUN`), and what faces invite it to look at.",
 )

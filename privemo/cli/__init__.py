@@ -72,30 +72,40 @@ def _everywhere(
     """Emotion-aware stores without watching anyone who did not agree."""
 
 
-app.command()(train.demo)
-app.command()(train.simulate)
-app.command()(train.train)
-app.command()(plan.plan)
-app.command()(plan.budget)
-app.command()(inspect.evaluate)
-app.command()(attack.attack)
-app.command()(export.export)
-app.command()(export.card)
-app.command()(excluded.excluded)
-app.command()(watch.watch)
-app.command()(make.synth)
-app.command()(kiosk.kiosk)
-app.command(name="kiosk-password")(kiosk.kiosk_password)
-app.add_typer(audit.app, name="audit")
-app.add_typer(explain.app, name="explain")
-app.add_typer(federation.app, name="federation")
-app.add_typer(bench.app, name="bench")
-app.add_typer(recommend.app, name="recommend")
-app.add_typer(copies.consent_app, name="consent")
-app.add_typer(notice.app, name="notice")
-app.add_typer(log.app, name="log")
-app.add_typer(keys.app, name="keys")
-app.add_typer(copies.registry_app, name="registry")
+_HERE = "Start here"
+app.command(rich_help_panel=_HERE)(train.demo)
+app.command(rich_help_panel=_HERE)(make.synth)
+
+_TRAINING = "Train"
+app.command(rich_help_panel=_TRAINING)(plan.plan)
+app.command(rich_help_panel=_TRAINING)(train.simulate)
+app.command(rich_help_panel=_TRAINING)(train.train)
+app.add_typer(federation.app, name="federation", rich_help_panel=_TRAINING)
+app.command(rich_help_panel=_TRAINING)(watch.watch)
+app.command(rich_help_panel=_TRAINING)(plan.budget)
+
+_ASKING = "Question what was trained"
+app.add_typer(audit.app, name="audit", rich_help_panel=_ASKING)
+app.command(rich_help_panel=_ASKING)(inspect.evaluate)
+app.command(rich_help_panel=_ASKING)(attack.attack)
+app.command(rich_help_panel=_ASKING)(excluded.excluded)
+app.add_typer(explain.app, name="explain", rich_help_panel=_ASKING)
+
+_STORE = "Use it in a store"
+app.command(rich_help_panel=_STORE)(export.export)
+app.command(rich_help_panel=_STORE)(export.card)
+app.add_typer(recommend.app, name="recommend", rich_help_panel=_STORE)
+
+_CONSENT = "Ask people, and keep what they said"
+app.add_typer(copies.registry_app, name="registry", rich_help_panel=_CONSENT)
+app.add_typer(notice.app, name="notice", rich_help_panel=_CONSENT)
+app.add_typer(copies.consent_app, name="consent", rich_help_panel=_CONSENT)
+app.command(rich_help_panel=_CONSENT)(kiosk.kiosk)
+app.command(name="kiosk-password", rich_help_panel=_CONSENT)(kiosk.kiosk_password)
+app.add_typer(log.app, name="log", rich_help_panel=_CONSENT)
+app.add_typer(keys.app, name="keys", rich_help_panel=_CONSENT)
+
+app.add_typer(bench.app, name="bench", rich_help_panel="Measure this machine")
 
 _EXTRAS = {
     "torch": "train",

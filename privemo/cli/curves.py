@@ -15,6 +15,7 @@ from rich.table import Table
 from privemo.cli import options as o
 from privemo.cli.commandline import command_line
 from privemo.cli.common import out, progress, say
+from privemo.cli.sharing import takes
 
 if TYPE_CHECKING:
     from privemo.bench.ablation import Row
@@ -54,6 +55,7 @@ InitOption = Annotated[str, typer.Option(help="Start from `nobody`, `scratch` or
 LineOption = Annotated[bool, typer.Option("--json", help="One line of JSON for each cell.")]
 
 
+@takes(o.recipe, o.plain)
 def accuracy(
     ctx: typer.Context,
     data: DataOption,
@@ -74,28 +76,6 @@ def accuracy(
     challenge_age: o.AgeOption = 25.0,
     init: InitOption = "nobody",
     model: o.ModelOption = "emotion-cnn",
-    rounds: o.RoundsOption = None,
-    steps: o.StepsOption = None,
-    sample_rate: o.RateOption = None,
-    rate_growth: o.GrowthOption = None,
-    clip: o.ClipOption = None,
-    lr: o.LrOption = None,
-    lr_schedule: o.ScheduleOption = None,
-    optimizer: o.OptimizerOption = None,
-    momentum: o.MomentumOption = None,
-    server_optimizer: o.ServerOptimizerOption = None,
-    server_lr: o.ServerLrOption = None,
-    server_momentum: o.ServerMomentumOption = None,
-    ema: o.EmaOption = None,
-    views: o.ViewsOption = None,
-    images_per_person: o.ImagesOption = None,
-    augment: o.AugmentOption = None,
-    precision: o.PrecisionOption = None,
-    epochs: o.EpochsOption = None,
-    batch: o.BatchOption = None,
-    mixup: o.MixupOption = None,
-    label_smoothing: o.SmoothingOption = None,
-    weight_decay: o.DecayOption = None,
     json_: LineOption = False,
 ) -> None:
     """Measure accuracy against epsilon: central, local and distributed noise, and none."""

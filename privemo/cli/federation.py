@@ -10,6 +10,7 @@ from rich.table import Table
 
 from privemo.cli import options as o
 from privemo.cli.common import out, print_json, say
+from privemo.cli.sharing import takes
 from privemo.errors import SettingsError
 
 __all__ = ["app"]
@@ -33,6 +34,7 @@ def enroll(
 
 
 @app.command()
+@takes(o.bound, o.recipe, o.chain)
 def init(
     ctx: typer.Context,
     chain: ServerArgument,
@@ -44,35 +46,9 @@ def init(
     port: Annotated[int, typer.Option(help="Port of the server.")] = 9092,
     days: Annotated[int, typer.Option(help="How long the server's certificate holds.")] = 365,
     channels: Annotated[int, typer.Option(help="Of the pictures: 1 gray, 3 colour.")] = 1,
-    rounds: o.RoundsOption = None,
-    steps: o.StepsOption = None,
-    epsilon: o.EpsilonOption = 8.0,
-    delta: o.DeltaOption = 1e-5,
-    accountant: o.AccountantOption = o.AccountantName.rdp,
     noise: o.NoiseOption = o.NoiseName.distributed,
     may_drop: o.DropOption = 0.0,
     spare_rounds: o.SpareOption = 2,
-    proximal: o.ProximalOption = 0.0,
-    personal: o.PersonalOption = o.PersonalName.none,
-    aggregation: o.AggregationOption = o.AggregationName.mean,
-    malicious_stores: o.MaliciousOption = 0,
-    quorum: o.QuorumOption = 1,
-    participation: o.ParticipationOption = 1.0,
-    sample_rate: o.RateOption = None,
-    rate_growth: o.GrowthOption = None,
-    clip: o.ClipOption = None,
-    lr: o.LrOption = None,
-    lr_schedule: o.ScheduleOption = None,
-    optimizer: o.OptimizerOption = None,
-    momentum: o.MomentumOption = None,
-    server_optimizer: o.ServerOptimizerOption = None,
-    server_lr: o.ServerLrOption = None,
-    server_momentum: o.ServerMomentumOption = None,
-    ema: o.EmaOption = None,
-    views: o.ViewsOption = None,
-    images_per_person: o.ImagesOption = None,
-    augment: o.AugmentOption = None,
-    precision: o.PrecisionOption = None,
     init_from: Annotated[
         str, typer.Option("--init", help="`nobody`, `imagenet`, `scratch` or a file.")
     ] = "nobody",
@@ -97,7 +73,7 @@ def init(
         if shared
         else local_recipe(declared_people)
     )
-    names = ("epsilon", "delta", "accountant", "noise", "may_drop", "spare_rounds")
+    names = (*o.BOUND, "noise", "may_drop", "spare_rounds")
     settings = replace(recipe, **o.recipe_options(ctx)).settings(
         {name: ctx.params[name] for name in names},
         stores=len(cards),

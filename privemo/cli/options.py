@@ -15,9 +15,20 @@ from typing import Annotated, Any
 import typer
 from click.core import ParameterSource
 
+from privemo.cli.sharing import names_of
 from privemo.errors import SettingsError
 
-__all__ = ["as_options", "given", "recipe_options", "refuse_given"]
+__all__ = [
+    "as_options",
+    "bound",
+    "chain",
+    "differences",
+    "given",
+    "plain",
+    "recipe",
+    "recipe_options",
+    "refuse_given",
+]
 
 
 class EngineName(StrEnum):
@@ -97,6 +108,9 @@ class AggregationName(StrEnum):
     krum = "krum"
 
 
+LOSS = "What a person may lose"
+"""Heading of options in the help, that of `bound`."""
+
 DataOption = Annotated[Path | None, typer.Option(help="Faces: npz, csv or folder.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder to make.")]
 ResumeOption = Annotated[
@@ -107,20 +121,30 @@ DeltaOption = Annotated[float, typer.Option(help="Probability that the bound may
 AccountantOption = Annotated[AccountantName, typer.Option(help="Bound held against the budget.")]
 BudgetOption = Annotated[
     Path | None,
-    typer.Option(help="File that keeps what all runs on these people spent together."),
+    typer.Option(
+        help="File that keeps what all runs on these people spent together.", rich_help_panel=LOSS
+    ),
 ]
 NoiseOption = Annotated[
     NoiseName,
     typer.Option(
-        help="Each store all of it, or all stores together: then the server sees secure sums alone."
+        help="Each store all of it, or all stores together: then the server sees secure sums alone.",
+        rich_help_panel=LOSS,
     ),
 ]
 DropOption = Annotated[
     float,
-    typer.Option(help="With distributed noise: share of stores without whom a round still counts."),
+    typer.Option(
+        help="With distributed noise: share of stores without whom a round still counts.",
+        rich_help_panel=LOSS,
+    ),
 ]
 SpareOption = Annotated[
-    int, typer.Option(help="Rounds the budget holds beyond those of the run, for what breaks off.")
+    int,
+    typer.Option(
+        help="Rounds the budget holds beyond those of the run, for what breaks off.",
+        rich_help_panel=LOSS,
+    ),
 ]
 ProximalOption = Annotated[
     float, typer.Option(help="Pull of a store's steps back to the round's model (FedProx's mu).")
@@ -256,32 +280,78 @@ DecayOption = Annotated[
     float | None,
     typer.Option(help="Pull of weights to zero, without privacy.", show_default=BY_RECIPE),
 ]
-ONLY_PLAIN = frozenset({"epochs", "batch", "mixup", "label_smoothing", "weight_decay"})
 
-OF_CHAINS = ("proximal", "personal", "aggregation", "malicious_stores", "quorum", "participation")
-"""Settings of runs with several stores that no recipe decides."""
+# -- groups, which commands take -----------------------------------------------------------------
 
-OF_SIMULATIONS = ("label_skew", "size_skew", "skew_column", "camera_skew")
-"""How the stores of a simulated chain differ."""
 
-_RECIPE = {
-    "rounds": "rounds",
+def bound(
+    epsilon: EpsilonOption = 8.0,
+    delta: DeltaOption = 1e-5,
+    accountant: AccountantOption = AccountantName.rdp,
+) -> None:
+    """What a person may lose."""
+
+
+def recipe(
+    rounds: RoundsOption = None,
+    steps: StepsOption = None,
+    sample_rate: RateOption = None,
+    rate_growth: GrowthOption = None,
+    clip: ClipOption = None,
+    lr: LrOption = None,
+    lr_schedule: ScheduleOption = None,
+    optimizer: OptimizerOption = None,
+    momentum: MomentumOption = None,
+    server_optimizer: ServerOptimizerOption = None,
+    server_lr: ServerLrOption = None,
+    server_momentum: ServerMomentumOption = None,
+    ema: EmaOption = None,
+    views: ViewsOption = None,
+    images_per_person: ImagesOption = None,
+    augment: AugmentOption = None,
+    precision: PrecisionOption = None,
+) -> None:
+    """Training, by a recipe where nothing else is asked."""
+
+
+def plain(
+    epochs: EpochsOption = None,
+    batch: BatchOption = None,
+    mixup: MixupOption = None,
+    label_smoothing: SmoothingOption = None,
+    weight_decay: DecayOption = None,
+) -> None:
+    """Training without privacy."""
+
+
+def chain(
+    proximal: ProximalOption = 0.0,
+    personal: PersonalOption = PersonalName.none,
+    aggregation: AggregationOption = AggregationName.mean,
+    malicious_stores: MaliciousOption = 0,
+    quorum: QuorumOption = 1,
+    participation: ParticipationOption = 1.0,
+) -> None:
+    """Several stores, which no recipe decides."""
+
+
+def differences(
+    label_skew: LabelSkewOption = None,
+    size_skew: SizeSkewOption = None,
+    skew_column: SkewColumnOption = None,
+    camera_skew: CameraSkewOption = 0.0,
+) -> None:
+    """How the stores of a simulated chain differ."""
+
+
+BOUND = names_of(bound)
+ONLY_PLAIN = frozenset(names_of(plain))
+OF_CHAINS = names_of(chain)
+OF_SIMULATIONS = names_of(differences)
+
+_RECIPE = {name: name for name in names_of(recipe)} | {
     "steps": "steps_per_round",
-    "sample_rate": "sample_rate",
-    "rate_growth": "rate_growth",
     "clip": "max_grad_norm",
-    "lr": "lr",
-    "lr_schedule": "lr_schedule",
-    "optimizer": "optimizer",
-    "momentum": "momentum",
-    "server_optimizer": "server_optimizer",
-    "server_lr": "server_lr",
-    "server_momentum": "server_momentum",
-    "ema": "ema",
-    "views": "views",
-    "images_per_person": "images_per_person",
-    "augment": "augment",
-    "precision": "precision",
 }
 """Name of an option -> field of `privemo.recipes.Recipe`."""
 

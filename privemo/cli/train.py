@@ -13,6 +13,7 @@ import typer
 from privemo.cli import options as o
 from privemo.cli.common import progress
 from privemo.cli.running import go_on, run_new
+from privemo.cli.sharing import takes
 from privemo.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -34,46 +35,17 @@ DRAWN = 100
 """People whom the demo draws at every age; five ages of a hundred take some six seconds."""
 
 
+@takes(o.bound, o.recipe, o.chain, o.differences)
 def simulate(
     ctx: typer.Context,
     data: o.DataOption = None,
     out_: o.OutOption = None,
     resume: o.ResumeOption = None,
     stores: Annotated[int, typer.Option(help="Number of stores.")] = 3,
-    rounds: o.RoundsOption = None,
-    steps: o.StepsOption = None,
-    epsilon: o.EpsilonOption = 8.0,
-    delta: o.DeltaOption = 1e-5,
-    accountant: o.AccountantOption = o.AccountantName.rdp,
     budget: o.BudgetOption = None,
     noise: o.NoiseOption = o.NoiseName.local,
     may_drop: o.DropOption = 0.0,
     spare_rounds: o.SpareOption = 0,
-    proximal: o.ProximalOption = 0.0,
-    personal: o.PersonalOption = o.PersonalName.none,
-    aggregation: o.AggregationOption = o.AggregationName.mean,
-    malicious_stores: o.MaliciousOption = 0,
-    quorum: o.QuorumOption = 1,
-    participation: o.ParticipationOption = 1.0,
-    label_skew: o.LabelSkewOption = None,
-    size_skew: o.SizeSkewOption = None,
-    skew_column: o.SkewColumnOption = None,
-    camera_skew: o.CameraSkewOption = 0.0,
-    sample_rate: o.RateOption = None,
-    rate_growth: o.GrowthOption = None,
-    clip: o.ClipOption = None,
-    lr: o.LrOption = None,
-    lr_schedule: o.ScheduleOption = None,
-    optimizer: o.OptimizerOption = None,
-    momentum: o.MomentumOption = None,
-    server_optimizer: o.ServerOptimizerOption = None,
-    server_lr: o.ServerLrOption = None,
-    server_momentum: o.ServerMomentumOption = None,
-    ema: o.EmaOption = None,
-    views: o.ViewsOption = None,
-    images_per_person: o.ImagesOption = None,
-    augment: o.AugmentOption = None,
-    precision: o.PrecisionOption = None,
     declared_people: o.DeclaredOption = None,
     sensitive: o.SensitiveOption = None,
     init: Annotated[
@@ -113,6 +85,7 @@ def simulate(
     )
 
 
+@takes(o.bound, o.recipe, o.plain)
 def train(
     ctx: typer.Context,
     data: o.DataOption = None,
@@ -121,32 +94,7 @@ def train(
     private: Annotated[
         bool, typer.Option("--private/--no-private", help="With or without differential privacy.")
     ] = True,
-    epsilon: o.EpsilonOption = 8.0,
-    delta: o.DeltaOption = 1e-5,
-    accountant: o.AccountantOption = o.AccountantName.rdp,
     budget: o.BudgetOption = None,
-    rounds: o.RoundsOption = None,
-    steps: o.StepsOption = None,
-    sample_rate: o.RateOption = None,
-    rate_growth: o.GrowthOption = None,
-    clip: o.ClipOption = None,
-    lr: o.LrOption = None,
-    lr_schedule: o.ScheduleOption = None,
-    optimizer: o.OptimizerOption = None,
-    momentum: o.MomentumOption = None,
-    server_optimizer: o.ServerOptimizerOption = None,
-    server_lr: o.ServerLrOption = None,
-    server_momentum: o.ServerMomentumOption = None,
-    ema: o.EmaOption = None,
-    views: o.ViewsOption = None,
-    images_per_person: o.ImagesOption = None,
-    augment: o.AugmentOption = None,
-    precision: o.PrecisionOption = None,
-    epochs: o.EpochsOption = None,
-    batch: o.BatchOption = None,
-    mixup: o.MixupOption = None,
-    label_smoothing: o.SmoothingOption = None,
-    weight_decay: o.DecayOption = None,
     sensitive: o.SensitiveOption = None,
     init: Annotated[
         str | None, typer.Option(help="`nobody` (default with privacy), `scratch`, or a file.")
@@ -244,7 +192,7 @@ def _by_recipe(
     from privemo.config import RunSettings
 
     asked, chosen = _of_every_run(ctx), o.recipe_options(ctx)
-    names = ("epsilon", "delta", "accountant", "noise", "may_drop", "spare_rounds")
+    names = (*o.BOUND, "noise", "may_drop", "spare_rounds")
     privacy = {name: ctx.params[name] for name in names if name in ctx.params}
 
     def settings_for(table: FaceTable) -> RunSettings:

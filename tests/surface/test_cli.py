@@ -23,6 +23,15 @@ SMALL = [
     *("--declared-people", "10", "--init", "scratch", "--seed", "3"),
 ]
 
+HEADINGS = (
+    "Start here",
+    "Train",
+    "Question what was trained",
+    "Use it in a store",
+    "Ask people, and keep what they said",
+    "Measure this machine",
+)
+
 
 def privemo(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """The command's own `main`, in this process: the imports of torch are paid once."""
@@ -80,6 +89,28 @@ def test_help_names_every_command() -> None:
     assert result.returncode == 0
     for command in ("demo", "simulate", "train", "evaluate", "excluded", "audit", "synth", "bench"):
         assert command in result.stdout
+
+
+def test_the_help_puts_every_command_under_a_heading_once() -> None:
+    text = privemo("--help").stdout
+    order = [text.index(f"─ {heading} ─") for heading in HEADINGS]
+    assert order == sorted(order)
+    # What has no heading of its own would stand under typer's.
+    assert "─ Commands ─" not in text
+
+
+def test_options_of_a_chain_stand_together() -> None:
+    text = privemo("simulate", "--help").stdout
+    for heading, option in (
+        ("What a person may lose", "--epsilon"),
+        ("What a person may lose", "--budget"),
+        ("Training, by a recipe where nothing else is asked", "--sample-rate"),
+        ("Several stores, which no recipe decides", "--quorum"),
+        ("How the stores of a simulated chain differ", "--label-skew"),
+    ):
+        assert text.count(f"─ {heading} ─") == 1
+        under = text[text.index(heading) :]
+        assert option in under[: under.index("╰─")], (heading, option)
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,9 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
+# On the disk, also where `make test` keeps its temporary files in memory.
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest $(PARALLEL)
+	TMPDIR=$(or $(TMPDIR),/tmp) $(BIN)/python -m pytest $(PARALLEL)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -11,8 +11,10 @@ import pytest
 
 from privemo.machine import quiet_environment
 from tests.support.postgres import PostgresServer, find_binaries, running_postgres
+from tests.support.temporary import use_memory
 
 quiet_environment()
+use_memory()
 # Workers side by side have a core each: threads that wait for each other's would take a fifth longer.
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 

@@ -6,48 +6,29 @@ granting does, and is on the disk before it returns (GDPR 7(3)).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from . import leaves
-from .bulk import BulkOutcome, Intake, check_person
-from .custody import RegistryCustody
-from .erasing import erase
-from .errors import (
-    MinorRefused,
-    NoticeRefused,
-    StaffRefused,
-    TransitionRefused,
-    UnknownAgeRefused,
-    UnknownPersonError,
-)
+from .bulk import BulkOutcome, check_person
+from .ending import ONCE_GIVEN, RegistryEnding
+from .errors import NoticeRefused, StaffRefused, TransitionRefused, UnknownPersonError
 from .keeping import RegistryKeeping
 from .leaves import PURPOSES, STATUSES
 from .notices.checking import check_notice
 from .policy import check_validity
+from .recording import NOT_STAFF, Answer
 from .records import ConsentEvent, Grant, Notice
 from .terms import AgeBand, ConsentStatus, Purpose, Reason, Role
 
-__all__ = ["DEFAULT_VALIDITY", "Bulk", "ConsentRegistry"]
+__all__ = ["DEFAULT_VALIDITY", "ConsentRegistry"]
 
 #: A year, when the caller names no term.
 DEFAULT_VALIDITY = timedelta(days=365)
-_LIVE = frozenset(STATUSES.index(s) for s in (ConsentStatus.GIVEN, ConsentStatus.RENEWED))
-_ONCE_GIVEN = _LIVE | {STATUSES.index(ConsentStatus.EXPIRED)}
 _ANY = frozenset(range(len(STATUSES)))
 
 
-@dataclass(slots=True)
-class Bulk:
-    """An open bulk transaction: what to write, and afterwards how many events were written."""
-
-    intake: Intake
-    written: int = 0
-
-
-class ConsentRegistry(RegistryCustody, RegistryKeeping):
+class ConsentRegistry(RegistryEnding, RegistryKeeping):
     """One registry: a file, or a schema of a PostgreSQL database.
 
     Safe for threads, and for several processes at once.
@@ -112,23 +93,20 @@ class ConsentRegistry(RegistryCustody, RegistryKeeping):
             ClockBackwardsError, RegistryError: nothing was acknowledged.
 
         """
-        row = Grant(
-            person=person,
-            purposes=tuple(purposes),
-            age_band=age_band,
-            jurisdiction=jurisdiction,
-            notice=notice,
-            valid_for=valid_for,
-            role=role,
-            at=at,
-        )
-        with self._journal.lock:
-            intake = self._intake()
-            reason = intake.grant(row)
-            written = self._write(intake)
-            self._forget_minors(intake)
-        _raise_refusal(reason)
-        return written
+        with self._answering() as answer:
+            answer.reason = answer.intake.grant(
+                Grant(
+                    person=person,
+                    purposes=tuple(purposes),
+                    age_band=age_band,
+                    jurisdiction=jurisdiction,
+                    notice=notice,
+                    valid_for=valid_for,
+                    role=role,
+                    at=at,
+                )
+            )
+        return answer.events
 
     def answer(
         self,
@@ -160,40 +138,26 @@ class ConsentRegistry(RegistryCustody, RegistryKeeping):
         """
         asked = tuple(answers)
         yes = tuple(purpose for purpose in asked if answers[purpose])
-        no = tuple(purpose for purpose in asked if not answers[purpose])
-        with self._journal.lock:
-            intake = self._intake()
-            intake.check_purposes(asked)
+        said = Grant(
+            person=person,
+            purposes=yes or asked,
+            age_band=age_band,
+            jurisdiction=jurisdiction,
+            notice=notice,
+            valid_for=valid_for,
+            role=role,
+            at=at,
+        )
+        with self._answering() as answer:
+            answer.intake.check_purposes(asked)
             if yes or role is not Role.SHOPPER:
-                reason = intake.grant(
-                    Grant(
-                        person=person,
-                        purposes=yes or asked,
-                        age_band=age_band,
-                        jurisdiction=jurisdiction,
-                        notice=notice,
-                        valid_for=valid_for,
-                        role=role,
-                        at=at,
-                    )
-                )
+                answer.reason = answer.intake.grant(said)
             else:
-                reason = intake.screen_age(person, age_band, jurisdiction)
-            if reason is Reason.PERMITTED and no:
-                nid = intake.notice(notice, no, jurisdiction)
-                intake.write(
-                    person,
-                    no,
-                    ConsentStatus.REFUSED,
-                    role=role,
-                    jurisdiction=jurisdiction,
-                    nid=nid,
-                    at=at,
-                )
-            written = self._write(intake)
-            self._forget_minors(intake)
-        _raise_refusal(reason)
-        return written
+                answer.reason = answer.intake.screen_age(person, age_band, jurisdiction)
+            no = tuple(purpose for purpose in asked if not answers[purpose])
+            if answer.reason is Reason.PERMITTED and no:
+                _decline(answer, said, no)
+        return answer.events
 
     def grant_many(self, rows: Iterable[Grant]) -> BulkOutcome:
         """Record many answers in one durable transaction: all of them, or none if one is wrong.
@@ -235,8 +199,8 @@ class ConsentRegistry(RegistryCustody, RegistryKeeping):
             intake = self._intake()
             state, pid = self._journal.state, self._pid(person)
             if leaves.ROLES[state.role(pid)] is not Role.SHOPPER:
-                raise StaffRefused("staff and students are never read (EU AI Act 5(1)(f))")
-            asked = self._recorded(pid, purposes, _ONCE_GIVEN)
+                raise StaffRefused(NOT_STAFF)
+            asked = self._recorded(pid, purposes, ONCE_GIVEN)
             if not asked:
                 raise TransitionRefused("nothing was given that could be renewed: use grant")
             for purpose in asked:
@@ -271,10 +235,10 @@ class ConsentRegistry(RegistryCustody, RegistryKeeping):
             NoticeRefused, BackdatedRefused
 
         """
-        with self._journal.lock:
-            intake = self._intake()
-            reason = intake.screen_age(person, age_band, jurisdiction)
-            if reason is Reason.PERMITTED:
+        with self._answering() as answer:
+            intake = answer.intake
+            answer.reason = intake.screen_age(person, age_band, jurisdiction)
+            if answer.reason is Reason.PERMITTED:
                 asked = intake.check_purposes(tuple(purposes))
                 intake.write(
                     person,
@@ -285,10 +249,7 @@ class ConsentRegistry(RegistryCustody, RegistryKeeping):
                     at=at,
                     entity="registry",
                 )
-            written = self._write(intake)
-            self._forget_minors(intake)
-        _raise_refusal(reason)
-        return written
+        return answer.events
 
     def defer(
         self, person: str, purposes: Sequence[Purpose], *, at: datetime | None = None
@@ -334,156 +295,46 @@ class ConsentRegistry(RegistryCustody, RegistryKeeping):
             UnknownPersonError: no record yet, and age, jurisdiction or notice missing.
 
         """
-        with self._journal.lock:
-            intake = self._intake()
+        with self._answering() as answer:
+            intake = answer.intake
             known = self._journal.state.people.pid(check_person(person)) is not None
             if not known and (age_band is None or jurisdiction is None or notice is None):
                 raise UnknownPersonError(
                     "no record under this id: a first record needs age_band, jurisdiction, notice"
                 )
-            reason = Reason.PERMITTED
             if age_band is not None:
-                reason = intake.screen_age(person, age_band, jurisdiction or "")
-            if reason is Reason.PERMITTED:
-                everything = tuple(Purpose) if notice is not None else None
-                wanted = everything if purposes is None else tuple(purposes)
-                if wanted is None:
-                    wanted = tuple(self._recorded(self._pid(person), None, _ANY))
-                nid = None if notice is None else intake.notice(notice, (), jurisdiction)
+                answer.reason = intake.screen_age(person, age_band, jurisdiction or "")
+            if answer.reason is Reason.PERMITTED:
                 intake.write(
                     person,
-                    wanted,
+                    self._declined(person, purposes, everything=notice is not None),
                     ConsentStatus.REFUSED,
                     role=role,
                     jurisdiction=jurisdiction,
-                    nid=nid,
+                    nid=None if notice is None else intake.notice(notice, (), jurisdiction),
                     at=at,
                 )
-            written = self._write(intake)
-            self._forget_minors(intake)
-        _raise_refusal(reason)
-        return written
+        return answer.events
 
-    def withdraw(
-        self,
-        person: str,
-        purposes: Sequence[Purpose] | None = None,
-        *,
-        at: datetime | None = None,
-    ) -> tuple[ConsentEvent, ...]:
-        """Withdraw; on the disk when this returns, and no later decision permits (GDPR 7(3)).
-
-        Args:
-            person: someone with a record.
-            purposes: by default all.
-            at: as in `grant`.
-
-        Returns:
-            One event for each purpose that was given; none for what was not given any more.
-
-        Raises:
-            UnknownPersonError: no record under this id. Silence here would let a person with a
-                mistyped id believe they had withdrawn.
-
-        """
-        with self._journal.lock:
-            intake = self._intake()
-            self._end(intake, person, purposes, ConsentStatus.WITHDRAWN, at, "data_subject")
-            return self._write(intake)
-
-    def withdraw_many(
-        self, persons: Iterable[str], purposes: Sequence[Purpose] | None = None
-    ) -> int:
-        """Withdraw for many people in one durable transaction; return the number of events.
-
-        Raises:
-            UnknownPersonError: one of them has no record; nothing changed.
-
-        """
-        with self._bulk() as bulk:
-            for person in persons:
-                self._end(
-                    bulk.intake, person, purposes, ConsentStatus.WITHDRAWN, None, "data_subject"
-                )
-        return bulk.written
-
-    def revoke(
-        self, person: str, purposes: Sequence[Purpose] | None = None
-    ) -> tuple[ConsentEvent, ...]:
-        """End consent from the controller's side, for good cause; acts as a withdrawal does.
-
-        Raises:
-            UnknownPersonError: no record under this id.
-            TransitionRefused: a purpose named was not given.
-
-        """
-        with self._journal.lock:
-            intake = self._intake()
-            self._end(intake, person, purposes, ConsentStatus.REVOKED, None, "registry")
-            return self._write(intake)
-
-    def _end(
-        self,
-        intake: Intake,
-        person: str,
-        purposes: Sequence[Purpose] | None,
-        status: ConsentStatus,
-        at: datetime | None,
-        entity: str,
-    ) -> None:
-        found = self._recorded(self._pid(person), purposes, _ONCE_GIVEN)
-        intake.write(person, tuple(found), status, at=at, entity=entity)
-
-    def _recorded(
-        self, pid: int, purposes: Sequence[Purpose] | None, states: Iterable[int]
-    ) -> list[Purpose]:
+    def _declined(
+        self, person: str, purposes: Sequence[Purpose] | None, *, everything: bool
+    ) -> tuple[Purpose, ...]:
+        """What a no is about: what is named, or all that there is, or all that has a record."""
         if purposes is not None:
-            return [Purpose(purpose) for purpose in purposes]
-        state, wanted = self._journal.state, frozenset(states)
-        return [p for i, p in enumerate(PURPOSES) if state.last(pid, i)[0] in wanted]
-
-    def _pid(self, person: str) -> int:
-        pid = self._journal.state.people.pid(check_person(person))
-        if pid is None:
-            raise UnknownPersonError("no record under this person id: check the id")
-        return pid
-
-    def _intake(self) -> Intake:
-        self._journal.refresh()
-        return Intake(self._journal, self._book)
-
-    @contextmanager
-    def _bulk(self) -> Iterator[Bulk]:
-        with self._journal.lock:
-            bulk = Bulk(self._intake())
-            yield bulk
-            rows = self._journal.append(bulk.intake.drafts, bulk.intake.refusals)
-            bulk.written = sum(row["pid"] is not None for row in rows)
-            self._forget_minors(bulk.intake)
-
-    def _forget_minors(self, intake: Intake) -> None:
-        """Erase whoever had a record as an adult and turns out a minor: a count is what is kept."""
-        known = [
-            person for person in intake.minors if self._journal.state.people.pid(person) is not None
-        ]
-        if known:
-            erase(self._journal, known, cause="controller")
-
-    def _write(self, intake: Intake) -> tuple[ConsentEvent, ...]:
-        rows = self._journal.append(intake.drafts, intake.refusals)
-        return tuple(
-            leaves.event_of(row["leaf"], person=row["person"], seq=row["seq"])
-            for row in rows
-            if row["pid"] is not None
-        )
+            return tuple(purposes)
+        if everything:
+            return tuple(Purpose)
+        return tuple(self._recorded(self._pid(person), None, _ANY))
 
 
-def _raise_refusal(reason: Reason) -> None:
-    if reason is Reason.MINOR:
-        raise MinorRefused("minors are never read; nothing was kept but a count")
-    if reason is Reason.UNKNOWN_AGE:
-        raise UnknownAgeRefused(
-            "an unknown age is treated as a child's (AADC 3); nothing was kept but a count"
-        )
-    if reason is Reason.STAFF:
-        raise StaffRefused("staff and students are never read (EU AI Act 5(1)(f))")
+def _decline(answer: Answer, said: Grant, purposes: tuple[Purpose, ...]) -> None:
+    """Record no to some purposes of an answer, beside the yes to others."""
+    answer.intake.write(
+        said.person,
+        purposes,
+        ConsentStatus.REFUSED,
+        role=said.role,
+        jurisdiction=said.jurisdiction,
+        nid=answer.intake.notice(said.notice, purposes, said.jurisdiction),
+        at=said.at,
+    )

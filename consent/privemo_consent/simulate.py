@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from .errors import MalformedError, ModeMismatchError
 from .notices.simulated import simulated_notice
+from .recording import Bulk
 from .records import Notice
-from .registry import Bulk, ConsentRegistry
+from .registry import ConsentRegistry
 from .snapshot import as_names
 from .terms import AgeBand, ConsentStatus, Purpose, Role
 

@@ -27,7 +27,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from .errors import MalformedError
-from .receipts import MAX_TOKEN_BYTES, read_token
+from .receipttoken import MAX_TOKEN_BYTES, read_token
 
 if TYPE_CHECKING:
     import segno

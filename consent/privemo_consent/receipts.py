@@ -5,9 +5,6 @@ controller, notice, the leaves of the person's consents with purpose and term (B
 inclusion proofs, and the signed checkpoint they lead to. It verifies offline, with any JOSE
 library or with none (``docs/how-to/receipts.md``); `verify_receipt` also checks what is inside.
 
-``alg`` is ``EdDSA`` (RFC 8037): every JOSE library verifies it, and RFC 9864's ``Ed25519`` not yet.
-RFC 9864 warns that ``EdDSA`` leaves the curve open; here the verifier's own key closes it.
-
 The person's subject key travels in the receipt, so that the subject tags of the leaves can be
 recomputed. This is sound: the key is 32 random bytes drawn for this person alone, it opens nobody
 else's leaves, and the receipt is in that person's hands. It cannot be used to claim another's
@@ -18,15 +15,11 @@ is a personal document, and a registry keeps no copy (erasure could not reach it
 
 from __future__ import annotations
 
-import base64
-import copy
 import hmac
-import json
-import re
 import secrets
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_serializer
 
@@ -35,38 +28,24 @@ from .canonical import canonical_bytes, parse_canonical
 from .checkpoint import Checkpoint, open_checkpoint
 from .errors import MalformedError, ProofError, SignatureError
 from .keys import SigningKey, VerifyingKey
+from .receipttoken import check_signature, key_of, kid, read_token, sign_token
 from .records import ConsentEvent, Hex256, Language, Notice, Party, Text
 from .times import iso, to_us
 
-if TYPE_CHECKING:
-    from joserfc.jwk import OKPKey
-    from joserfc.jws import JWSRegistry
-
 __all__ = [
-    "ALGORITHM",
     "MAX_ENTRIES",
-    "MAX_TOKEN_BYTES",
-    "TYPE",
     "ReceiptContent",
     "ReceiptEntry",
     "ReceiptNotice",
     "ReceiptRegistry",
     "issue_receipt",
-    "read_token",
     "verify_receipt",
 ]
 
-#: The one signature algorithm of receipts; a token that names another is refused unread.
-ALGORITHM = "EdDSA"
-#: RFC 8725 3.11: a type of its own, so that no other token of the same key passes as a receipt.
-TYPE = "privemo-receipt+jwt"
-MAX_TOKEN_BYTES = 65_536
 #: Far more than a grant has purposes.
 MAX_ENTRIES = 32
-_MAX_HEADER_BYTES = 512
 _MAX_PATH = 63  # sizes of logs are signed 64-bit integers
 _SAFE = 2**53 - 1  # RFC 7493 section 2.2
-_PART = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
 
 
 class _Part(BaseModel):
@@ -194,7 +173,7 @@ def issue_receipt(
             "checkpoint": checkpoint,
         }
     )
-    token = _sign(payload, signer)
+    token = sign_token(payload, signer)
     verify_receipt(token, [signer.verifying, *known], origin=signer.name)
     return token
 
@@ -222,123 +201,14 @@ def verify_receipt(
     """
     known = tuple(keys)
     text, header, payload = read_token(token)
-    key = _key_of(header, known)
-    _check_signature(text, key)
+    key = key_of(header, known)
+    check_signature(text, key)
     content = _content(payload)
     head = _head(content, key, known, origin)
     for entry in content.entries:
         _check_entry(content, entry, head)
     _check_proof_is_used(content)
     return content
-
-
-def read_token(token: str | bytes) -> tuple[str, dict[str, Any], bytes]:
-    """Return a token's text, header and payload: well-formed, and not verified in any way.
-
-    Raises:
-        MalformedError: too large, or no compact JWS in the one way base64url is written.
-    """
-    if not isinstance(token, str | bytes):
-        raise MalformedError(f"got {type(token).__name__}, want a receipt as text")
-    if len(token) > MAX_TOKEN_BYTES:
-        raise MalformedError(f"got a receipt of {len(token)} bytes, want at most {MAX_TOKEN_BYTES}")
-    text = token.decode("ascii", "replace") if isinstance(token, bytes) else token
-    parts = text.split(".")
-    if len(parts) != 3:
-        raise MalformedError(f"got {len(parts)} parts, want header.payload.signature (RFC 7515)")
-    header, payload, _ = map(_decode, ("header", "payload", "signature"), parts)
-    if len(header) > _MAX_HEADER_BYTES:
-        raise MalformedError(f"got a header of {len(header)} bytes, want at most 512")
-    try:
-        fields = json.loads(header, object_pairs_hook=_fields)
-    except (UnicodeError, json.JSONDecodeError, RecursionError):
-        raise MalformedError("header: not JSON") from None
-    if not isinstance(fields, dict):
-        raise MalformedError("header: not a JSON object")
-    return text, fields, payload
-
-
-def _decode(name: str, part: str) -> bytes:
-    # A second spelling of the same bytes would be a second token under one signature.
-    if _PART.fullmatch(part) and len(part) % 4 != 1:
-        data = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-        if base64.urlsafe_b64encode(data).decode().rstrip("=") == part:
-            return data
-    raise MalformedError(f"the {name} is not base64url without padding (RFC 7515 section 2)")
-
-
-def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) != len(pairs):
-        raise MalformedError("header: a field stands twice")
-    return dict(pairs)
-
-
-def _kid(key: VerifyingKey) -> str:
-    return f"{key.name}+{key.key_id.hex()}"
-
-
-def _key_of(header: dict[str, Any], known: Sequence[VerifyingKey]) -> VerifyingKey:
-    """Return the known key that a header names (RFC 8725 3.1: nothing in it is believed)."""
-    if header.get("alg") != ALGORITHM:
-        # RFC 8725 3.1, 3.2: none, and HMAC under the public key, are the classic ways in.
-        raise SignatureError(f"got algorithm {header.get('alg')!r:.40}, want {ALGORITHM!r}")
-    odd = sorted(header.keys() - {"alg", "kid", "typ"})
-    if odd:
-        # jwk, jku, x5u, x5c would bring a key along (RFC 8725 3.10); crit asks for more than this
-        raise MalformedError(f"header: got {odd[0]!r:.40}, want alg, kid and typ alone")
-    if header.get("typ") != TYPE:
-        raise MalformedError(f"header: got type {header.get('typ')!r:.40}, want {TYPE!r}")
-    named = {key for key in known if _kid(key) == header.get("kid")}
-    if not named:
-        raise SignatureError(f"signed by {header.get('kid')!r:.300}, which is no key that is known")
-    if len(named) > 1:  # a key id has four bytes: two keys of one name can be made to share it
-        raise MalformedError(f"two known keys are called {_kid(next(iter(named)))}: leave one out")
-    return named.pop()
-
-
-def _jose(key: VerifyingKey, signer: SigningKey | None = None) -> tuple[JWSRegistry, OKPKey]:
-    """Return what joserfc needs: rules that know one algorithm, and the public key.
-
-    The private half is not handed over: with ``signer`` the algorithm's `sign` is the signer's.
-    """
-    try:
-        from joserfc.jwk import OKPKey
-        from joserfc.jws import JWSRegistry
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            "receipts need joserfc: pip install joserfc", name="joserfc"
-        ) from error
-    only = copy.copy(JWSRegistry.algorithms[ALGORITHM])
-    only.security_warning = None  # the open curve of RFC 9864: closed by the key below
-    if signer is not None:
-        only.sign = lambda msg, key: signer.sign(msg)  # type: ignore[method-assign]
-    registry = JWSRegistry(algorithms=[ALGORITHM])
-    registry.algorithms = {ALGORITHM: only}  # the rest is not forbidden but absent
-    x = base64.urlsafe_b64encode(key.public).decode().rstrip("=")
-    return registry, OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": x})
-
-
-def _sign(payload: bytes, signer: SigningKey) -> str:
-    registry, key = _jose(signer.verifying, signer)
-    from joserfc import errors, jws
-
-    header = {"alg": ALGORITHM, "kid": _kid(signer.verifying), "typ": TYPE}
-    try:
-        return jws.serialize_compact(cast("Any", header), payload, key, registry=registry)
-    except errors.JoseError as error:
-        raise MalformedError(f"no JWS can hold this receipt: {error}") from None
-
-
-def _check_signature(text: str, key: VerifyingKey) -> None:
-    registry, public = _jose(key)
-    from joserfc import errors, jws
-
-    try:
-        jws.deserialize_compact(text, public, registry=registry)
-    except errors.BadSignatureError:
-        raise SignatureError(f"{_kid(key)}: bad signature") from None
-    except errors.JoseError as error:
-        raise MalformedError(f"no JWS: {error}") from None
 
 
 def _content(payload: bytes) -> ReceiptContent:
@@ -368,7 +238,7 @@ def _head(
         # The key of another log or of a witness vouches for less than the log's own.
         raise SignatureError(f"checkpoint: not signed by the log {named!r} itself")
     if key.name != named:
-        raise MalformedError(f"signed by {_kid(key)} for another registry, {named!r}")
+        raise MalformedError(f"signed by {kid(key)} for another registry, {named!r}")
     if origin is not None and origin != named:
         raise MalformedError(f"got a receipt of registry {named!r}, want {origin!r}")
     return head

@@ -25,7 +25,8 @@ from privemo_consent.keys import SigningKey, VerifyingKey
 from privemo_consent.leaves import notice_leaf
 from privemo_consent.note import sign_note
 from privemo_consent.qr import DICTIONARY, PREFIX, _to_base45, from_qr_text, qr_text
-from privemo_consent.receipts import MAX_TOKEN_BYTES, verify_receipt
+from privemo_consent.receipts import verify_receipt
+from privemo_consent.receipttoken import MAX_TOKEN_BYTES
 from tests.unit.consent.test_receipts import NOTICE, Shop, leaf
 
 SHOP = Shop()

@@ -24,7 +24,8 @@ from ..errors import (
     UnknownPersonError,
 )
 from ..qr import PREFIX, from_qr_text, qr_svg
-from ..receipts import MAX_TOKEN_BYTES, verify_receipt
+from ..receipts import verify_receipt
+from ..receipttoken import MAX_TOKEN_BYTES
 from ..records import ConsentEvent, Context, Notice
 from ..registry import ConsentRegistry
 from ..terms import AgeBand, Purpose, Reason, Role, Setting

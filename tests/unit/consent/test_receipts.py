@@ -549,12 +549,12 @@ def test_without_its_library_it_says_what_to_install(missing: str) -> None:
     script = f"""
 import sys
 sys.modules[{missing!r}] = None
-from privemo_consent import qr, receipts
+from privemo_consent import qr, receipttoken
 assert "joserfc.jws" not in sys.modules and "segno.encoder" not in sys.modules
 from privemo_consent.keys import SigningKey
 try:
-    receipts._sign(b"{{}}", SigningKey.generate("x"))
-    qr._code(receipts._sign(b"{{}}", SigningKey.generate("x")))
+    receipttoken.sign_token(b"{{}}", SigningKey.generate("x"))
+    qr._code(receipttoken.sign_token(b"{{}}", SigningKey.generate("x")))
 except ModuleNotFoundError as error:
     assert "pip install {missing}" in str(error) and error.name == {missing!r}
 else:

@@ -71,34 +71,14 @@ def prepare(
         raise RunError(f"{out} is not empty; choose another folder, or resume with --resume.")
     for name in settings.sensitive:
         table.column(name)
-    weights, origin = w.initial_weights(
-        settings.init,
-        model=settings.model,
-        channels=table.channels,
-        seed=0 if settings.seed is None else settings.seed,
-    )
     people = settings.public_people(len(np.unique(table.person)))
     account = RunAccount(budget, out, settings.privacy)
-    privacy = privacy_facts(settings, people, [*account.past(), *before])
-    run_id = new_run_id(table, settings)
-    facts = run_facts(
-        settings,
-        names=store_names(settings.stores),
-        data=table_facts(table),
-        channels=table.channels,
-        simulated=True,
-        engine=engine,
-        run_id=run_id,
-        people=people,
-        privacy=privacy,
-        weights=weights,
-        origin=origin,
-    )
+    facts, weights = _begin(table, settings, engine, people, [*account.past(), *before])
+    run_id, privacy = facts["run_id"], facts["privacy"]
     Orders(settings, facts, run_id).check()
     plan = planned(settings, privacy)
     # The folder appears within the charge, so that a folder that did not is not paid for.
     with account.charged(run_id, table.digest, plan) as spent_before, appearing(out) as draft:
-        # In `facts` too, which hold the same table.
         privacy["spent_before"] = [asdict(release) for release in spent_before]
         facts["roster"] = lay_out_stores(
             table,
@@ -113,6 +93,32 @@ def prepare(
         write_json(draft / "run.json", {**facts, **account.facts()})
         Run(draft).keep_start(weights)
     return Run(out)
+
+
+def _begin(
+    table: FaceTable, settings: RunSettings, engine: Engine, people: int, past: Sequence[Release]
+) -> tuple[dict[str, Any], w.Weights]:
+    """The facts of a run that is to begin, and the model that it begins with."""
+    weights, origin = w.initial_weights(
+        settings.init,
+        model=settings.model,
+        channels=table.channels,
+        seed=0 if settings.seed is None else settings.seed,
+    )
+    facts = run_facts(
+        settings,
+        names=store_names(settings.stores),
+        data=table_facts(table),
+        channels=table.channels,
+        simulated=True,
+        engine=engine,
+        run_id=new_run_id(table, settings),
+        people=people,
+        privacy=privacy_facts(settings, people, past),
+        weights=weights,
+        origin=origin,
+    )
+    return facts, weights
 
 
 def run(

@@ -59,54 +59,53 @@ def attack(
     if json_:
         print_json(said.model_dump(mode="json"))
     else:
-        table = Table(
-            title="What attacks found out",
-            title_justify="left",
-            caption="Guesses about runs are about the surest alone: more right ones are no larger bound.",
-            caption_justify="left",
-        )
-        for name in ("attack", "answers", "epsilon, at least"):
-            table.add_column(name, justify="left" if name == "attack" else "right")
-        for step in said.in_steps:
-            right = step.inside_called_in + step.outside - step.outside_called_in
-            asked = step.inside + step.outside
-            table.add_row(
-                _WORDS[step.adversary],
-                f"{right:,} of {asked:,} right",
-                f"{step.epsilon_at_least:.3f}",
-            )
-        for whole in said.in_runs:
-            table.add_row(
-                _WORDS[whole.adversary],
-                f"{whole.right:,} of {whole.guesses:,} right",
-                f"{whole.epsilon_at_least:.3f}",
-            )
-        if (model := said.on_model) is not None:
-            table.add_row(
-                "in the run? of its very model",
-                f"{model.right:,} of {model.guesses:,} right",
-                f"{model.epsilon_at_least:.3f}",
-            )
-        table.add_section()
-        table.add_row("calculated, by PLD", "", f"{said.epsilon_claimed:.3f}")
-        out.print(table)
-        if (noise := said.in_noise) is not None and noise.alike is not None:
-            told = "noise came back!" if noise.reused else "as chance makes them"
-            out.print(
-                f"The two most alike of {noise.pairs:,} pairs of steps: {noise.alike:z.3f} alike, {told}."
-            )
-        if found["number"] > 1:
-            out.print(
-                f"This is attack {found['number']} that was finished on the run, judged at {1 - share:.2%}, "
-                "so that all bounds together hold with 95% certainty. Those before count as well."
-            )
-        out.print(_of_the_model(said))
-        out.print(
-            f"Pictures made from updates: {said.inversion.without_noise:.2f} alike without noise, "
-            f"{said.inversion.with_noise:z.2f} with it (1 is the same, 0 is chance)."
-        )
+        _show(said, number=found["number"], share=share)
     if not said.within:
         raise typer.Exit(1)
+
+
+def _show(said: Attacked, *, number: int, share: float) -> None:
+    out.print(_table(said))
+    if (noise := said.in_noise) is not None and noise.alike is not None:
+        told = "noise came back!" if noise.reused else "as chance makes them"
+        out.print(
+            f"The two most alike of {noise.pairs:,} pairs of steps: {noise.alike:z.3f} alike, {told}."
+        )
+    if number > 1:
+        out.print(
+            f"This is attack {number} that was finished on the run, judged at {1 - share:.2%}, "
+            "so that all bounds together hold with 95% certainty. Those before count as well."
+        )
+    out.print(_of_the_model(said))
+    out.print(
+        f"Pictures made from updates: {said.inversion.without_noise:.2f} alike without noise, "
+        f"{said.inversion.with_noise:z.2f} with it (1 is the same, 0 is chance)."
+    )
+
+
+def _table(said: Attacked) -> Table:
+    table = Table(
+        title="What attacks found out",
+        title_justify="left",
+        caption="Guesses about runs are about the surest alone: more right ones are no larger bound.",
+        caption_justify="left",
+    )
+    for name in ("attack", "answers", "epsilon, at least"):
+        table.add_column(name, justify="left" if name == "attack" else "right")
+
+    def add(attack: str, right: int, asked: int, epsilon: float) -> None:
+        table.add_row(attack, f"{right:,} of {asked:,} right", f"{epsilon:.3f}")
+
+    for step in said.in_steps:
+        right = step.inside_called_in + step.outside - step.outside_called_in
+        add(_WORDS[step.adversary], right, step.inside + step.outside, step.epsilon_at_least)
+    for whole in said.in_runs:
+        add(_WORDS[whole.adversary], whole.right, whole.guesses, whole.epsilon_at_least)
+    if (model := said.on_model) is not None:
+        add("in the run? of its very model", model.right, model.guesses, model.epsilon_at_least)
+    table.add_section()
+    table.add_row("calculated, by PLD", "", f"{said.epsilon_claimed:.3f}")
+    return table
 
 
 def _of_the_model(said: Attacked) -> str:

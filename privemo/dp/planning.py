@@ -154,20 +154,8 @@ def plan(
         images_per_person,
         tuple(past),
     )
-    try:
-        most = _most_signal(ask)
-    except BudgetUnreachable as error:
-        raise BudgetUnreachable(
-            f"Epsilon {epsilon:g} at delta {delta:g} cannot be met in a single step, whatever the "
-            "noise: allow a larger epsilon or delta."
-        ) from error
-    rates = _rates(ask.people, batch, sample_rate)
-    options = tuple(o for rate in rates if (o := _option(ask, rate, most)) is not None)
-    if not options:
-        raise BudgetUnreachable(
-            f"Epsilon {epsilon:g} at delta {delta:g} cannot be met in {epochs:g} epochs: train fewer "
-            "epochs, or allow a larger epsilon."
-        )
+    most = _most_signal(ask)
+    options = _affordable(ask, _rates(ask.people, batch, sample_rate), most)
     best, why = _recommended(options)
     others = [
         _option(replace(ask, epochs=epochs * x), best.sample_rate, most) for x in _OTHER_EPOCHS
@@ -223,6 +211,16 @@ def _rates(people: int, batch: int | None, sample_rate: float | None) -> list[fl
     return [size / people for size in [*powers, people]]
 
 
+def _affordable(ask: _Question, rates: Sequence[float], most: float) -> tuple[Option, ...]:
+    options = tuple(o for rate in rates if (o := _option(ask, rate, most)) is not None)
+    if not options:
+        raise BudgetUnreachable(
+            f"Epsilon {ask.epsilon:g} at delta {ask.delta:g} cannot be met in {ask.epochs:g} epochs: train "
+            "fewer epochs, or allow a larger epsilon."
+        )
+    return options
+
+
 def _option(ask: _Question, rate: float, most: float) -> Option | None:
     """One option; None where no noise reaches the budget, or it takes more steps than anybody waits for."""
     steps = max(1, round(ask.epochs / rate))
@@ -255,15 +253,21 @@ def _option(ask: _Question, rate: float, most: float) -> Option | None:
 
 def _most_signal(ask: _Question) -> float:
     """One over the least noise of a single step with everybody in it: all that the budget can buy."""
-    return 1 / calibrate_noise(
-        epsilon=ask.epsilon,
-        delta=ask.delta,
-        sample_rate=1.0,
-        steps=1,
-        accountant=ask.accountant,
-        compositions=ask.stores_per_person,
-        past=ask.past,
-    )
+    try:
+        return 1 / calibrate_noise(
+            epsilon=ask.epsilon,
+            delta=ask.delta,
+            sample_rate=1.0,
+            steps=1,
+            accountant=ask.accountant,
+            compositions=ask.stores_per_person,
+            past=ask.past,
+        )
+    except BudgetUnreachable as error:
+        raise BudgetUnreachable(
+            f"Epsilon {ask.epsilon:g} at delta {ask.delta:g} cannot be met in a single step, whatever the "
+            "noise: allow a larger epsilon or delta."
+        ) from error
 
 
 def _recommended(options: Sequence[Option]) -> tuple[Option, str]:

@@ -31,16 +31,33 @@ def model_of(run: Run) -> str:
     return w.sha256(w.load_weights(run.model_path))
 
 
+def prepared(folder: Path, **changes: Any) -> Run:
+    """With a small network: what is tested here is alike for all, and the first test takes the usual one."""
+    return small_run(folder, **{"model": "gray-cnn", **changes})
+
+
 def whole(folder: Path, **changes: Any) -> Run:
     folder.mkdir(exist_ok=True)
-    run = small_run(folder, **changes)
+    run = prepared(folder, **changes)
     simulation.run(run)
     simulation.finish(run)
     return run
 
 
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that nobody disturbed. Read it, do not change it."""
+    return whole(tmp_path_factory.mktemp("straight"))
+
+
+@pytest.fixture(scope="module")
+def central(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The same for central training. Read it, do not change it."""
+    return whole(tmp_path_factory.mktemp("central"), **CENTRAL)
+
+
 def test_a_run_from_end_to_end(tmp_path: Path) -> None:
-    run = whole(tmp_path)
+    run = whole(tmp_path, model="emotion-cnn")
     assert [m["round"] for m in run.manifests()] == [1, 2]
     for manifest in run.manifests():
         assert {s["status"] for s in manifest["stores"].values()} == {"trained"}
@@ -53,21 +70,19 @@ def test_a_run_from_end_to_end(tmp_path: Path) -> None:
         store.close()
 
 
-def test_the_manifest_names_the_update_that_the_ledger_paid_for(tmp_path: Path) -> None:
-    run = whole(tmp_path)
-    for manifest in run.manifests():
+def test_the_manifest_names_the_update_that_the_ledger_paid_for(straight: Run) -> None:
+    for manifest in straight.manifests():
         for name, facts in manifest["stores"].items():
-            store = run.store(name)
+            store = straight.store(name)
             entry = store.ledger.entries[manifest["round"] - 1]
             assert entry.update_sha256 == facts["update_sha256"]
             store.close()
 
 
-def test_same_seed_same_model_and_another_seed_another(tmp_path: Path) -> None:
-    a = whole(tmp_path / "a")
-    b = whole(tmp_path / "b")
-    c = whole(tmp_path / "c", seed=6)
-    assert model_of(a) == model_of(b) != model_of(c)
+def test_same_seed_same_model_and_another_seed_another(straight: Run, tmp_path: Path) -> None:
+    same = whole(tmp_path / "same")
+    other = whole(tmp_path / "other", seed=6)
+    assert model_of(straight) == model_of(same) != model_of(other)
 
 
 def test_without_a_seed_noise_comes_from_the_operating_system(tmp_path: Path) -> None:
@@ -78,12 +93,11 @@ def test_without_a_seed_noise_comes_from_the_operating_system(tmp_path: Path) ->
 
 
 def test_nobody_is_used_without_live_consent_and_nobody_stands_in_two_stores(
-    tmp_path: Path,
+    straight: Run,
 ) -> None:
-    run = whole(tmp_path)
     seen: list[set[str]] = []
-    for name in run.stores:
-        store = run.store(name)
+    for name in straight.stores:
+        store = straight.store(name)
         used = {
             p for u in store.registry.uses() if u.purpose == Purpose.TRAINING for p in u.persons
         }
@@ -95,7 +109,7 @@ def test_nobody_is_used_without_live_consent_and_nobody_stands_in_two_stores(
 
 def test_someone_is_erased_between_two_rounds_and_the_audit_passes(tmp_path: Path) -> None:
     """GDPR 17 on the main road: the run goes on, and its audit counts what cannot be looked up."""
-    run = small_run(tmp_path, people=160, declared_people=20)
+    run = prepared(tmp_path, people=160, declared_people=20)
 
     def erase_after_round_one(event: dict[str, Any]) -> None:
         if event["event"] == "round" and event["manifest"]["round"] == 1:
@@ -125,7 +139,7 @@ def test_someone_is_erased_between_two_rounds_and_the_audit_passes(tmp_path: Pat
 
 def test_a_finished_run_holds_no_demographic_labels_but_for_the_audit(tmp_path: Path) -> None:
     """EU AI Act 10(5). Finishing and auditing once more gives the same report."""
-    run = small_run(tmp_path, people=160, declared_people=20, rounds=1)
+    run = prepared(tmp_path, people=160, declared_people=20, rounds=1)
     simulation.run(run)
     simulation.finish(run)
     for name in run.stores:
@@ -141,7 +155,7 @@ def test_a_finished_run_holds_no_demographic_labels_but_for_the_audit(tmp_path: 
 
 def test_an_audit_outside_the_store_needs_no_face(tmp_path: Path) -> None:
     """What docs/reference/run-files.md tells to hand over: the same report, and nothing to open."""
-    run = small_run(tmp_path, people=160, declared_people=20, rounds=1)
+    run = prepared(tmp_path, people=160, declared_people=20, rounds=1)
     simulation.run(run)
     simulation.finish(run)
     copy = tmp_path / "copy"
@@ -168,7 +182,7 @@ class Stop:
 
 
 def test_a_run_is_resumed_by_the_command_that_began_it(tmp_path: Path) -> None:
-    run = small_run(tmp_path, stores=1)
+    run = prepared(tmp_path, stores=1)
     with pytest.raises(RunInterrupted, match=rf"privemo train --resume {run.folder}"):
         simulation.run(run, listener=Stop(1))
 
@@ -177,12 +191,9 @@ def test_a_run_is_resumed_by_the_command_that_began_it(tmp_path: Path) -> None:
     "after", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
 )
 def test_an_interrupted_run_resumes_to_the_very_same_model_and_spends_nothing_twice(
-    tmp_path: Path, after: int
+    straight: Run, tmp_path: Path, after: int
 ) -> None:
-    (tmp_path / "straight").mkdir()
-    straight = whole(tmp_path / "straight")
-    (tmp_path / "stopped").mkdir()
-    run = small_run(tmp_path / "stopped")
+    run = prepared(tmp_path)
     with pytest.raises(RunInterrupted, match=r"privemo simulate --resume"):
         simulation.run(run, listener=Stop(after))
     again = Run(run.folder)
@@ -211,11 +222,11 @@ CENTRAL = {
 
 @pytest.mark.parametrize("change", [{}, {"server_optimizer": "adam", "server_lr": 0.01}])
 def test_the_servers_memory_survives_an_interruption(
-    tmp_path: Path, change: dict[str, Any]
+    central: Run, tmp_path: Path, change: dict[str, Any]
 ) -> None:
-    straight = whole(tmp_path / "straight", **CENTRAL, **change)
+    straight = whole(tmp_path / "straight", **CENTRAL, **change) if change else central
     (tmp_path / "stopped").mkdir()
-    run = small_run(tmp_path / "stopped", **CENTRAL, **change)
+    run = prepared(tmp_path / "stopped", **CENTRAL, **change)
     with pytest.raises(RunInterrupted):
         simulation.run(run, listener=Stop(2))
     assert 0 < len(run.manifests()) < 4
@@ -231,7 +242,7 @@ def test_the_servers_memory_survives_an_interruption(
 
 
 def test_an_altered_round_is_not_gone_on_from(tmp_path: Path) -> None:
-    run = small_run(tmp_path)
+    run = prepared(tmp_path)
     with pytest.raises(RunInterrupted):
         simulation.run(run, listener=Stop(3))
     (run.folder / "run.json").write_text((run.folder / "run.json").read_text().replace("IE", "DE"))
@@ -249,7 +260,7 @@ def lose_the_disk(run: Run, name: str) -> None:
 
 
 def test_a_store_that_lost_its_ledger_has_no_fresh_budget(tmp_path: Path) -> None:
-    run = small_run(tmp_path)
+    run = prepared(tmp_path)
     with pytest.raises(RunInterrupted):
         simulation.run(run, listener=Stop(3))  # in round 2, after its first store
     lose_the_disk(run, "store-02")
@@ -267,7 +278,7 @@ def test_a_store_that_lost_its_ledger_has_no_fresh_budget(tmp_path: Path) -> Non
 
 
 def test_an_altered_memory_of_the_server_is_not_used(tmp_path: Path) -> None:
-    run = small_run(tmp_path, **CENTRAL)
+    run = prepared(tmp_path, **CENTRAL)
     with pytest.raises(RunInterrupted):
         simulation.run(run, listener=Stop(2))
     path = run.folder / "checkpoints" / f"state-000{len(run.manifests())}.safetensors"
@@ -277,16 +288,18 @@ def test_an_altered_memory_of_the_server_is_not_used(tmp_path: Path) -> None:
         simulation.run(Run(run.folder))
 
 
-def test_the_published_model_is_the_average_that_the_last_round_names(tmp_path: Path) -> None:
-    run = whole(tmp_path, **CENTRAL)
+def test_the_published_model_is_the_average_that_the_last_round_names(
+    central: Run, tmp_path: Path
+) -> None:
+    run = Run(shutil.copytree(central.folder, tmp_path / "run"))
     last = w.load_weights(run.folder / "checkpoints" / "round-0004.safetensors")
     w.save_weights(run.model_path, last)
     report = build_report(run.folder)
     assert [c.id for c in report.checks if not c.passed and c.required] == ["model.provenance"]
 
 
-def test_growing_batches_are_ordered_as_planned_and_keep_the_budget(tmp_path: Path) -> None:
-    run = whole(tmp_path, **CENTRAL)
+def test_growing_batches_are_ordered_as_planned_and_keep_the_budget(central: Run) -> None:
+    run = central
     orders = [run.order_for(number).recipe for number in range(1, 5)]
     assert [r.sample_rate for r in orders] == pytest.approx([0.25, 1 / 3, 5 / 12, 0.5])
     assert [r.normaliser for r in orders] == pytest.approx([2.5, 10 / 3, 25 / 6, 5.0])
@@ -301,7 +314,7 @@ def test_growing_batches_are_ordered_as_planned_and_keep_the_budget(tmp_path: Pa
 def test_runs_of_other_seeds_share_a_split_when_it_has_a_seed_of_its_own(tmp_path: Path) -> None:
     def people(folder: str, **seeds: int | None) -> list[tuple[str, ...]]:
         (tmp_path / folder).mkdir()
-        run = small_run(tmp_path / folder, consents="realistic", **seeds)
+        run = prepared(tmp_path / folder, consents="realistic", **seeds)
         found = []
         for name in run.stores:
             store = run.store(name)
@@ -318,14 +331,14 @@ def test_runs_of_other_seeds_share_a_split_when_it_has_a_seed_of_its_own(tmp_pat
 
 
 def test_an_unfinished_run_has_no_model(tmp_path: Path) -> None:
-    run = small_run(tmp_path)
+    run = prepared(tmp_path)
     with pytest.raises(RunError, match="0 of 2 rounds"):
         simulation.finish(run)
     assert not run.model_path.exists()
 
 
 def test_an_altered_checkpoint_is_not_resumed(tmp_path: Path) -> None:
-    run = small_run(tmp_path)
+    run = prepared(tmp_path)
     weights = w.load_weights(run.folder / "checkpoints" / "round-0000.safetensors")
     next(iter(weights.values()))[:] += 1
     run.keep_start(weights)
@@ -334,7 +347,7 @@ def test_an_altered_checkpoint_is_not_resumed(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
-    run = small_run(tmp_path)
+    run = prepared(tmp_path)
     before = sorted(p.name for p in run.folder.iterdir())
     data = tmp_path / "faces.npz"
     with pytest.raises(RunError, match="not empty"):
@@ -344,12 +357,12 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_run_that_cannot_be_prepared_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no column 'shoe_size'"):
-        small_run(tmp_path, sensitive=("shoe_size",))
+        prepared(tmp_path, sensitive=("shoe_size",))
     assert [p.name for p in tmp_path.iterdir()] == ["faces.npz"]
 
 
 def test_one_store_too_small_is_left_out_and_the_federation_goes_on(tmp_path: Path) -> None:
-    run = small_run(tmp_path)
+    run = prepared(tmp_path)
     store = run.store("store-02")
     people = np.array(store.registry.persons())
     agreed = store.gate.still_permitted(people, Purpose.TRAINING, store.context)
@@ -365,14 +378,14 @@ def test_one_store_too_small_is_left_out_and_the_federation_goes_on(tmp_path: Pa
 
 
 def test_when_no_store_can_train_the_run_stops_with_the_reasons(tmp_path: Path) -> None:
-    run = small_run(tmp_path, declared_people=500)
+    run = prepared(tmp_path, declared_people=500)
     with pytest.raises(RunError, match=r"No store could train.*store-01: too_few_people"):
         simulation.run(run)
     assert run.manifests() == []
 
 
 def test_what_went_wrong_in_a_store_is_said_to_whoever_runs_the_simulation(tmp_path: Path) -> None:
-    run = small_run(tmp_path)
+    run = prepared(tmp_path)
     for name in run.stores:
         (run.folder / "stores" / name / "ledger.jsonl").write_text("{}\n")
     with pytest.raises(RunError, match=r"LedgerError.*entry 0 is unreadable.*backup"):
@@ -381,7 +394,7 @@ def test_what_went_wrong_in_a_store_is_said_to_whoever_runs_the_simulation(tmp_p
 
 def test_what_went_wrong_in_a_store_stays_on_its_machine(tmp_path: Path) -> None:
     """Flower sends the text of an exception to the server: only the kind of ours may leave."""
-    run = small_run(tmp_path)
+    run = prepared(tmp_path)
     (run.folder / "stores" / "store-02" / "ledger.jsonl").write_text("{}\n")
     simulation.run(run)
     first = run.manifests()[0]
@@ -395,7 +408,7 @@ def test_what_went_wrong_in_a_store_stays_on_its_machine(tmp_path: Path) -> None
 
 
 def test_two_processes_do_not_drive_one_run(tmp_path: Path) -> None:
-    run = small_run(tmp_path)
+    run = prepared(tmp_path)
     with (run.folder / ".lock").open("a") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(RunError, match="another process"):
@@ -412,7 +425,7 @@ def test_training_without_privacy_says_so_and_keeps_no_ledger(tmp_path: Path) ->
 
 
 def test_the_run_says_that_its_consents_are_simulated(tmp_path: Path) -> None:
-    run = small_run(tmp_path)
+    run = prepared(tmp_path)
     assert run.facts["simulated"] is True
     store = json.loads((run.folder / "stores" / "store-01" / "store.json").read_text())
     assert store["registry_mode"] == "simulation"
@@ -443,7 +456,7 @@ def test_ray_gives_the_same_model_as_one_process(tmp_path: Path) -> None:
 @pytest.fixture
 def failed_round(tmp_path: Path) -> Run:
     """One of two stores trained, and the round took both."""
-    run = small_run(tmp_path, quorum=2, model="gray-cnn")
+    run = prepared(tmp_path, quorum=2)
     key = run.folder / "stores/store-02" / KEY_FILE
     key.rename(key.with_name("put away"))
     with pytest.raises(RunError, match="Only 1 of the 2 stores"):

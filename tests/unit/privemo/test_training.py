@@ -61,6 +61,11 @@ def everyone(batch: int, drawn: NDArray[np.str_]) -> NDArray[np.bool_]:
     return np.ones(len(drawn), dtype=bool)
 
 
+def small(seed: int = 0) -> torch.nn.Module:
+    """A small network, where which one it is does not matter."""
+    return build_model("gray-cnn", seed=seed)
+
+
 def test_plain_training_learns_what_can_be_learned() -> None:
     model = build_model(seed=1)
     data = faces(60, 2)
@@ -71,7 +76,7 @@ def test_plain_training_learns_what_can_be_learned() -> None:
 
 def after(recipe: PrivateRecipe | PlainRecipe) -> torch.Tensor:
     """All weights after a round by this recipe, in a row."""
-    model = build_model(seed=1)
+    model = small(seed=1)
     if isinstance(recipe, PrivateRecipe):
         train_private(model, faces(), recipe, randomness(), everyone)
     else:
@@ -81,7 +86,7 @@ def after(recipe: PrivateRecipe | PlainRecipe) -> torch.Tensor:
 
 def test_a_private_step_is_pulled_back_to_where_the_round_began() -> None:
     """Two steps: the first knows no pull, the second one of mu (w - start), after the noise."""
-    start = torch.cat([p.detach().flatten() for p in build_model(seed=1).parameters()])
+    start = torch.cat([p.detach().flatten() for p in small(seed=1).parameters()])
     recipe = dataclasses.replace(PRIVATE, steps=1)
     first = after(recipe)
     assert torch.equal(first, after(dataclasses.replace(recipe, proximal=3.0)))
@@ -92,7 +97,7 @@ def test_a_private_step_is_pulled_back_to_where_the_round_began() -> None:
 
 
 def test_plain_training_is_pulled_back_too() -> None:
-    start = torch.cat([p.detach().flatten() for p in build_model(seed=1).parameters()])
+    start = torch.cat([p.detach().flatten() for p in small(seed=1).parameters()])
     free = PlainRecipe(2, 10, 0.01, 0.0, optimizer="sgd")
     held = dataclasses.replace(free, proximal=10.0)
     assert (after(held) - start).norm() < 0.8 * (after(free) - start).norm()
@@ -108,11 +113,11 @@ def test_permission_is_asked_before_every_batch_with_exactly_the_drawn(kind: str
 
     data = faces()
     if kind == "private":
-        train_private(build_model(), data, PRIVATE, randomness(), note)
+        train_private(small(), data, PRIVATE, randomness(), note)
         assert [batch for batch, _ in asked] == [0, 1, 2, 3]
         assert all(len(set(drawn)) == len(drawn) for _, drawn in asked)
     else:
-        train_plain(build_model(), data, PlainRecipe(2, 10, 0.01, 0.0), randomness(), note)
+        train_plain(small(), data, PlainRecipe(2, 10, 0.01, 0.0), randomness(), note)
         assert [batch for batch, _ in asked] == list(range(8))
         for epoch in (asked[:4], asked[4:]):
             assert sorted(np.concatenate([d for _, d in epoch])) == sorted(data.person)
@@ -132,7 +137,7 @@ def test_whoever_is_refused_leaves_no_trace_in_the_model(kind: str) -> None:
 
     results = []
     for table in (data, other):
-        model = build_model()
+        model = small()
         if kind == "private":
             train_private(model, table, PRIVATE, randomness(), without)
         else:
@@ -145,7 +150,7 @@ def test_a_round_in_which_everyone_withdrew_is_pure_noise_and_not_an_error() -> 
     def nobody(batch: int, drawn: NDArray[np.str_]) -> NDArray[np.bool_]:
         return np.zeros(len(drawn), dtype=bool)
 
-    model = build_model()
+    model = small()
     before = w.from_model(model)
     train_private(model, faces(), PRIVATE, randomness(), nobody)
     after = w.from_model(model)
@@ -220,7 +225,7 @@ def test_views_are_averaged_before_the_clip() -> None:
     moved = []
     for views in (1, 3):
         recipe = dataclasses.replace(PRIVATE, steps=1, views=views, augment="none")
-        model = build_model()
+        model = small()
         before = w.from_model(model)
         train_private(model, faces(), recipe, randomness(), everyone)
         after = w.from_model(model)
@@ -241,7 +246,7 @@ def test_no_step_holds_more_of_a_person_than_the_recipe_says(
 
     monkeypatch.setattr(private, "PrivateStepper", Counting)
     recipe = dataclasses.replace(PRIVATE, views=2, images_per_person=3)
-    train_private(build_model(), faces(12, 5), recipe, randomness(), everyone)
+    train_private(small(), faces(12, 5), recipe, randomness(), everyone)
     assert len(sizes) == 4
     assert {n for step in sizes for n in step} == {6}
 
@@ -269,10 +274,10 @@ def test_other_private_recipes_move_the_model_too(change: dict[str, str]) -> Non
 
 
 def test_the_average_of_one_step_lies_between_start_and_end() -> None:
-    start = w.from_model(build_model())
+    start = w.from_model(small())
     ends = []
     for ema in (0.0, 0.9):
-        model = build_model()
+        model = small()
         recipe = PlainRecipe(1, 100, 0.01, 0.0, ema=ema)
         train_plain(model, faces(), recipe, randomness(), everyone)
         ends.append(w.from_model(model))
@@ -335,7 +340,7 @@ def test_a_face_and_its_mirror_image_are_read_alike() -> None:
 
 
 def test_predictions_are_probabilities_and_none_for_nobody() -> None:
-    probabilities = predict(build_model(), noise_faces(5, 3)["images"], batch=4)
+    probabilities = predict(small(), noise_faces(5, 3)["images"], batch=4)
     assert probabilities.shape == (15, 4)
     assert np.allclose(probabilities.sum(1), 1, atol=1e-5)
-    assert predict(build_model(), np.empty((0, 48, 48), np.uint8)).shape == (0, 4)
+    assert predict(small(), np.empty((0, 48, 48), np.uint8)).shape == (0, 4)

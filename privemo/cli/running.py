@@ -236,7 +236,7 @@ def print_failures(report: dict[str, Any]) -> None:
     """A line for each check that did not pass, with what was seen; not all of them are required to."""
     for check in report["checks"]:
         if not check["passed"]:
-            word = "not passed" if check["required"] else "to know"
+            word = "not passed" if check["required"] else "not passed, and not required"
             out.print(f"{word}: {check['title']}: {check['evidence']}", markup=False)
 
 

@@ -14,7 +14,7 @@ from tests.support.small_runs import small_run
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    return small_run(tmp_path)
+    return small_run(tmp_path, model="gray-cnn")
 
 
 @pytest.fixture

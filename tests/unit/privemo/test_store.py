@@ -117,9 +117,11 @@ def test_shares_of_people_in_two_stores_are_of_the_agreed_kind(tmp_path: Path) -
 
 @pytest.mark.parametrize("broken", ["overflow", "rgb"])
 def test_weights_that_fail_do_so_whether_or_not_anybody_was_drawn(
-    run: Run, store: Store, broken: str
+    tmp_path: Path, broken: str
 ) -> None:
     """Else a refusal, which costs nothing, would tell that somebody had been drawn."""
+    run = small_run(tmp_path)  # of the usual network, whose filters differ for gray and for colour
+    store = run.store("store-01")
     weights = {name: a.copy() for name, a in first_model(run).items()}
     if broken == "overflow":
         for array in weights.values():
@@ -131,6 +133,7 @@ def test_weights_that_fail_do_so_whether_or_not_anybody_was_drawn(
     for order in (rare, run.order_for(1)):  # hardly ever anybody, and hardly ever nobody
         assert store.train_round(weights, order).reason == "recipe_refused"
     assert store.ledger.entries == ()
+    store.close()
 
 
 @pytest.mark.parametrize(
@@ -464,7 +467,7 @@ def test_an_erasure_while_faces_are_read_is_heeded(
 
 
 def test_whoever_is_erased_leaves_the_predictions_too(run: Run, store: Store) -> None:
-    n = store.write_predictions(first_model(run), model="emotion-cnn", run_id=run.run_id)
+    n = store.write_predictions(first_model(run), model=run.settings.model, run_id=run.run_id)
     someone = min(used_people(store, Purpose.FAIRNESS_AUDIT))
     store.registry.erase(someone)
     assert store.forget_erased() == 2
@@ -517,7 +520,7 @@ def test_an_order_survives_the_wire(run: Run) -> None:
 
 
 def test_predictions_are_of_those_who_agreed_to_an_audit(run: Run, store: Store) -> None:
-    n = store.write_predictions(first_model(run), model="emotion-cnn", run_id=run.run_id)
+    n = store.write_predictions(first_model(run), model=run.settings.model, run_id=run.run_id)
     lines = (store.folder / "predictions.csv").read_text().splitlines()
     assert len(lines) == n + 1
     assert lines[0].endswith("age_band")
@@ -538,11 +541,13 @@ def test_demographic_labels_are_read_for_the_audit_alone_and_deleted_after_it(
     assert not any(
         "35_44" in str(item.facts) for item in everything(store) if not item.facts.get("part")
     )
-    store.write_predictions(first_model(run), model="emotion-cnn", run_id=run.run_id)
+    store.write_predictions(first_model(run), model=run.settings.model, run_id=run.run_id)
     before = (store.folder / "predictions.csv").read_text()
     assert store.forget_demographics() == held
     assert store.vault.counts()[ItemKind.DEMOGRAPHIC] == 0
-    assert store.write_predictions(first_model(run), model="emotion-cnn", run_id=run.run_id) > 0
+    assert (
+        store.write_predictions(first_model(run), model=run.settings.model, run_id=run.run_id) > 0
+    )
     assert (store.folder / "predictions.csv").read_text() == before  # to be audited again
 
 
@@ -550,5 +555,7 @@ def test_once_demographic_labels_are_gone_nothing_is_predicted_in_their_place(
     run: Run, store: Store
 ) -> None:
     store.forget_demographics()
-    assert store.write_predictions(first_model(run), model="emotion-cnn", run_id=run.run_id) == 0
+    assert (
+        store.write_predictions(first_model(run), model=run.settings.model, run_id=run.run_id) == 0
+    )
     assert used_people(store, Purpose.FAIRNESS_AUDIT) == set()

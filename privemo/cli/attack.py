@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from privemo.cli import options as o
 from privemo.cli.common import out, print_json, progress
 from privemo.errors import RunInterrupted
 
@@ -27,7 +28,7 @@ def attack(
         Path | None,
         typer.Option(help="The drawn people the run was given: attacks its very model as well."),
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    json_: o.JsonOption = False,
 ) -> None:
     """Rehearse a run with people who do not exist, attack it, and bound epsilon from below.
 

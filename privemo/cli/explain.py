@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from privemo.cli import options as o
 from privemo.cli.commandline import with_default
 from privemo.cli.common import out, print_json, progress
 from privemo.cli.robustness import asked_model
@@ -36,7 +37,6 @@ class _Method(StrEnum):
 
 OutOption = Annotated[Path, typer.Option("--out", help="A new folder for figures and numbers.")]
 SeedOption = Annotated[int, typer.Option(help="Same seed, same people.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 @app.command(_DEFAULT)
@@ -51,7 +51,7 @@ def run(
         _Method, typer.Option(help="How attention is found.")
     ] = _Method.INTEGRATED_GRADIENTS,
     seed: SeedOption = 611,
-    json_: JsonOption = False,
+    json_: o.JsonOption = False,
 ) -> None:
     """Say where a model looks: eyes, mouth, cheeks or elsewhere; and what covering them costs it.
 
@@ -88,7 +88,7 @@ def data(
         str | None, typer.Option(help="A run folder, or `nobody`: what does its model confuse?")
     ] = None,
     seed: SeedOption = 611,
-    json_: JsonOption = False,
+    json_: o.JsonOption = False,
 ) -> None:
     """Say what separates the emotions of drawn faces, which are confused, and what is a shortcut.
 

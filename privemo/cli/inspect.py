@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from privemo.cli import options as o
 from privemo.cli.common import out, print_json
 
 __all__ = ["evaluate"]
@@ -16,11 +17,9 @@ __all__ = ["evaluate"]
 def evaluate(
     weights: Annotated[Path, typer.Argument(metavar="MODEL", help="A model.safetensors file.")],
     data: Annotated[Path, typer.Option(help="Faces: npz, csv or folder.")],
-    model: Annotated[str, typer.Option(help="Name of the architecture.")] = "emotion-cnn",
-    challenge_age: Annotated[
-        float, typer.Option(help="Refuse whoever is estimated to be younger; 18 at least.")
-    ] = 25.0,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    model: o.ModelOption = "emotion-cnn",
+    challenge_age: o.AgeOption = 25.0,
+    json_: o.JsonOption = False,
 ) -> None:
     """Accuracy of a model on labelled faces, with its interval.
 

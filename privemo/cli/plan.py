@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
+from privemo.cli import options as o
 from privemo.cli.common import counted, out, print_json, say
 
 if TYPE_CHECKING:
     from privemo.dp.planning import Option, Plan
 
 __all__ = ["budget", "plan"]
-
-
-class AccountantName(StrEnum):
-    """Which bound is held against the budget."""
-
-    rdp = "rdp"
-    prv = "prv"
-
-
-DeltaOption = Annotated[float, typer.Option(help="Probability that the bound may fail.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 _BOUNDS = {
     "rdp": "RDP (Opacus)",
@@ -40,7 +29,7 @@ def plan(
     people: Annotated[int, typer.Option(help="Public number of people, all stores together.")],
     epsilon: Annotated[float, typer.Option(help="Most any person may lose altogether.")] = 8.0,
     epochs: Annotated[float, typer.Option(help="How often each person is drawn.")] = 30.0,
-    delta: DeltaOption = 1e-5,
+    delta: o.DeltaOption = 1e-5,
     stores: Annotated[int, typer.Option(help="Stores the people are spread over.")] = 1,
     stores_per_person: Annotated[
         int, typer.Option(help="In how many stores one person may take part.")
@@ -52,14 +41,12 @@ def plan(
     sample_rate: Annotated[
         float | None, typer.Option(help="The same, as the chance of a person to join.")
     ] = None,
-    accountant: Annotated[AccountantName, typer.Option(help="Bound held against the budget.")] = (
-        AccountantName.rdp
-    ),
+    accountant: o.AccountantOption = o.AccountantName.rdp,
     spent: Annotated[
         list[Path] | None,
         typer.Option(help="Ledger or budget file of what these people lost before; repeatable."),
     ] = None,
-    json_: JsonOption = False,
+    json_: o.JsonOption = False,
 ) -> None:
     """Say which batch, noise, steps and epochs a budget affords, before anybody is trained on."""
     from privemo.budget import read_releases
@@ -86,8 +73,8 @@ def plan(
 
 def budget(
     files: Annotated[list[Path], typer.Argument(help="Ledgers of stores, or budget files.")],
-    delta: DeltaOption = 1e-5,
-    json_: JsonOption = False,
+    delta: o.DeltaOption = 1e-5,
+    json_: o.JsonOption = False,
 ) -> None:
     """Add up what people lost: by each file alone, and for somebody who is in all of them."""
     from privemo.budget import read_releases, unfinished
@@ -167,16 +154,16 @@ def _options(title: str, options: tuple[Option, ...], best: Option) -> Table:
         "pictures",
     ):
         table.add_column(name, justify="right")
-    for o in options:
+    for option in options:
         table.add_row(
-            "->" if o == best else "",
-            f"{o.batch:,}",
-            f"{o.sample_rate:.4g}",
-            f"{o.steps:,}",
-            f"{o.epochs:.3g}",
-            f"{o.noise_multiplier:.3f}",
-            f"{o.noise_per_person:.2g}",
-            f"{o.signal:.0%}",
-            f"{o.pictures:,}",
+            "->" if option == best else "",
+            f"{option.batch:,}",
+            f"{option.sample_rate:.4g}",
+            f"{option.steps:,}",
+            f"{option.epochs:.3g}",
+            f"{option.noise_multiplier:.3f}",
+            f"{option.noise_per_person:.2g}",
+            f"{option.signal:.0%}",
+            f"{option.pictures:,}",
         )
     return table

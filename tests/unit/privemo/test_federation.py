@@ -24,10 +24,11 @@ from cryptography.x509.verification import (
 
 from privemo.config import PrivacySettings, RunSettings
 from privemo.errors import RunError, SettingsError
+from privemo.federation.asking import run_rounds
 from privemo.federation.authority import issue
 from privemo.federation.identity import StoreCard, enroll
 from privemo.federation.invitation import Invitation, join
-from privemo.federation.processes import online_nodes, run_rounds, serve, serve_store, stop
+from privemo.federation.processes import online_nodes, serve, serve_store, stop
 from privemo.federation.server import init_federation
 from privemo.runs import Run
 from privemo.store import Store as PrivemoStore

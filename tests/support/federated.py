@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import torch
+
+from privemo import weights as w
 from privemo.client_app import app as client_app
 from privemo.config import PrivacySettings, RunSettings
+from privemo.counting import permitted_now
 from privemo.countterms import CountTerms
 from privemo.federation.identity import enroll
 from privemo.federation.invitation import Invitation, join
 from privemo.federation.server import init_federation
 from privemo.flower import Context, Message
 from privemo.grid import InProcessGrid
+from privemo.labels import EMOTIONS
 from privemo.runs import Run
 from privemo.server_app import app as server_app
 from privemo.store import Store
 from privemo.storeconfig import KEY_FILE
+from privemo.training.predicting import to_input
+from privemo_audits.cells import measure_groups
+from privemo_audits.counts import one_face_each
+from privemo_audits.fairness import measure_performance
+from privemo_audits.joined import JoinedAudit
+from privemo_audits.predictions import read_store, validate
+from tests.conftest import noise_faces
 from tests.support.counted import BANDS
 from tests.support.small_runs import small_run
 
@@ -82,6 +97,14 @@ class Federated:
             invitation = Invitation.read(self.chain / "invitations" / f"{name}.json")
             join(self.stores / name, invitation, count_epsilon=(less or {}).get(name))
 
+    def copy(self, folder: Path) -> Federated:
+        """The same elsewhere."""
+        shutil.copytree(self.chain, folder / "chain")
+        shutil.copytree(self.stores, folder / "stores")
+        other = copy.copy(self)
+        other.chain, other.stores = folder / "chain", folder / "stores"
+        return other
+
     @property
     def run(self) -> Run:
         return Run(self.chain)
@@ -99,13 +122,58 @@ class Federated:
         return Store(self.stores / name)
 
 
-def without(name: str, *kinds: str) -> App:
-    """Stores of which one is not there for messages of some kinds, such as `query.measure`."""
+def without(*names: str, kinds: tuple[str, ...]) -> App:
+    """Stores of which some are not there for messages of some kinds, such as `query.measure`."""
 
     def app(message: Message, context: Context) -> Message:
-        here = Path(str(context.node_config["store-dir"])).name == name
+        here = Path(str(context.node_config["store-dir"])).name in names
         if here and message.metadata.message_type in kinds:
             raise ConnectionError("no such store")
         return client_app(message, context)
 
     return app
+
+
+def half_trained(path: Path) -> Path:
+    """Weights that name several emotions, rightly and wrongly: counts of one cell alone say little."""
+    faces = noise_faces(30, seed=3)
+    scratch, _ = w.initial_weights("scratch", model="gray-cnn", channels=1, seed=0)
+    network = w.model_for("gray-cnn", scratch)
+    images = to_input(torch.from_numpy(faces["images"]))
+    labels = torch.from_numpy(faces["label"].astype("int64"))
+    network.train()
+    step = torch.optim.Adam(network.parameters(), lr=1e-3)
+    for _ in range(5):
+        step.zero_grad()
+        torch.nn.functional.cross_entropy(network(images), labels).backward()
+        step.step()
+    w.save_weights(path, w.from_model(network))
+    return path
+
+
+def pooled(stores: Sequence[Store], name: str) -> JoinedAudit:
+    """What an audit says of all stores' faces in one table, which in truth nobody has.
+
+    But for calibration: that takes probabilities, and these are in no count.
+
+    Args:
+        stores: they.
+        name: that the table has for all of them together.
+    """
+    frames = []
+    for store in stores:
+        path, config = store.folder / "predictions.csv", store.config
+        frame = read_store(path, config.name, config.sensitive, name=path.name)
+        assert frame is not None
+        frame = one_face_each(validate(frame, EMOTIONS, path.name, alone=False), config.run_id)
+        frames.append(frame[permitted_now(store, frame["person"])])
+    table = pd.concat(frames, ignore_index=True).assign(store=name)
+    table = table.drop(columns=[c for c in table if str(c).startswith("p_")])
+    cells, gaps, _ = measure_groups(table, stores[0].config.sensitive, EMOTIONS)
+    return JoinedAudit(
+        run_id=stores[0].config.run_id,
+        stores=(name,),
+        performance=measure_performance(table, EMOTIONS),
+        groups=tuple(cells),
+        gaps=tuple(gaps),
+    )

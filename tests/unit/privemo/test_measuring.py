@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 from privemo import count_answers, measured, simulation
 from privemo import weights as w
 from privemo.client_app import app as client_app
+from privemo.count_answers import counts_from
 from privemo.counted import Counted, ask_for, asked, request_of
 from privemo.counted import measured as measured_by
 from privemo.counting import count_vector
@@ -540,38 +541,41 @@ def test_what_a_store_answers_holds_no_person_and_no_number_of_them(
             assert set(record) == {"store"}  # done, and nothing else
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"store": "store-02"}, "not signed by this store"),
-        ({"signature": b"0" * 64}, "not signed by this store"),
-        ({"counts": b"{}"}, "not signed by this store"),
-        ({"counts": 3}, "without signed counts"),
-        ({"store": "stranger"}, None),
-        ({"store": 3}, None),
-    ],
-)
 def test_counts_that_their_store_did_not_sign_are_left_out(
-    apart: Federated, tmp_path: Path, change: dict[str, Any], words: str | None
+    apart: Federated, tmp_path: Path
 ) -> None:
     made = apart.copy(tmp_path)
+    heard: list[tuple[str, RecordDict]] = []
 
     def lying(message: Message, context: Context) -> Message:
         reply = client_app(message, context)
-        if message.metadata.message_type == "query.count" and (
-            Path(str(context.node_config["store-dir"])).name == "store-01"
-        ):
-            record = reply.content["content"]
-            assert isinstance(record, ConfigRecord)
-            reply.content = RecordDict({"content": ConfigRecord({**record, **change})})
+        here = Path(str(context.node_config["store-dir"])).name
+        if message.metadata.message_type == "query.count" and here == "store-01":
+            heard.append((here, reply.content))
+            reply.content = changed_answer(reply.content, signature=b"0" * 64)
         return reply
 
     made.drive(lying)
-    found = came_of(made)
-    assert found.stores == ("store-02", "store-03")
-    assert found.left_out["store-01"] == "no answer" or (
-        words and words in found.left_out["store-01"]
-    )
+    assert came_of(made).stores == ("store-02", "store-03")
+    assert "not signed by this store" in came_of(made).left_out["store-01"]
+    ((_, honest),) = heard
+    roster = made.run.roster
+    assert counts_from(honest, roster)[0] == "store-01"
+    for change, words in (
+        ({"store": "store-02"}, "not signed by this store"),
+        ({"counts": b"{}"}, "not signed by this store"),
+        ({"counts": 3}, "without signed counts"),
+        ({"store": "stranger"}, "no such store"),
+        ({"store": 3}, "no text"),
+    ):
+        with pytest.raises(PrivemoError, match=words):
+            counts_from(changed_answer(honest, **change), roster)
+
+
+def changed_answer(content: RecordDict, **change: Any) -> RecordDict:
+    record = content["content"]
+    assert isinstance(record, ConfigRecord)
+    return RecordDict({"content": ConfigRecord({**record, **change})})
 
 
 def test_counts_of_something_else_are_left_out_though_they_are_signed(
@@ -611,24 +615,30 @@ def test_a_store_answers_within_its_terms_alone(apart: Federated, tmp_path: Path
     assert paid(made)["store-01"] == 1
 
 
-Change = Callable[[Path], None]
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "words"),
-    [
-        ("asked.json", "{", "asked.json is damaged"),
-        ("measured.json", "{", "cannot be read as JSON"),
-    ],
-)
-def test_a_damaged_file_of_the_server_is_named(
-    apart: Federated, tmp_path: Path, name: str, text: str, words: str
+def test_a_store_that_shares_its_noise_sends_no_counts_of_its_own(
+    noisy: Federated, tmp_path: Path
 ) -> None:
+    made = noisy.copy(tmp_path)
+    order = MeasureOrder(made.run.run_id, "gray-cnn", flip=True, threads=1)
+    with opened(made) as store:
+        measure(store, made.run.finished(), order)
+        heard = count_answers.ANSWERS["count"](
+            RecordDict({"config": count_answers.request_record(request_of(made.run))}), store
+        )
+    assert heard["content"]["reason"] == "request_refused"  # type: ignore[index,call-overload]
+    assert paid(made)["store-01"] == 0
+
+
+def test_a_damaged_file_of_the_server_is_named(apart: Federated, tmp_path: Path) -> None:
     made = apart.copy(tmp_path)
-    made.drive()
-    (made.chain / "counts" / name).write_text(text)
-    with pytest.raises(RunError, match=words):
-        made.drive()
+    (made.chain / "counts").mkdir()
+    for name, words in (
+        ("asked.json", "asked.json is damaged"),
+        ("measured.json", "cannot be read as JSON"),
+    ):
+        (made.chain / "counts" / name).write_text("{")
+        with pytest.raises(RunError, match=words):
+            (asked if name == "asked.json" else measured_by)(made.run)
 
 
 def test_the_first_model_is_not_the_finished_one(apart: Federated) -> None:

@@ -53,10 +53,10 @@ def run_counts(folder: Path, request: CountRequest) -> Counted:
     """
     run = Run(folder)
     run.finished()
-    ask_for(run, request)
     if _uncounted(run, request):
         if not is_served(folder):
             raise RunError(_NOT_SERVED.format(folder))
+        ask_for(run, request)
         _run_apps(folder, run, request)
     return _found(run, request)
 

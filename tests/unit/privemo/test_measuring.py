@@ -281,7 +281,10 @@ def test_each_stores_noised_counts_are_joined_and_paid_for_before_they_leave(
         assert 0.6 * counts.noise.variance**0.5 < off.std() < 1.6 * counts.noise.variance**0.5
 
 
-def test_a_run_in_one_process_counts_as_a_deployed_one_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["inprocess", pytest.param("ray", marks=pytest.mark.slow)])
+def test_a_simulated_run_counts_as_a_deployed_one_does(
+    engine: simulation.Engine, tmp_path: Path
+) -> None:
     """The same apps: the run's settings ask for it, wherever it runs."""
     privacy = {"epsilon": 8.0, "sample_rate": 0.5, "noise": "distributed"}
     run = small_run(
@@ -296,7 +299,7 @@ def test_a_run_in_one_process_counts_as_a_deployed_one_does(tmp_path: Path) -> N
         consents="everyone",
         counts=EXACT,
     )
-    simulation.run(run)
+    simulation.run(run, engine=engine)
     simulation.finish(run)
     request = asked(run)
     assert request is not None

@@ -151,14 +151,14 @@ def half_trained(path: Path) -> Path:
     return path
 
 
-def pooled(stores: Sequence[Store], name: str) -> JoinedAudit:
+def pooled(stores: Sequence[Store], name: str | None = None) -> JoinedAudit:
     """What an audit says of all stores' faces in one table, which in truth nobody has.
 
     But for calibration: that takes probabilities, and these are in no count.
 
     Args:
         stores: they.
-        name: that the table has for all of them together.
+        name: that the table has for all of them together, as a sum has; their own by default.
     """
     frames = []
     for store in stores:
@@ -167,12 +167,14 @@ def pooled(stores: Sequence[Store], name: str) -> JoinedAudit:
         assert frame is not None
         frame = one_face_each(validate(frame, EMOTIONS, path.name, alone=False), config.run_id)
         frames.append(frame[permitted_now(store, frame["person"])])
-    table = pd.concat(frames, ignore_index=True).assign(store=name)
+    table = pd.concat(frames, ignore_index=True)
+    if name is not None:
+        table = table.assign(store=name)
     table = table.drop(columns=[c for c in table if str(c).startswith("p_")])
     cells, gaps, _ = measure_groups(table, stores[0].config.sensitive, EMOTIONS)
     return JoinedAudit(
         run_id=stores[0].config.run_id,
-        stores=(name,),
+        stores=tuple(s.config.name for s in stores) if name is None else (name,),
         performance=measure_performance(table, EMOTIONS),
         groups=tuple(cells),
         gaps=tuple(gaps),

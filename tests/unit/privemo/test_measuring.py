@@ -17,15 +17,18 @@ import pytest
 
 from privemo import count_answers, measured, simulation
 from privemo import weights as w
+from privemo.cli.counting import _exact
 from privemo.client_app import app as client_app
 from privemo.count_answers import counts_from
 from privemo.counted import Counted, ask_for, asked, request_of
 from privemo.counted import measured as measured_by
 from privemo.counting import count_vector
 from privemo.errors import NotMeasured, PrivemoError, RunError, SettingsError
-from privemo.flower import ConfigRecord, Context, Message, RecordDict
+from privemo.flower import ConfigRecord, Context, Grid, Message, RecordDict, ServerApp
+from privemo.grid import InProcessGrid
 from privemo.heldoutledger import FILE, HeldOutLedger
 from privemo.measured import MeasureOrder, check_measured, measure
+from privemo.measuring import finish_run, wants_measuring
 from privemo.runs import Run
 from privemo.secagg import Member
 from privemo.secure_counts import AGREED
@@ -93,6 +96,22 @@ def came_of(federated: Federated) -> Counted:
     return found
 
 
+def finished(federated: Federated, run: Run, app: App) -> Counted | None:
+    """What comes after the rounds alone, for a run whose settings a test changed."""
+    found: list[Counted | None] = []
+    server = ServerApp()
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:
+        found.append(finish_run(run, grid))
+
+    configs: list[dict[str, str | int]] = [
+        {"store-dir": str(federated.stores / name)} for name in federated.names
+    ]
+    InProcessGrid(app, configs).serve(server, run_dir=str(run.folder))  # type: ignore[arg-type]
+    return found[0]
+
+
 def paid(federated: Federated) -> dict[str, int]:
     """By store how many releases stand in the ledger of the people measured."""
     paths = {name: federated.stores / name / FILE for name in federated.names}
@@ -100,8 +119,11 @@ def paid(federated: Federated) -> dict[str, int]:
 
 
 def people_of(federated: Federated, name: str = "store-01") -> set[str]:
-    frame = pd.read_csv(federated.stores / name / "predictions.csv", dtype=str)
-    return set(frame["person"])
+    return people_in(federated.stores / name / "predictions.csv")
+
+
+def people_in(predictions: Path) -> set[str]:
+    return set(pd.read_csv(predictions, dtype=str)["person"])
 
 
 def hearing(heard: list[tuple[str, RecordDict]], app: App = client_app) -> App:
@@ -119,18 +141,18 @@ def hearing(heard: list[tuple[str, RecordDict]], app: App = client_app) -> App:
 
 
 def test_a_store_keeps_what_a_simulated_run_would_have_written(tmp_path: Path) -> None:
-    run = small_run(tmp_path, people=40, model="gray-cnn", rounds=1, sensitive=("age_band",))
-    simulation.run(run)
-    twin = tmp_path / "twin"
-    shutil.copytree(run.folder, twin)
-    simulation.finish(run)
+    run = small_run(tmp_path, model="gray-cnn", test_fraction=0.5, consents="everyone")
+    shutil.copytree(run.folder, tmp_path / "twin")
+    twin, weights = Run(tmp_path / "twin"), first_model(run)
     for name in run.stores:
-        store = Run(twin).store(name)
-        order = MeasureOrder(run.run_id, "gray-cnn", flip=True, threads=1)
-        measure(store, Run(twin).finished(), order)
-        store.close()
+        ours, theirs = run.store(name), twin.store(name)
+        measure(ours, weights, MeasureOrder(run.run_id, "gray-cnn", flip=True, threads=1))
+        theirs.write_predictions(weights, model="gray-cnn", run_id=run.run_id)  # as `finish` does
         path = Path("stores") / name / "predictions.csv"
-        assert (twin / path).read_bytes() == (run.folder / path).read_bytes()
+        assert (run.folder / path).read_bytes() == (twin.folder / path).read_bytes()
+        assert len(people_in(run.folder / path)) > 1
+        ours.close()
+        theirs.close()
 
 
 def test_all_measure_with_the_finished_model_after_the_last_round(either: Federated) -> None:
@@ -146,15 +168,19 @@ def test_all_measure_with_the_finished_model_after_the_last_round(either: Federa
     assert not list(either.chain.rglob("predictions.csv"))  # they stay where the people are
 
 
-def test_a_federation_that_agreed_to_no_counts_measures_all_the_same(tmp_path: Path) -> None:
-    made = trained(tmp_path, None)
+def test_a_federation_that_agreed_to_no_counts_measures_all_the_same(
+    apart: Federated, tmp_path: Path
+) -> None:
+    made = apart.copy(tmp_path)
+    run = made.run
+    run.settings = run.settings.model_copy(update={"counts": None})
+    assert wants_measuring(run)
     heard: list[tuple[str, RecordDict]] = []
-    made.drive(hearing(heard))
-    assert measured_by(made.run) == dict.fromkeys(made.names)
+    assert finished(made, run, hearing(heard)) is None
+    assert measured_by(run) == dict.fromkeys(made.names)
     assert {kind for kind, _ in heard} == {"query.measure"}
-    assert asked(made.run) is None
     with pytest.raises(RunError, match="agreed to no counts"):
-        request_of(made.run)
+        request_of(run)
 
 
 def test_the_gate_is_asked_when_people_are_read(apart: Federated, tmp_path: Path) -> None:
@@ -281,6 +307,23 @@ def test_each_stores_noised_counts_are_joined_and_paid_for_before_they_leave(
             off = np.concatenate([counts.counts(t).ravel() for t in counts.plan.tables])
             off = off - count_vector(store, counts.plan)
         assert 0.6 * counts.noise.variance**0.5 < off.std() < 1.6 * counts.noise.variance**0.5
+
+
+def test_exact_counts_that_stores_carry_by_hand_join_to_the_pooled_audit(
+    apart: Federated, tmp_path: Path
+) -> None:
+    """Noise of their own, and none of it here: what `privemo audit counts` writes in each store."""
+    made = apart.copy(tmp_path)
+    made.drive()
+    files = []
+    stores = [made.store(name) for name in made.names]
+    for store in stores:
+        files.append(tmp_path / f"{store.config.name}.json")
+        _exact(store, files[-1])
+    joined = join_any([read_any(file) for file in files])
+    assert joined.to_json() == pooled(stores).to_json()
+    for store in stores:
+        store.close()
 
 
 @pytest.mark.parametrize(
@@ -410,13 +453,17 @@ def test_fewer_stores_than_it_takes_are_a_failure_that_says_why(
     assert paid(made) == dict.fromkeys(made.names, 0)
 
 
-def test_a_quorum_of_stores_with_noise_of_their_own(tmp_path: Path) -> None:
-    made = trained(tmp_path, TERMS, shared=False, people=60, quorum=3, less={"store-02": 0.0})
+def test_a_quorum_of_stores_with_noise_of_their_own(apart: Federated, tmp_path: Path) -> None:
+    made = apart.copy(tmp_path)
+    run = made.run
+    run.settings = run.settings.model_copy(update={"quorum": 3})
     with pytest.raises(
-        RunError, match=r"2 of 3 stores counted, and it takes 3 \(store-02: request"
+        RunError, match=r"2 of 3 stores counted, and it takes 3 \(store-02: no answer"
     ):
-        made.drive()
+        finished(made, run, without("store-02", kinds=KINDS))
     found = came_of(made)
+    assert found.error is not None
+    assert not found.joined.exists()
     assert len(list((found.folder / "stores").iterdir())) == 2  # paid for, and kept
 
 

@@ -9,15 +9,14 @@ import typer
 from rich.table import Table
 
 from privemo.cli import options as o
-from privemo.cli.common import counted, out, print_json, print_lines, say
+from privemo.cli.common import out, print_json, print_lines, say
+from privemo.cli.measured import agreed_counts, told_counted, told_measured
 from privemo.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from privemo.counted import Counted
     from privemo.countterms import CountTerms
-    from privemo.runs import Run
 
 __all__ = ["app"]
 
@@ -187,7 +186,7 @@ def join(
             f"{config.name} agreed: epsilon {config.epsilon_budget:g} at delta {config.delta:g} for any "
             f"person, {config.declared_people} people declared, noise of "
             + (f"{config.noise_stores} stores or more" if config.roster else "its own")
-            + f". {_agreed_counts(config.counts)}"
+            + f". {agreed_counts(config.counts)}"
         )
     if wait:
         serve_store(store, say)
@@ -209,9 +208,9 @@ def run(chain: ServerArgument) -> None:
 
     found = run_rounds(chain)
     the_run = Run(chain)
-    say(f"All rounds are whole: {the_run.model_path}. {_measured(the_run)}")
+    say(f"All rounds are whole: {the_run.model_path}. {told_measured(the_run)}")
     if found is not None:
-        say(_told(found))
+        say(told_counted(found))
 
 
 @app.command()
@@ -242,7 +241,7 @@ def counts(
         print_json({**told, "audit": json.loads(joined)})
         return
     show_joined(joined)
-    print_lines(_told(found))
+    print_lines(told_counted(found))
 
 
 @app.command()
@@ -278,34 +277,3 @@ def stop(chain: ServerArgument) -> None:
 
     stop(chain)
     say(f"{chain} is stopped.")
-
-
-def _agreed_counts(terms: CountTerms | None) -> str:
-    if terms is None:
-        return "Nobody measured is counted for others."
-    if terms.epsilon is None:
-        return "Counts of the people measured leave once, exact, in a sum of all stores."
-    return (
-        f"Counts of the people measured leave at epsilon {terms.epsilon:g} for each of them, "
-        f"{terms.releases} time(s) at most."
-    )
-
-
-def _measured(the_run: Run) -> str:
-    from privemo.counted import measured
-
-    missing = {name: why for name, why in measured(the_run).items() if why is not None}
-    done = f"{len(the_run.stores) - len(missing)} of {counted(len(the_run.stores), 'store')} measured it"
-    return f"{done}{_named(missing)}."
-
-
-def _told(found: Counted) -> str:
-    return (
-        f"Counted in {counted(len(found.stores), 'store')}{_named(found.left_out)}: {found.joined}"
-    )
-
-
-def _named(left_out: dict[str, str]) -> str:
-    """Who is missing, and why, as the end of a sentence."""
-    named = "; ".join(f"{name}: {why}" for name, why in sorted(left_out.items()))
-    return f" (without {named})" if named else ""

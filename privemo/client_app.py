@@ -64,7 +64,7 @@ def reveal(message: Message, context: Context) -> Message:
 
 
 def _answer_counts(step: str) -> None:
-    """Register one step of a secure sum of counts."""
+    """Register one step of measuring, of counting, or of a secure sum of counts."""
 
     @app.query(step)
     def answer(message: Message, context: Context) -> Message:

@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from privemo.countterms import CountTerms
 from privemo.errors import SettingsError
 from privemo.orders import MOST_AT_ONCE, AugmentName, NoiseName, PersonalName, Precision
 
@@ -147,7 +148,7 @@ class PlainSettings(FrozenSettings):
 
 _ONLY_WHERE_CHOSEN = (
     *("proximal", "aggregation", "malicious_stores", "quorum", "participation"),
-    *("label_skew", "size_skew", "skew_column", "camera_skew", "personal"),
+    *("label_skew", "size_skew", "skew_column", "camera_skew", "personal", "counts"),
 )
 
 
@@ -199,6 +200,8 @@ class RunSettings(FrozenSettings):
         init: `nobody` (weights trained on people who do not exist), `scratch`, or a safetensors file.
         consents: how simulated shoppers answer: a realistic mix, or every adult agrees.
         challenge_age: a person whose *estimated* age is below this is refused.
+        counts: what stores agree to have counted of the people measured. With it stores measure, and are
+            asked for counts, as soon as the last round is whole (`privemo.measuring`).
     """
 
     stores: int = Field(3, ge=1, le=10_000)
@@ -231,6 +234,7 @@ class RunSettings(FrozenSettings):
     init: str = "nobody"
     model: str = "emotion-cnn"
     sensitive: tuple[str, ...] = ()
+    counts: CountTerms | None = None
     consents: Literal["realistic", "everyone"] = "realistic"
     challenge_age: float = Field(25.0, ge=18, le=120)
     jurisdiction: str = Field("IE", pattern="^[A-Z]{2}$")
@@ -273,6 +277,21 @@ class RunSettings(FrozenSettings):
     def _layers_of_its_own_are_for_chains(self) -> Self:
         if self.personal != "none" and self.stores == 1:
             raise ValueError("A single store shares nothing anyway: leave out personal")
+        return self
+
+    @model_validator(mode="after")
+    def _counts_are_of_what_is_known(self) -> Self:
+        if self.counts is None:
+            return self
+        unknown = [feature for feature, _ in self.counts.groups if feature not in self.sensitive]
+        if unknown:
+            raise ValueError(f"counts by {unknown[0]!r}: name it among the sensitive columns too")
+        if self.privacy is None:
+            raise ValueError("Counts are charged to a budget, and a run without privacy has none")
+        if self.counts.epsilon is None and self.privacy.noise != "distributed":
+            raise ValueError(
+                "Exact counts leave as a secure sum alone: take distributed noise, or an epsilon for counts"
+            )
         return self
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from privemo.runs import Run
 from privemo.secagg import Collector, Session, needed
 from privemo.secure_counts import AGREED, COUNTS_ROUND, agree
 from privemo.secure_protocol import CONTENT, VECTOR, bytes_record, text_from
-from privemo.secure_sum import GridSum
+from privemo.secure_sum import GridSum, KeptSum
 from privemo_audits.cellcounts import CellCounts
 
 __all__ = ["CountSum", "sum_counts", "sum_of_run"]
@@ -81,6 +82,8 @@ def sum_counts(
     may_drop: float = 0.0,
     accountant: str = "rdp",
     timeout: float = 600.0,
+    pending: Path | None = None,
+    left_out: dict[str, str] | None = None,
 ) -> CellCounts:
     """Add up the counts of all stores of a roster.
 
@@ -91,29 +94,24 @@ def sum_counts(
         may_drop: share of them without whom a sum counts; the noise is whole without them.
         accountant: that noise is reckoned with, as the stores do.
         timeout: seconds that a store has for a step.
+        pending: where a sum is kept from when all numbers are there until they are unmasked: asked again, it
+            goes on, and no store pays twice. Whoever keeps the result removes it.
+        left_out: takes up why a store is not in the sum, also where the sum fails.
 
     Raises:
         RunError: too few stores take part; nothing was unmasked.
         SecureSumError: the shares do not fit, or the sum cannot be one of counts: some store lied.
     """
-    members = tuple(sorted(roster))
-    enough, threshold = needed(len(members), may_drop)
-    session = Session(
-        request.run_id,
-        COUNTS_ROUND,
-        secrets.token_hex(16),
-        request.digest(),
-        members,
-        enough,
-        threshold,
-    )
-    one = CountSum(grid, Collector(session, roster, request.plan.length), timeout)
-    one.gather_keys(request_record(request))
-    one.gather_envelopes()
-    one.gather_vectors(request)
-    one.confirm()
-    total = one.unmask().view(np.int32).astype(np.int64)
-    noise, summed = request.noise(enough, accountant), one.collector.summed
+    one = _under_way(grid, request, roster, timeout, pending)
+    if one is None:
+        one = _begun(grid, request, roster, may_drop, timeout)
+    try:
+        total = _gathered(one, request, pending).view(np.int32).astype(np.int64)
+    finally:
+        if left_out is not None:
+            left_out.update(_why_left_out(one))
+    enough, summed = one.session.enough, one.collector.summed
+    noise = request.noise(enough, accountant)
     try:
         return CellCounts.of(
             request.plan,
@@ -123,10 +121,73 @@ def sum_counts(
             noise=None if noise is None else said_of(noise, request, shares=len(summed)),
         )
     except ValueError as error:
+        if pending is not None:  # nobody can make another sum of these numbers
+            pending.unlink(missing_ok=True)
         raise SecureSumError(
             f"What {', '.join(summed)} add up to cannot be counts of people: some store sent other numbers. "
             "Nobody can see which; look at each store's predictions."
         ) from error
+
+
+def _begun(
+    grid: Grid,
+    request: CountRequest,
+    roster: Mapping[str, bytes],
+    may_drop: float,
+    timeout: float,
+) -> CountSum:
+    members = tuple(sorted(roster))
+    session = Session(
+        request.run_id,
+        COUNTS_ROUND,
+        secrets.token_hex(16),
+        request.digest(),
+        members,
+        *needed(len(members), may_drop),
+    )
+    return CountSum(grid, Collector(session, roster, request.plan.length), timeout)
+
+
+def _under_way(
+    grid: Grid,
+    request: CountRequest,
+    roster: Mapping[str, bytes],
+    timeout: float,
+    pending: Path | None,
+) -> CountSum | None:
+    """The sum that was under way when the joiner stopped, if it is of this very request."""
+    if pending is None or not pending.exists():
+        return None
+    kept = KeptSum.read(pending, roster)
+    session = kept.collector.session
+    if (session.run_id, session.order) != (request.run_id, request.digest()):
+        return None
+    return CountSum(grid, kept.collector, timeout, stores=kept.stores)
+
+
+def _gathered(
+    one: CountSum, request: CountRequest, pending: Path | None
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint32]]:
+    """All steps that are missing, and the sum."""
+    if not one.resumed:
+        one.gather_keys(request_record(request))
+        one.gather_envelopes()
+        one.gather_vectors(request)
+        if pending is not None:
+            KeptSum(COUNTS_ROUND, request.digest(), one.stores, one.collector).write(pending)
+    try:
+        one.confirm()
+        return one.unmask()
+    except (RunError, SecureSumError):
+        if one.resumed and pending is not None:  # twice is enough: the next try begins anew
+            pending.unlink(missing_ok=True)
+        raise
+
+
+def _why_left_out(one: CountSum) -> dict[str, str]:
+    """By store of the roster that is not in the sum, why."""
+    out = set(one.session.members) - set(one.collector.summed)
+    return {name: str(one.stores.get(name, {}).get("reason") or "silent") for name in sorted(out)}
 
 
 def sum_of_run(run: Run, request: CountRequest) -> CellCounts:

@@ -13,7 +13,8 @@
     ├── LedgerError           the ledger cannot be trusted or written: restore it, never delete it
     │   └── LedgerLost        entries are gone that the server knows of: restore it from a backup
     ├── RunError              a run folder cannot be used as asked
-    │   └── RunInterrupted    stopped by a person; resume it
+    │   ├── RunInterrupted    stopped by a person; resume it
+    │   └── NotMeasured       held-out people were not read with the finished model: have it measured first
     ├── SecureSumError        too few stores for a secure sum, or somebody does not keep to it: try again
     ├── ModelError            an exported model is unsigned, altered or unreadable: ask for it again
     ├── ExportRefused         an exported model does not say what the trained one says: nothing was written
@@ -39,6 +40,7 @@ __all__ = [
     "MissingExtra",
     "ModelError",
     "NoFacesAdmitted",
+    "NotMeasured",
     "PrivacyError",
     "PrivemoError",
     "RailBroken",
@@ -97,6 +99,10 @@ class RunError(PrivemoError):
 
 class RunInterrupted(RunError):
     """A run was stopped by a person; everything up to the last whole round is kept."""
+
+
+class NotMeasured(RunError):
+    """A store has not read its held-out people with the finished model."""
 
 
 class SecureSumError(PrivemoError):

@@ -58,6 +58,14 @@ def privacy_facts(
     if p is None:
         return {"private": False, "unit": "person"}
     check_delta(p.delta, people * settings.stores)
+    if settings.counts is not None:
+        settings.counts.check_cost(
+            epsilon=p.epsilon,
+            delta=p.delta,
+            accountant=p.accountant,
+            past=past,
+            times=p.max_stores_per_person,
+        )
     return {
         "private": True,
         "unit": "person",

@@ -28,15 +28,22 @@ class HeldOutAccount:
         store: the store.
         budget: their lasting account, if there is one; see `privemo.budget`.
         budget_epsilon: most that anybody in it may lose altogether; the store's own budget when omitted.
+        releases: most releases for the run of this store, as `privemo.countterms` has it.
     """
 
     def __init__(
-        self, store: Store, budget: Path | None = None, budget_epsilon: float | None = None
+        self,
+        store: Store,
+        budget: Path | None = None,
+        budget_epsilon: float | None = None,
+        *,
+        releases: int | None = None,
     ) -> None:
         self.config = store.config
         self._path = store.folder / FILE
         self._budget = None if budget is None else Budget(budget)
         self._budget_epsilon = budget_epsilon
+        self._releases = releases
 
     @property
     def ledger(self) -> HeldOutLedger:
@@ -54,7 +61,7 @@ class HeldOutAccount:
         training spent it did not spend on them.
 
         Raises:
-            BudgetExhausted: it does not, or there is no budget.
+            BudgetExhausted: it does not, there is no budget, or there were as many releases as agreed.
             SettingsError: its delta is larger than what these people were promised.
         """
         config = self.config
@@ -66,6 +73,11 @@ class HeldOutAccount:
         if delta > config.delta:
             raise SettingsError(
                 f"{config.name} promises a delta of {config.delta:g}: counts cannot take {delta:g}."
+            )
+        made = sum(entry.run_id == config.run_id for entry in self.ledger.entries)
+        if self._releases is not None and made >= self._releases:
+            raise BudgetExhausted(
+                f"{config.name} agreed to {self._releases} release(s) of counts of this run, and made {made}."
             )
         shares = config.max_stores_per_person
         mine = [m.times(shares) for m in (*self.ledger.releases(), coming)]

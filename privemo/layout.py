@@ -188,6 +188,7 @@ def agreed_facts(
         "jurisdiction": settings.jurisdiction,
         "sensitive": settings.sensitive,
         "personal": settings.personal,
+        "counts": settings.counts,
         **private,
     }
 

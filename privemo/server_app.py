@@ -14,6 +14,7 @@ from typing import Any
 from privemo import weights as w
 from privemo.errors import RunError
 from privemo.flower import Context, Grid, HttpGrid, ServerApp
+from privemo.measuring import finish_run, wants_measuring
 from privemo.polling import PollingGrid, look_again_soon
 from privemo.runs import Run
 from privemo.secure_server import SecureAveraging
@@ -30,10 +31,10 @@ listeners: list[Callable[[dict[str, Any]], None]] = []
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run all rounds that are still missing.
+    """Run all rounds that are still missing; then stores measure, where they do so by themselves.
 
     Raises:
-        RunError: the run folder is unknown or broken, or a round brought no update at all.
+        RunError: the run folder is unknown or broken, a round brought no update at all, or counts failed.
     """
     folder = context.run_config.get("run-dir") or os.environ.get("PRIVEMO_RUN_DIR")
     if not folder:
@@ -49,12 +50,14 @@ def main(grid: Grid, context: Context) -> None:
             listener({"event": "round", "manifest": manifest})
 
     strategy = _strategy(run, on_whole_round, done + 1, step)
+    if isinstance(grid, HttpGrid):
+        look_again_soon()
+        grid = PollingGrid(grid)
     missing = run.settings.rounds - done
     if missing > 0:
-        if isinstance(grid, HttpGrid):
-            look_again_soon()
-            grid = PollingGrid(grid)
         strategy.start(grid, w.to_record(weights), num_rounds=missing, timeout=24 * 3600)
+    if wants_measuring(run):
+        finish_run(run, grid)
 
 
 def _strategy(

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -362,6 +363,7 @@ class Store:
 
         Raises:
             RunError: the file cannot be written.
+            SettingsError: the model says nothing that is a number.
         """
         path = self.folder / "predictions.csv"
         if self._demographics_are_gone() and path.exists():
@@ -369,6 +371,8 @@ class Store:
         faces, columns = self._held_out(run_id)
         network = w.model_for(model, self.personal.onto(weights))
         probabilities = predict(network, faces.images, flip=flip)
+        if not np.isfinite(probabilities).all():
+            raise SettingsError(f"{self.config.name}: what this model says is no probability.")
         heldout.write_table(path, self.config.name, faces, columns, probabilities)
         return len(faces)
 
@@ -518,7 +522,12 @@ class Store:
             yield
 
 
-def threads_of(order: RoundOrder) -> int | None:
+class _Threaded(Protocol):
+    @property
+    def threads(self) -> int | None: ...
+
+
+def threads_of(order: _Threaded) -> int | None:
     """As many threads as an order asks for, and no more than there are cores."""
     return min(order.threads, os.cpu_count() or 1) if order.threads else None
 

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from privemo.config import FrozenSettings
+from privemo.countterms import CountTerms
 from privemo.orders import PersonalName
 from privemo.releases import Mechanism, Stated
 
@@ -60,6 +61,8 @@ class StoreConfig(FrozenSettings):
     """Fewest stores of the roster whose shares make the noise whole; a sum of fewer is never unmasked."""
     personal: PersonalName = "none"
     """Layers that stay here. It stands here, for a server that asks for less of them would get some."""
+    counts: CountTerms | None = None
+    """What a server may have counted of the people measured here; None for nothing."""
     spent_before: tuple[Mechanism | Stated, ...] = ()
     """What the people of this store lost before this run, in whichever runs; it counts against the budget."""
     turned_away: dict[Literal["train", "test"], dict[NamelessReason, Counted]] = Field(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from privemo_audits.joined import JoinedAudit
     from privemo_audits.noisedjoin import NoisedAudit, NoisedShare
 
-__all__ = ["counts", "join", "summed"]
+__all__ = ["counts", "join", "show_joined", "summed"]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 EpsilonOption = Annotated[
@@ -208,6 +208,17 @@ def join(
         _show_joined(found)
     else:
         _show_noised(found)
+
+
+def show_joined(data: bytes) -> None:
+    """Print a joined audit that was kept, of exact counts or of noised ones."""
+    from privemo_audits.joined import JoinedAudit
+    from privemo_audits.noisedjoin import NoisedAudit
+
+    if json.loads(data)["schema"] == "privemo.noised-audit/1":
+        _show_noised(NoisedAudit.model_validate_json(data))
+    else:
+        _show_joined(JoinedAudit.model_validate_json(data))
 
 
 def _show_joined(found: JoinedAudit) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from privemo.cli import options as o
-from privemo.cli.common import out, print_json, say
+from privemo.cli.common import out, print_json, print_lines, say
+from privemo.cli.measured import agreed_counts, told_counted, told_measured
 from privemo.cli.sharing import takes
 from privemo.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from privemo.countterms import CountTerms
 
 __all__ = ["app"]
 
@@ -54,6 +60,21 @@ def init(
     ] = "nobody",
     model: o.ModelOption = "emotion-cnn",
     challenge_age: o.AgeOption = 25.0,
+    sensitive: o.SensitiveOption = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(help="TOML file that names the groups of each such column; a policy will do."),
+    ] = None,
+    count_epsilon: Annotated[
+        float | None,
+        typer.Option(help="Count the people measured when it is finished, noised at this epsilon."),
+    ] = None,
+    count_releases: Annotated[
+        int, typer.Option(help="Most releases of noised counts that a store makes.")
+    ] = 2,
+    exact_counts: Annotated[
+        bool, typer.Option("--exact-counts", help="Sum up counts without noise instead, once.")
+    ] = False,
     seed: Annotated[
         int | None,
         typer.Option(help="Repeatable, for stores of people who do not exist: never release it."),
@@ -82,6 +103,8 @@ def init(
         model=model,
         challenge_age=challenge_age,
         seed=seed,
+        sensitive=tuple(sensitive or ()),
+        counts=_terms(ctx, groups, sensitive or ()),
         **{name: ctx.params[name] for name in o.OF_CHAINS},
     )
     run = init_federation(
@@ -93,11 +116,33 @@ def init(
     )
 
 
+def _terms(ctx: typer.Context, groups: Path | None, sensitive: Sequence[str]) -> CountTerms | None:
+    """What stores are asked to agree to have counted."""
+    from privemo.countterms import CountTerms
+    from privemo.labels import EMOTIONS
+    from privemo_audits.cellplan import load_groups
+
+    epsilon, exact = ctx.params["count_epsilon"], ctx.params["exact_counts"]
+    if epsilon is None and not exact:
+        o.refuse_given(
+            ctx, {"groups", "count_releases"}, "Counts take --count-epsilon or --exact-counts"
+        )
+        return None
+    if epsilon is not None and exact:
+        raise SettingsError("--exact-counts have no noise: leave out --count-epsilon.")
+    plan = load_groups(groups, sensitive, EMOTIONS)
+    return CountTerms.of(groups=plan.groups, epsilon=epsilon, releases=ctx.params["count_releases"])
+
+
 @app.command()
 def join(
     store: StoreArgument,
     invitation: Annotated[
         Path | None, typer.Option(help="What to agree to; once, before the first start.")
+    ] = None,
+    count_epsilon: Annotated[
+        float | None,
+        typer.Option(help="Agree to counts at less epsilon than invited to; 0 for none."),
     ] = None,
     wait: Annotated[
         bool, typer.Option("--start/--no-start", help="Take part at once, until stopped.")
@@ -109,13 +154,15 @@ def join(
 
     if invitation is None and not wait:
         raise SettingsError("Nothing to do: give an --invitation, or leave out --no-start.")
+    if invitation is None and count_epsilon is not None:
+        raise SettingsError("--count-epsilon goes with --invitation: it is agreed on once.")
     if invitation is not None:
-        config = join(store, Invitation.read(invitation))
+        config = join(store, Invitation.read(invitation), count_epsilon=count_epsilon)
         say(
             f"{config.name} agreed: epsilon {config.epsilon_budget:g} at delta {config.delta:g} for any "
             f"person, {config.declared_people} people declared, noise of "
             + (f"{config.noise_stores} stores or more" if config.roster else "its own")
-            + "."
+            + f". {agreed_counts(config.counts)}"
         )
     if wait:
         serve_store(store, say)
@@ -132,16 +179,51 @@ def start(chain: ServerArgument) -> None:
 @app.command()
 def run(chain: ServerArgument) -> None:
     """On the server: run the rounds that are missing, with the stores that are there."""
-    from privemo.federation.processes import run_rounds
+    from privemo.federation.asking import run_rounds
     from privemo.runs import Run
 
-    run_rounds(chain)
-    say(f"All rounds are whole: {Run(chain).model_path}.")
+    found = run_rounds(chain)
+    the_run = Run(chain)
+    say(f"All rounds are whole: {the_run.model_path}. {told_measured(the_run)}")
+    if found is not None:
+        say(told_counted(found))
+
+
+@app.command()
+def counts(
+    chain: ServerArgument,
+    epsilon: Annotated[
+        float | None, typer.Option(help="Of the noise; what stores agreed to by default.")
+    ] = None,
+    sensitive: Annotated[
+        list[str] | None,
+        typer.Option(help="Column to count by; may be given several times; all by default."),
+    ] = None,
+    json_: o.JsonOption = False,
+) -> None:
+    """On the server: have stores count the people that they measured, and audit the sum."""
+    import json
+
+    from privemo.cli.counting import show_joined
+    from privemo.counted import request_of
+    from privemo.federation.asking import run_counts
+    from privemo.runs import Run
+
+    the_run = Run(chain)
+    found = run_counts(chain, request_of(the_run, epsilon=epsilon, columns=sensitive))
+    joined = found.joined.read_bytes()
+    if json_:
+        told = {"left_out": found.left_out, "joined": str(found.joined)}
+        print_json({**told, "audit": json.loads(joined)})
+        return
+    show_joined(joined)
+    print_lines(told_counted(found))
 
 
 @app.command()
 def status(chain: ServerArgument, json_: o.JsonOption = False) -> None:
     """On the server: rounds, and the stores that are there."""
+    from privemo.counted import measured
     from privemo.federation.processes import online_nodes
     from privemo.runs import Run
 
@@ -152,6 +234,7 @@ def status(chain: ServerArgument, json_: o.JsonOption = False) -> None:
         "rounds": {"whole": len(the_run.manifests()), "of": the_run.settings.rounds},
         "stores": the_run.stores,
         "online": sum(node.get("status") == "online" for node in nodes),
+        "measured": sum(why is None for why in measured(the_run).values()),
     }
     if json_:
         print_json(facts)
@@ -159,6 +242,7 @@ def status(chain: ServerArgument, json_: o.JsonOption = False) -> None:
     table = Table(show_header=False)
     table.add_row("Whole rounds", f"{facts['rounds']['whole']} of {facts['rounds']['of']}")
     table.add_row("Stores online", f"{facts['online']} of {len(the_run.stores)}")
+    table.add_row("Stores measured", f"{facts['measured']} of {len(the_run.stores)}")
     out.print(table)
 
 

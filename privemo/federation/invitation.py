@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from privemo.errors import RunError
+from privemo.countterms import CountTerms
+from privemo.errors import RunError, SettingsError
 from privemo.federation.identity import CARD_FILE, StoreCard
 from privemo.files import read_json, write_bytes, write_json
 from privemo.orders import PersonalName
@@ -42,6 +43,7 @@ class Agreement(BaseModel):
     roster: dict[str, str]
     noise_stores: int = Field(1, ge=1)
     personal: PersonalName = "none"
+    counts: CountTerms | None = None
 
 
 class Invitation(BaseModel):
@@ -75,7 +77,9 @@ class Invitation(BaseModel):
             raise RunError(f"{path} is no invitation ({where}: {first['msg']}).") from error
 
 
-def join(folder: Path, invitation: Invitation) -> StoreConfig:
+def join(
+    folder: Path, invitation: Invitation, *, count_epsilon: float | None = None
+) -> StoreConfig:
     """Agree: write what was agreed on into the store's folder.
 
     The folder has the keys of `enroll` and the store's consent registry. A store that joined another run
@@ -84,10 +88,12 @@ def join(folder: Path, invitation: Invitation) -> StoreConfig:
     Args:
         folder: of the store.
         invitation: for this store.
+        count_epsilon: agree to counts of the people measured at so much epsilon at most, less than invited
+            to; 0 for no counts at all.
 
     Raises:
         RunError: the invitation is another store's, the folder has no registry, or it cannot be written.
-        SettingsError: a store of real people may not agree to this.
+        SettingsError: a store of real people may not agree to this, or less epsilon for counts is more.
         privemo_consent.ConsentError: the registry cannot be opened.
     """
     card = StoreCard.read(folder / CARD_FILE)
@@ -96,12 +102,20 @@ def join(folder: Path, invitation: Invitation) -> StoreConfig:
     agreed = invitation.agreement
     if agreed.roster and agreed.roster.get(card.name) != card.signing_key:
         raise RunError(f"The roster of this invitation has another key of {card.name}.")
-    config = _config(folder, card.name, agreed)
+    config = _config(folder, card.name, _with_less(agreed, count_epsilon))
     write_bytes(folder / AUTHORITY_FILE, invitation.authority.encode())
     write_json(folder / STORE_FILE, config.model_dump(mode="json", by_alias=True))
     joined = {"schema": "privemo.joined/1", "address": invitation.address, "store": card.name}
     write_json(folder / JOINED_FILE, joined)
     return config
+
+
+def _with_less(agreed: Agreement, count_epsilon: float | None) -> Agreement:
+    if count_epsilon is None:
+        return agreed
+    if agreed.counts is None:
+        raise SettingsError("This invitation asks for no counts: leave out their epsilon.")
+    return agreed.model_copy(update={"counts": agreed.counts.less(count_epsilon)})
 
 
 def _config(folder: Path, name: str, agreed: Agreement) -> StoreConfig:

@@ -28,7 +28,7 @@ from privemo.files import read_json, write_bytes
 from privemo.machine import quiet_environment
 from privemo.runs import Run
 
-__all__ = ["online_nodes", "run_rounds", "serve", "serve_store", "stop"]
+__all__ = ["is_served", "online_nodes", "run_apps", "serve", "serve_store", "stop"]
 
 _START_S, _END_S = 90.0, 20.0
 _PID_FILE = "server.pid"
@@ -130,28 +130,20 @@ def serve_store(folder: Path, say: Say) -> None:
         secret.unlink(missing_ok=True)
 
 
-def run_rounds(folder: Path) -> None:
-    """Ask the served federation to run the rounds that are missing, and wait for them.
+def is_served(folder: Path) -> bool:
+    """Whether somebody serves a federation on this machine."""
+    return _open("127.0.0.1", _port(folder))
 
-    Raises:
-        RunError: it is not being served, or it ended before the last round.
+
+def run_apps(folder: Path) -> str:
+    """Run the server's app on a served federation and wait for its end.
+
+    Returns:
+        What Flower says went wrong, as the end of a sentence; empty where nothing did.
     """
-    run = Run(folder)
-    if len(run.manifests()) == run.settings.rounds:
-        run.finish()
-        return
-    if not _open("127.0.0.1", _port(folder)):
-        raise RunError(f"{folder} is not being served: start it with `privemo federation start`.")
     config = f'run-dir="{folder.resolve()}"'
     done = _flwr(folder, "run", str(folder / "app"), CONNECTION, "--run-config", config, "--stream")
-    whole = len(run.manifests())
-    if whole < run.settings.rounds:
-        reason = _last_error(done.stdout + done.stderr)
-        raise RunError(
-            f"The federation ended after {whole} of {run.settings.rounds} rounds{reason}. Bring stores back "
-            "and run it again: it goes on from there."
-        )
-    run.finish()
+    return _last_error(done.stdout + done.stderr)
 
 
 def online_nodes(folder: Path) -> list[dict[str, Any]]:

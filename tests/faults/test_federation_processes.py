@@ -22,13 +22,16 @@ import pytest
 from privemo import weights as w
 from privemo.client_app import app as client_app
 from privemo.config import PrivacySettings
+from privemo.counted import Counted, asked
 from privemo.federation.authority import issue
 from privemo.federation.identity import enroll
 from privemo.grid import InProcessGrid
 from privemo.ledger import Ledger
 from privemo.runs import Run
 from privemo.server_app import app as server_app
+from privemo.store import Store
 from privemo.storeconfig import KEY_FILE
+from tests.support.federated import pooled
 from tests.support.small_runs import small_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -53,9 +56,15 @@ def until(what: str, met: Callable[[], bool], seconds: float = 180) -> None:
 
 
 class Federation:
-    """A server's folder and three stores of simulated people, and the processes that serve them."""
+    """A server's folder and three stores of simulated people, and the processes that serve them.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: for all of it.
+        options: more of `federation init`.
+        changes: of what the stores are simulated by.
+    """
+
+    def __init__(self, folder: Path, *options: str | Path, **changes: Any) -> None:
         self.folder, self.chain = folder, folder / "chain"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         privacy = PrivacySettings(epsilon=8.0, sample_rate=0.5, noise="distributed", may_drop=0.4)
@@ -67,7 +76,8 @@ class Federation:
         }
         machines = folder / "machines"
         machines.mkdir()
-        self.names = (made := small_run(machines, people=90, **self.settings)).stores
+        made = small_run(machines, **{"people": 90, **self.settings, **changes})
+        self.names = made.stores
         self.stores = made.folder / "stores"
         for name in self.names:  # each makes its own keys, as a real one does
             (self.stores / name / KEY_FILE).unlink()
@@ -79,7 +89,7 @@ class Federation:
         done = privemo(
             *("federation", "init", self.chain, *cards, "--host", "127.0.0.1", "--port", port),
             *("--declared-people", "10", "--rounds", "2", "--sample-rate", "0.5", "--may-drop"),
-            *("0.4", "--model", "gray-cnn", "--init", "scratch", "--seed", "5"),
+            *("0.4", "--model", "gray-cnn", "--init", "scratch", "--seed", "5", *options),
         )
         assert done.returncode == 0, done.stderr
         for name in self.names:
@@ -188,6 +198,41 @@ def in_one_process(twin: Path, names: list[str]) -> str:
     ]
     InProcessGrid(client_app, configs).serve(server_app, run_dir=str(twin / "chain"))
     return str(Run(twin / "chain").manifests()[-1]["model_out"])
+
+
+def test_deployed_stores_measure_and_their_joined_audit_is_the_pooled_one(tmp_path: Path) -> None:
+    groups = tmp_path / "groups.toml"
+    groups.write_text(
+        'schema = "privemo.groups/1"\n[groups]\nage_band = ["25_34", "35_44", "45_54"]\n'
+    )
+    federation = Federation(
+        tmp_path,
+        *("--sensitive", "age_band", "--groups", groups, "--exact-counts"),
+        people=180,
+        test_fraction=0.5,
+        consents="everyone",
+    )
+    try:
+        federation.serve()
+        federation.open_stores()
+        done = privemo("federation", "run", federation.chain)
+        assert done.returncode == 0, done.stderr
+        assert "3 of 3 stores measured it" in " ".join(done.stderr.split())
+        told = privemo("federation", "counts", federation.chain, "--json")
+        assert told.returncode == 0, told.stderr
+        found = json.loads(told.stdout)
+        assert found["left_out"] == {}
+        stores = [Store(federation.stores / name) for name in federation.names]
+        together = pooled(stores, " + ".join(federation.names))
+        for store in stores:
+            store.close()
+        assert Path(found["joined"]).read_bytes() == together.to_json()
+        assert not list(federation.chain.rglob("predictions.csv"))
+        asked_again = privemo("federation", "counts", federation.chain, "--epsilon", "1")
+        assert asked_again.returncode == 2
+        assert "Exact counts were agreed on" in asked_again.stderr
+    finally:
+        federation.end()
 
 
 def strangers(federation: Federation, tmp_path: Path) -> None:
@@ -377,3 +422,10 @@ def test_the_example_survives_the_death_of_its_server(tmp_path: Path) -> None:
     run = Run(tmp_path / "out" / "chain")
     assert len(run.manifests()) == run.settings.rounds
     assert "Breaches of consent found" in done.stdout
+    assert "Counted in " in done.stdout
+    request = asked(run)
+    assert request is not None
+    found = Counted.of(run, request)
+    assert found is not None
+    assert set(run.stores) == set(found.stores) | set(found.left_out)
+    assert json.loads(found.joined.read_bytes())["schema"] == "privemo.noised-audit/1"

@@ -23,11 +23,14 @@ from cryptography.x509.verification import (
 )
 
 from privemo.config import PrivacySettings, RunSettings
-from privemo.errors import RunError, SettingsError
+from privemo.counted import request_of
+from privemo.countterms import CountTerms
+from privemo.errors import BudgetExhausted, RunError, SettingsError
+from privemo.federation.asking import run_counts, run_rounds
 from privemo.federation.authority import issue
 from privemo.federation.identity import StoreCard, enroll
 from privemo.federation.invitation import Invitation, join
-from privemo.federation.processes import online_nodes, run_rounds, serve, serve_store, stop
+from privemo.federation.processes import online_nodes, serve, serve_store, stop
 from privemo.federation.server import init_federation
 from privemo.runs import Run
 from privemo.store import Store as PrivemoStore
@@ -246,6 +249,46 @@ def test_a_simulated_store_keeps_what_is_simulated(chain: Run, tmp_path: Path) -
     config = join(folder, invited(chain))
     assert (config.registry_mode, config.seed) == ("simulation", 9)
     assert (config.run_id, config.epsilon_budget) == (chain.run_id, 8.0)
+
+
+def test_a_store_agrees_to_counts_when_it_joins_and_to_less_if_it_likes(
+    chain: Run, tmp_path: Path
+) -> None:
+    terms = CountTerms(groups=(("age_band", ("young", "old")),), epsilon=2.0)
+    made = init_federation(
+        tmp_path / "counted",
+        stores(tmp_path),
+        settings(sensitive=("age_band",), counts=terms),
+        hosts=["a"],
+    )
+    registry(tmp_path / "amber")
+    assert join(tmp_path / "amber", invited(made)).counts == terms
+    less = join(tmp_path / "amber", invited(made), count_epsilon=1.0).counts
+    assert less is not None
+    assert less.epsilon == 1.0
+    assert join(tmp_path / "amber", invited(made), count_epsilon=0.0).counts is None
+    with pytest.raises(SettingsError, match="is not less"):
+        join(tmp_path / "amber", invited(made), count_epsilon=3.0)
+    with pytest.raises(SettingsError, match="asks for no counts"):
+        join(tmp_path / "amber", invited(chain), count_epsilon=1.0)
+    with pytest.raises(BudgetExhausted, match="over the budget of 8"):
+        init_federation(
+            tmp_path / "dear",
+            stores(tmp_path),
+            settings(counts=terms.model_copy(update={"epsilon": 7.0, "groups": ()})),
+            hosts=["a"],
+        )
+    assert not (tmp_path / "dear").exists()
+
+
+def test_what_is_asked_of_a_federation_that_is_not_served_or_not_finished(chain: Run) -> None:
+    with pytest.raises(RunError, match="agreed to no counts"):
+        request_of(chain)
+    request = CountTerms(epsilon=1.0).request(chain.run_id, 1e-5)
+    with pytest.raises(RunError, match="0 of 2 rounds"):
+        run_counts(chain.folder, request)
+    with pytest.raises(RunError, match="not being served"):
+        run_rounds(chain.folder)
 
 
 def test_an_invitation_of_another_store_is_refused(chain: Run, tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""What an operator asks of a served federation: missing rounds, and counts of the people measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from privemo.counted import Counted, ask_for, asked, measured
+from privemo.countrequest import CountRequest
+from privemo.errors import RunError
+from privemo.federation.processes import is_served, run_apps
+from privemo.layout import shares_noise
+from privemo.runs import Run
+
+__all__ = ["run_counts", "run_rounds"]
+
+_NOT_SERVED = "{} is not being served: start it with `privemo federation start`."
+
+
+def run_rounds(folder: Path) -> Counted | None:
+    """Ask the served federation for what is missing of rounds, measuring and counts, and wait for it.
+
+    Returns:
+        What came of the counts that the run's settings ask for; None where they ask for none.
+
+    Raises:
+        RunError: it is not being served, or it ended before the last round, or before stores were counted.
+    """
+    run = Run(folder)
+    request = asked(run)
+    missing = len(run.manifests()) < run.settings.rounds
+    served = is_served(folder)
+    if missing and not served:
+        raise RunError(_NOT_SERVED.format(folder))
+    if missing or (served and (any(measured(run).values()) or _uncounted(run, request))):
+        reason = _run_apps(folder, run, request)
+        whole = len(run.manifests())
+        if whole < run.settings.rounds:
+            raise RunError(
+                f"The federation ended after {whole} of {run.settings.rounds} rounds{reason}. Bring stores "
+                "back and run it again: it goes on from there."
+            )
+    run.finish()
+    return None if request is None else _found(run, request)
+
+
+def run_counts(folder: Path, request: CountRequest) -> Counted:
+    """Ask the stores of a served federation for counts, and wait for them.
+
+    What was counted before is not asked for again.
+
+    Raises:
+        RunError: rounds are missing, it is not being served, or the counts failed.
+    """
+    run = Run(folder)
+    run.finished()
+    if _uncounted(run, request):
+        if not is_served(folder):
+            raise RunError(_NOT_SERVED.format(folder))
+        ask_for(run, request)
+        _run_apps(folder, run, request)
+    return _found(run, request)
+
+
+def _uncounted(run: Run, request: CountRequest | None) -> bool:
+    """Whether a store may still have something to add."""
+    if request is None:
+        return False
+    found = Counted.of(run, request)
+    if found is None or found.error is not None:
+        return True
+    return bool(found.left_out) and not shares_noise(run.settings)  # a sum is whole as it is
+
+
+def _found(run: Run, request: CountRequest) -> Counted:
+    found = Counted.of(run, request)
+    if found is None:
+        raise RunError(
+            f"{run.folder} was not counted; {run.folder / 'flower' / 'superlink.log'} has the rest."
+        )
+    if found.error is not None:
+        raise RunError(
+            f"The rounds are whole, and counting failed: {found.error} Ask again by `privemo federation "
+            f"counts {run.folder}`."
+        )
+    return found
+
+
+def _run_apps(folder: Path, run: Run, request: CountRequest | None) -> str:
+    """Run the server's app and wait for its end; returns what Flower says went wrong, if anything."""
+    before = None if request is None else Counted.of(run, request)
+    if before is not None and before.error is not None:
+        (before.folder / "told.json").unlink()  # else it would be told again
+    return run_apps(folder)

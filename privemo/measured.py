@@ -1,0 +1,109 @@
+"""A store of a deployed run reads its own held-out people with the finished model, and keeps what it found.
+
+What the model said stays in the store's folder (`predictions.csv`, as of a simulated run). What is answered
+is that it was done, or why not.
+
+| what happens | what the store does |
+|---|---|
+| the same model comes again | says that it was done: nobody is read twice |
+| another model comes for the same run | refuses: counts of the first may have left |
+| a model of another run, another network, or with numbers that are none | refuses |
+| nobody agreed to a fairness audit, or all withdrew | keeps an empty table: that nobody is there stays here |
+| it dies before `measured.json` is there | asks the gate and reads again |
+| a later run | its predictions take the place of these |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from privemo import weights as w
+from privemo.errors import NotMeasured, SettingsError
+from privemo.files import read_json, write_json
+from privemo.machine import tuned
+from privemo.store import Store, threads_of
+
+__all__ = ["FILE", "MeasureOrder", "check_measured", "measure"]
+
+FILE, PREDICTIONS = "measured.json", "predictions.csv"
+SCHEMA = "privemo.measured/1"
+
+
+@dataclass(frozen=True)
+class MeasureOrder:
+    """What a store is asked to do with the finished model.
+
+    Attributes:
+        run_id: of the run.
+        model: name of its network.
+        flip: average each face with its mirror image.
+        threads: most threads to compute with.
+    """
+
+    run_id: str
+    model: str
+    flip: bool
+    threads: int | None = None
+
+
+def measure(store: Store, weights: w.Weights, order: MeasureOrder) -> None:
+    """Read the held-out people of those who agree to a fairness audit as of now (GDPR 7(3)).
+
+    The sensitive columns are deleted from the vault afterwards, where they were opened for it (EU AI Act
+    10(5)), and so is what is due to be destroyed, as at the end of a simulated run.
+
+    Raises:
+        SettingsError: it is another run, another model than before, or no model.
+        RunError: another process works on the store, or a file cannot be written.
+        privemo_consent.ConsentError: the registry cannot be read or written.
+    """
+    config = store.config
+    if order.run_id != config.run_id:
+        raise SettingsError(f"{config.name} takes part in another run than {order.run_id}.")
+    if not all(np.isfinite(array).all() for array in weights.values()):
+        raise SettingsError(f"{config.name} was sent a model with numbers that are none.")
+    digest = w.sha256(weights)
+    with store.alone():
+        before = _measured_with(store.folder, config.run_id)
+        if before is None:
+            # Of another run: they could be taken for this one's.
+            (store.folder / PREDICTIONS).unlink(missing_ok=True)
+            with tuned(threads_of(order)):
+                store.write_predictions(
+                    weights, model=order.model, run_id=order.run_id, flip=order.flip
+                )
+            said = {"schema": SCHEMA, "run_id": config.run_id, "model": digest}
+            write_json(store.folder / FILE, said)
+        elif before != digest:
+            raise SettingsError(
+                f"{config.name} read its people with another model of this run: delete {FILE} and "
+                f"{PREDICTIONS} here if that was a mistake."
+            )
+        if config.sensitive:  # else they are kept for somebody else's audit
+            store.forget_demographics()
+        store.destroy_overdue()
+
+
+def check_measured(store: Store) -> None:
+    """Let a store pass that read its people with the finished model of its run.
+
+    Raises:
+        NotMeasured: it did not.
+    """
+    there = (store.folder / PREDICTIONS).exists()
+    if not there or _measured_with(store.folder, store.config.run_id) is None:
+        raise NotMeasured(
+            f"{store.config.name} has not read its held-out people with the finished model."
+        )
+
+
+def _measured_with(folder: Path, run_id: str) -> str | None:
+    """Hash of the model that people were read with in this run, if they were."""
+    path = folder / FILE
+    if not path.exists():
+        return None
+    content = read_json(path, schema=SCHEMA)
+    return str(content["model"]) if content.get("run_id") == run_id else None

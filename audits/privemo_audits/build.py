@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .asked import measure_asked
+from .askedchecks import shares_checks
 from .attempts import measure_attacks
 from .beside import Read, held_beside
 from .cells import measure_groups
@@ -71,19 +73,22 @@ def build_report(
     controls = () if rules is None else controls_of(rules, run.info.sensitive)
     groups, gaps, notes = measure_groups(predictions, run.info.sensitive, labels, controls=controls)
     logs = read_consent_logs(run)
-    exclusions = measure_exclusions(run, [log.turned_away for log in logs.values()])
+    reference = {} if rules is None else rules.representation.reference
+    exclusions = measure_exclusions(
+        run, [log.turned_away for log in logs.values()], measure_asked(run, reference)
+    )
     lineage, breaches, shared = measure_lineage(run, logs, predictions)
     privacy, faults = measure_privacy(run, shared)
     attacked, attempts = measure_attacks(run)
     privacy = privacy.model_copy(update={"attacked": attacked, "attempts": attempts})
     found = [*breaches, *faults, *manifest_faults(run)]
     checks = make_checks(run, exclusions, performance, privacy, lineage, found)
-    checks += looks_checks(looks)
+    checks += [*looks_checks(looks), *shares_checks(exclusions.by_group)]
     drawn = measure_drawn(run)
     said_of_ages, not_shown = told_of_ages(drawn)
     represented: list[Representation] = []
     if rules is not None:
-        represented = measure_representation(predictions, groups, rules.representation.reference)
+        represented = measure_representation(predictions, groups, reference)
         checks += policy_checks(rules, performance, groups, gaps, privacy, exclusions, represented)
     failed = tuple(c.id for c in checks if c.required and not c.passed)
     report = Report(

@@ -12,10 +12,20 @@ from typing import NamedTuple
 
 from .gallery import single_features
 from .report import Check, Gap, GroupCell, Report
+from .report_asked import AskedGroup
 from .report_privacy import Privacy
 from .words import group, of_a_hundred
 
-__all__ = ["FINDINGS", "MISUSED", "Feature", "features", "findings", "how_sure", "privacy_words"]
+__all__ = [
+    "FINDINGS",
+    "MISUSED",
+    "Feature",
+    "features",
+    "findings",
+    "how_sure",
+    "privacy_words",
+    "shares",
+]
 
 FINDINGS: dict[str, tuple[str, str]] = {
     "lineage.no_violation": (
@@ -49,6 +59,10 @@ FINDINGS: dict[str, tuple[str, str]] = {
     "minors.none_trained": (
         "Nobody recorded as a child was used, and nobody whose age is not known.",
         "Somebody was used of whom nothing shows that they are grown up.",
+    ),
+    "exclusions.shares_kept": (
+        "Leaving people out made no group of people smaller than luck would.",
+        "Leaving people out made a group of people smaller among those whom it learned from.",
     ),
     "privacy.within_budget": (
         "The limit on what may be found out about one person was kept.",
@@ -157,6 +171,14 @@ FINDINGS: dict[str, tuple[str, str]] = {
         "No group is shown to be missing among the people it was tested with.",
         "A group is missing, or too small, among the people it was tested with.",
     ),
+    "policy.exclusions_by_group": (
+        "No group of people was left out so much more than others that it counts for less than was allowed.",
+        "A group of people was left out so much more than others that it counts for less than was allowed.",
+    ),
+    "policy.representation_trained": (
+        "No group is shown to be missing among the people it learned from.",
+        "A group is missing, or too small, among the people it learned from, or nobody can tell.",
+    ),
 }
 """Every check in words of every day: what holds, and what is wrong where it does not."""
 
@@ -195,6 +217,33 @@ def features(report: Report) -> list[Feature]:
         )
         for name, cells in single_features(report).items()
     ]
+
+
+def shares(report: Report) -> list[tuple[str, str, list[AskedGroup]]]:
+    """By each thing that was counted: its name, what leaving people out did, and its groups."""
+    asked = report.exclusions.by_group
+    if asked is None:
+        return []
+    by_feature: dict[str, list[AskedGroup]] = {}
+    for g in asked.groups:
+        if g.share_admitted is not None or g.status != "ok":
+            by_feature.setdefault(g.feature, []).append(g)
+    return [
+        (group(name), _shifted(groups, name in asked.judged), groups)
+        for name, groups in by_feature.items()
+    ]
+
+
+def _shifted(groups: Sequence[AskedGroup], judged: bool) -> str:
+    if not judged:
+        return "Whoever is too young is left out by the rules, so older people count for more."
+    if all(g.ratio_ci is None for g in groups):
+        return "Too few people to tell without picking somebody out."
+    fewer = [group(g.group) for g in groups if g.ratio_ci is not None and g.ratio_ci[1] < 1]
+    if fewer:
+        named = " and ".join(f"“{name}”" for name in fewer)
+        return f"Leaving people out made {named} smaller, and by more than luck would."
+    return "It changed no group by more than luck would, which does not prove that it changed none."
 
 
 def _told(gap: Gap | None, cells: Sequence[GroupCell]) -> str:

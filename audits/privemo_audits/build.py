@@ -38,12 +38,18 @@ from .summary import make_limits, make_summary
 
 if TYPE_CHECKING:
     from privemo_consent.keys import SigningKey
+    from privemo_consent.note import NoteKey
 
 _TOOLS = ("privemo", "fairlearn", "dp-accounting", "numpy", "pandas", "scipy", "matplotlib")
 
 
 def build_report(
-    run_dir: Path | str, *, policy: Path | str | None = None, beside: Iterable[Read] = ()
+    run_dir: Path | str,
+    *,
+    policy: Path | str | None = None,
+    beside: Iterable[Read] = (),
+    keys: Iterable[NoteKey] = (),
+    earlier: Report | None = None,
 ) -> Report:
     """Audit a run from its files and registries alone; nothing is written.
 
@@ -51,6 +57,8 @@ def build_report(
         run_dir: the run's directory (`run.json`, `rounds/`, `stores/`; see `runfiles`).
         policy: a TOML file of thresholds (`privemo_audits.policy`); each that is not met fails the audit.
         beside: reports of other runs, verified (`read_beside`), of which accuracy and epsilon are shown too.
+        keys: of auditors who are known: they may have signed how far the history of attacks goes.
+        earlier: a report of this run made before (`read_report`); every attack that it knew of is due.
 
     Returns:
         The report; equal runs give equal reports. Defects of the run are failed checks in it.
@@ -59,7 +67,7 @@ def build_report(
         RunFilesError: a file is missing, torn or malformed.
         PolicyError: the policy cannot be read, or names a column that the predictions do not have.
         PredictionsError: there are no usable predictions.
-        ReportError: a report is to stand beside itself, or twice.
+        ReportError: a report is to stand beside itself, or twice; or the earlier one is of another run.
         ConsentLogError: a consent registry cannot be read.
         MissingExtraError: a library of the `audit` extra is not installed.
     """
@@ -79,7 +87,7 @@ def build_report(
     )
     lineage, breaches, shared = measure_lineage(run, logs, predictions)
     privacy, faults = measure_privacy(run, shared)
-    attacked, attempts = measure_attacks(run)
+    attacked, attempts = measure_attacks(run, keys, earlier)
     privacy = privacy.model_copy(update={"attacked": attacked, "attempts": attempts})
     found = [*breaches, *faults, *manifest_faults(run)]
     checks = make_checks(run, exclusions, performance, privacy, lineage, found)

@@ -96,6 +96,10 @@ FINDINGS: dict[str, tuple[str, str]] = {
         "Every rehearsed attack stands in the records as it was made; none was changed or taken out.",
         "A record of a rehearsed attack was changed, or taken out.",
     ),
+    "privacy.attacks_signed": (
+        "Somebody whose mark is known vouches that no record of a rehearsed attack is missing.",
+        "Nobody whose mark is known vouches that no record of a rehearsed attack is missing.",
+    ),
     "privacy.attacks_finished": (
         "Every rehearsed attack that was begun was brought to its end.",
         (

@@ -4,6 +4,7 @@
     RUN/rounds/0001.json             one per finished round
     RUN/model.safetensors            the last model
     RUN/attacks.jsonl                what attacks on it counted, if there were any (see `attempts`)
+    RUN/attacks-ID.sig               how far that goes, signed (see `attacksigned`)
     RUN/looks.json                   where it looks, if anybody asked (see `looks`)
     RUN/stores/STORE/consent.sqlite  that store's consent registry (see `consent_log`)
     RUN/stores/STORE/ledger.jsonl    one line per private release, hash-chained (see `privacy`)
@@ -342,6 +343,15 @@ def read_model(run: Run, name: str, kind: type[M]) -> M:
         RunFilesError: it is missing, torn, or not what its schema says.
     """
     return _model(kind, _json(_read(run.directory, name, run.files), name, _AS_WRITTEN), name)
+
+
+def read_bytes(run: Run, name: str) -> bytes:
+    """One more file of a run, as it is; its hash joins `run.files`.
+
+    Raises:
+        RunFilesError: it cannot be read.
+    """
+    return _read(run.directory, name, run.files)
 
 
 def read_lines(run: Run, name: str, kind: type[M]) -> list[tuple[dict[str, Any], M]]:

@@ -18,7 +18,7 @@ _LEDGERS, _ADMISSIONS = "stores/*/ledger.jsonl", "stores/*/admissions.jsonl"
 _ASKED = "stores/*/asked.json"
 _PREDICTIONS, _ROUNDS = "stores/*/predictions.csv", "rounds/*"
 _HELD_OUT = "stores/*/heldout-ledger.*"
-_ATTACKS = "attack*"  # attacks.jsonl and its head; attack.json of earlier versions
+_ATTACKS = "attack*"  # attacks.jsonl, its head, who signed it; attack.json of earlier versions
 
 SECTIONS = {
     "h-excluded": "Who was left out",
@@ -47,6 +47,7 @@ RESTS_ON: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "privacy.store_sets": (("run.json", LOGS), ("h-privacy",)),
     "ledger.chain": ((_LEDGERS,), ("h-privacy",)),
     "privacy.attacks_whole": ((_ATTACKS,), ("h-attacked",)),
+    "privacy.attacks_signed": ((_ATTACKS, "run.json"), ("h-attacked",)),
     "privacy.attacks_finished": ((_ATTACKS,), ("h-attacked",)),
     "privacy.attack_within_claim": ((_ATTACKS, "run.json"), ("h-attacked",)),
     "privacy.attack_conclusive": ((_ATTACKS,), ("h-attacked",)),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from privemo.cli.common import out, print_json, progress
+from privemo.cli.common import out, print_json, print_lines, progress
 from privemo.errors import RunInterrupted
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ def attack(
         Path | None,
         typer.Option(help="The drawn people the run was given: attacks its very model as well."),
     ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(help="The auditor's private key: signs how far the history of attacks goes."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="The auditor's name, as in the key.")] = "auditor",
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Rehearse a run with people who do not exist, attack it, and bound epsilon from below.
@@ -39,7 +44,9 @@ def attack(
     from privemo.runs import Run
     from privemo_audits.attacked import AttackInfo, bounds
     from privemo_audits.attempts import share_of
+    from privemo_consent.keys import SigningKey
 
+    key = None if sign is None else SigningKey.load(name, sign)
     try:
         with progress() as bar:
             task = bar.add_task("Rehearsing and attacking", total=None)
@@ -48,6 +55,7 @@ def attack(
                 canaries=canaries,
                 rehearsals=rehearsals,
                 data=data,
+                sign=key,
                 listener=lambda done, of: bar.update(task, completed=done, total=of),
             )
     except KeyboardInterrupt as stop:
@@ -57,7 +65,7 @@ def attack(
     share = share_of(found["number"])
     said = bounds(AttackInfo.model_validate(found), share)
     if json_:
-        print_json(said.model_dump(mode="json"))
+        print_json({**said.model_dump(mode="json"), "history": found["history"]})
     else:
         table = Table(
             title="What attacks found out",
@@ -105,6 +113,7 @@ def attack(
             f"Pictures made from updates: {said.inversion.without_noise:.2f} alike without noise, "
             f"{said.inversion.with_noise:z.2f} with it (1 is the same, 0 is chance)."
         )
+        print_lines(_of_the_history(found["history"]))
     if not said.within:
         raise typer.Exit(1)
 
@@ -126,6 +135,14 @@ def _of_the_model(said: Attacked) -> str:
         f"{model.auc:.3f}; "
         + (found or "too few to tell how many are found at 1% false alarms")
         + "."
+    )
+
+
+def _of_the_history(history: dict[str, Any]) -> str:
+    signed = " and ".join(history["signed_by"])
+    return (
+        f"The history of attacks has {history['entries']} entries, the last of hash {history['head']}; "
+        + (f"signed by {signed}." if signed else "nobody signed it: --sign KEY does.")
     )
 
 

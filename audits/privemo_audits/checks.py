@@ -195,7 +195,7 @@ def _privacy_checks(run: Run, privacy: Privacy, violations: Sequence[Violation])
         chain,
         *([] if privacy.held_out is None else [_held_out(privacy.held_out)]),
         _noise(privacy),
-        *([] if privacy.attempts is None else _attempts(privacy.attempts)),
+        *([] if privacy.attempts is None else attempts_checks(privacy.attempts)),
         *([] if privacy.attacked is None else _attacked(privacy.attacked)),
     ]
 
@@ -259,7 +259,7 @@ def _within_budget(privacy: Privacy) -> Check:
     )
 
 
-def _attempts(attempts: Attempts) -> list[Check]:
+def attempts_checks(attempts: Attempts) -> list[Check]:
     """Attacks may be made again; none may be made undone."""
     lost = len(attempts.unfinished)
     return [

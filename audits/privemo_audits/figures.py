@@ -80,7 +80,7 @@ def share_ratios(by_group: AskedByGroup) -> Drawn:
         axes.axvline(1, color=INK, linewidth=1)
         rows(axes, [short(g.group) for g in shown])
         axes.set_xlim(0, edge)
-        axes.set_xlabel("share of the admitted over share of the asked")
+        axes.set_xlabel("share after exclusion over share before")
         axes.grid(axis="x", color=LINE, linewidth=0.6)
     told = (
         f"{g.group} {g.ratio:.2f} ({g.ratio_ci[0]:.2f} to {g.ratio_ci[1]:.2f})"

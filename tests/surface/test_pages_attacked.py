@@ -16,7 +16,6 @@ from tests.unit.audits.test_attempts import found, write
 from tests.unit.audits.test_excluded import written
 from tests.unit.audits.test_on_model import scores
 
-
 AGES = {"under_13": (0, {"minor": 20}), "25_34": (135, {"refused": 65})}
 
 

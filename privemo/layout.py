@@ -13,6 +13,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
+from privemo.asked import count_asked, write_asked
 from privemo.cameras import Camera
 from privemo.capture import Part, capture
 from privemo.config import RunSettings
@@ -224,13 +225,25 @@ def _lay_out_store(
             "test": (test, attested[len(train) :]),
         }
         seen = partial(camera.seen, seed=consent_seed) if settings.camera_skew else np.asarray
+        context = Context(setting=Setting.RETAIL, jurisdiction=config.jurisdiction)
+        if config.sensitive:
+            counts = count_asked(
+                registry,
+                table,
+                train,
+                columns=config.sensitive,
+                context=context,
+                attested_age_band=attested[: len(train)],
+                challenge_age=config.challenge_age,
+            )
+            write_asked(folder, counts, run_id=config.run_id, store=config.name)
         turned_away = {
             part: capture(
                 registry,
                 table,
                 those,
                 part=part,
-                context=Context(setting=Setting.RETAIL, jurisdiction=config.jurisdiction),
+                context=context,
                 attested_age_band=said,
                 challenge_age=config.challenge_age,
                 sensitive=config.sensitive,

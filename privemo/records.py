@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from privemo.asked import digest_of
 from privemo.files import append_line
 from privemo.ledger import Ledger
 from privemo.orders import RoundOrder, order_digest
@@ -48,9 +49,9 @@ def state(
 
     Raises:
         LedgerError: it cannot be written down.
-        RunError: the store has no key.
+        RunError: the store has no key, or its counts by group cannot be read.
     """
-    details = details_of(_admission_of(folder / "admissions.jsonl", order))
+    details = details_of(_admission_of(folder / "admissions.jsonl", order), asked=digest_of(folder))
     statement = Statement(
         run_id=order.run_id,
         round=order.round,

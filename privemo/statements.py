@@ -160,12 +160,18 @@ def sign(statement: Statement, key: Ed25519PrivateKey) -> Signed:
     return Signed(text, key.sign(_SIGNED_AS + text))
 
 
-def details_of(admission: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What of a round stays in the store: how many the gate admitted and refused, and a random number."""
+def details_of(admission: Mapping[str, Any] | None, *, asked: str | None = None) -> dict[str, Any]:
+    """What of a round stays in the store.
+
+    Args:
+        admission: how many the gate admitted and refused.
+        asked: hash of the counts by group (`privemo.asked`), where the store made any.
+    """
     return {
         "schema": "privemo.details/1",
         "nonce": secrets.token_hex(32),
         "admission": dict(admission) if admission is not None else None,
+        **({} if asked is None else {"asked": asked}),
     }
 
 

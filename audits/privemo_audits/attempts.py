@@ -12,21 +12,28 @@ that is no evidence: one of fewer people or rehearsals than `privemo attack` mak
 than the run's. It is named, and the history is not whole.
 
 The file is chained, and `attacks.head` knows how far it goes. An entry that was changed, taken out or moved
-is named. Nobody signs entries: whoever writes both files anew is not found out here, but by a signed report
-that was made before.
+is named. Heads are signed too (`attacksigned`): whoever writes the files anew lacks the key, where it is not
+in the same hands. Whoever puts an older copy of all of them in place is found out by an earlier report alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from privemo_consent.note import NoteKey
+
 from .attacked import ATTACK_FILE, AttackInfo, bounds, check_attack, strangeness
+from .attacksigned import read_signatures
+from .errors import ReportError
 from .intervals import ALPHA
 from .ledger import FIRST, entry_hash
+from .report import Report
 from .report_privacy import Attacked, Attempt, Attempts
 from .runfiles import Hex, Part, Run, read_head, read_lines, read_model
 
@@ -77,24 +84,69 @@ def share_of(number: int) -> float:
     return ALPHA / (number * (number + 1))
 
 
-def measure_attacks(run: Run) -> tuple[Attacked | None, Attempts | None]:
+def measure_attacks(
+    run: Run, keys: Iterable[NoteKey] = (), earlier: Report | None = None
+) -> tuple[Attacked | None, Attempts | None]:
     """The strongest bound of all attacks on a run, and how many there were; None where there were none.
+
+    Args:
+        run: the run.
+        keys: of auditors who are known, and may have signed heads.
+        earlier: a report of this run made before: all attacks that it knew of are due.
 
     Raises:
         RunFilesError: a file is torn, malformed, or of another run.
+        ReportError: the earlier report is of another run.
     """
-    if (run.directory / ATTACKS_FILE).is_file():
-        rows = read_lines(run, ATTACKS_FILE, Entry)
-        faults = [*_breaks(rows), *_cut_off(run, rows)]
-        begun, more = _numbered(run, [entry for _, entry in rows])
-        return _judged(run, ATTACKS_FILE, begun, [*faults, *more])
-    if (run.directory / HEAD_FILE).is_file():
-        lost = f"{ATTACKS_FILE} is gone, and {HEAD_FILE} says that there were attacks"
-        return None, Attempts(begun=0, unfinished=(), faults=(lost,), each=())
-    if not (run.directory / ATTACK_FILE).is_file():
+    rows = read_lines(run, ATTACKS_FILE, Entry)
+    entries = [entry for _, entry in rows]
+    there = (run.directory / ATTACKS_FILE).is_file()
+    where, begun, faults = ATTACKS_FILE, list[Made](), list[str]()
+    if there:
+        begun, more = _numbered(run, entries)
+        faults = [*_breaks(rows), *_cut_off(run, rows), *more]
+    elif (run.directory / HEAD_FILE).is_file():
+        faults = [f"{ATTACKS_FILE} is gone, and {HEAD_FILE} says that there were attacks"]
+    elif (run.directory / ATTACK_FILE).is_file():
+        where = ATTACK_FILE
+        begun = [Made(1, finished=0, found=read_model(run, ATTACK_FILE, AttackInfo))]
+    signatures = read_signatures(run, [entry.hash for entry in entries], keys)
+    faults += [*signatures.faults, *_lost_since(earlier, run, entries, len(begun))]
+    if not (there or begun or faults):
         return None, None
-    made = Made(1, finished=0, found=read_model(run, ATTACK_FILE, AttackInfo))
-    return _judged(run, ATTACK_FILE, [made], [])
+    strongest, attempts = _judged(run, where, begun, faults)
+    held = earlier is not None and earlier.privacy.attempts is not None and not faults
+    return strongest, attempts.model_copy(
+        update={
+            "entries": len(entries) or None,
+            "head": entries[-1].hash if entries else None,
+            "signed": signatures.heads,
+            "earlier": sha256(earlier.to_json()).hexdigest() if earlier and held else None,
+        }
+    )
+
+
+def _lost_since(
+    earlier: Report | None, run: Run, entries: Sequence[Entry], begun: int
+) -> list[str]:
+    """What an earlier report knew of and is not there any more: no file beside these can know it."""
+    if earlier is None:
+        return []
+    if earlier.run.run_id != run.info.run_id:
+        raise ReportError(
+            f"the earlier report is of run {earlier.run.run_id!r}, and this is {run.info.run_id!r}",
+            "Name a report of this run.",
+        )
+    before = earlier.privacy.attempts
+    if before is None:
+        return []
+    due = before.entries or 0
+    gone = before.begun > begun or due > len(entries)
+    if gone or (due and entries[due - 1].hash != before.head):
+        known = f"{before.begun} attacks in {due} entries"
+        told = f"an earlier report knew of {known}, and those are not how the {len(entries)} there begin"
+        return [f"{told}: attacks were taken out or changed"]
+    return []
 
 
 def _judged(

@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .asked import measure_asked
+from .askedchecks import shares_checks
 from .attempts import measure_attacks
 from .beside import Read, held_beside
 from .cells import measure_groups
@@ -36,12 +38,18 @@ from .summary import make_limits, make_summary
 
 if TYPE_CHECKING:
     from privemo_consent.keys import SigningKey
+    from privemo_consent.note import NoteKey
 
 _TOOLS = ("privemo", "fairlearn", "dp-accounting", "numpy", "pandas", "scipy", "matplotlib")
 
 
 def build_report(
-    run_dir: Path | str, *, policy: Path | str | None = None, beside: Iterable[Read] = ()
+    run_dir: Path | str,
+    *,
+    policy: Path | str | None = None,
+    beside: Iterable[Read] = (),
+    keys: Iterable[NoteKey] = (),
+    earlier: Report | None = None,
 ) -> Report:
     """Audit a run from its files and registries alone; nothing is written.
 
@@ -49,6 +57,8 @@ def build_report(
         run_dir: the run's directory (`run.json`, `rounds/`, `stores/`; see `runfiles`).
         policy: a TOML file of thresholds (`privemo_audits.policy`); each that is not met fails the audit.
         beside: reports of other runs, verified (`read_beside`), of which accuracy and epsilon are shown too.
+        keys: of auditors who are known: they may have signed how far the history of attacks goes.
+        earlier: a report of this run made before (`read_report`); every attack that it knew of is due.
 
     Returns:
         The report; equal runs give equal reports. Defects of the run are failed checks in it.
@@ -57,7 +67,7 @@ def build_report(
         RunFilesError: a file is missing, torn or malformed.
         PolicyError: the policy cannot be read, or names a column that the predictions do not have.
         PredictionsError: there are no usable predictions.
-        ReportError: a report is to stand beside itself, or twice.
+        ReportError: a report is to stand beside itself, or twice; or the earlier one is of another run.
         ConsentLogError: a consent registry cannot be read.
         MissingExtraError: a library of the `audit` extra is not installed.
     """
@@ -71,19 +81,22 @@ def build_report(
     controls = () if rules is None else controls_of(rules, run.info.sensitive)
     groups, gaps, notes = measure_groups(predictions, run.info.sensitive, labels, controls=controls)
     logs = read_consent_logs(run)
-    exclusions = measure_exclusions(run, [log.turned_away for log in logs.values()])
+    reference = {} if rules is None else rules.representation.reference
+    exclusions = measure_exclusions(
+        run, [log.turned_away for log in logs.values()], measure_asked(run, reference)
+    )
     lineage, breaches, shared = measure_lineage(run, logs, predictions)
     privacy, faults = measure_privacy(run, shared)
-    attacked, attempts = measure_attacks(run)
+    attacked, attempts = measure_attacks(run, keys, earlier)
     privacy = privacy.model_copy(update={"attacked": attacked, "attempts": attempts})
     found = [*breaches, *faults, *manifest_faults(run)]
     checks = make_checks(run, exclusions, performance, privacy, lineage, found)
-    checks += looks_checks(looks)
+    checks += [*looks_checks(looks), *shares_checks(exclusions.by_group)]
     drawn = measure_drawn(run)
     said_of_ages, not_shown = told_of_ages(drawn)
     represented: list[Representation] = []
     if rules is not None:
-        represented = measure_representation(predictions, groups, rules.representation.reference)
+        represented = measure_representation(predictions, groups, reference)
         checks += policy_checks(rules, performance, groups, gaps, privacy, exclusions, represented)
     failed = tuple(c.id for c in checks if c.required and not c.passed)
     report = Report(

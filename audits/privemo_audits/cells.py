@@ -256,7 +256,7 @@ class Table:
             **counted,
             ci=ci,
             # A mean over emotions would tell of those that are hidden.
-            **({} if shown[1][g].any() else _means(table, drawn, scores)),
+            **({} if shown[1][g].any() else _means(sample, drawn, scores)),
             **self._sureness(grouping.row == g, None if bins is None else bins[g]),
             per_emotion={
                 emotion: _group_emotion(
@@ -280,15 +280,15 @@ class Table:
         return found
 
 
-def _means(table: Ints, drawn: iv.Floats, scores: Sequence[EmotionScore]) -> dict[str, Any]:
+def _means(sample: iv.Sample, drawn: iv.Floats, scores: Sequence[EmotionScore]) -> dict[str, Any]:
     """What is a mean over all emotions, with its intervals."""
-    exact = np.asarray(table, dtype=float)[None]
+    exact = np.asarray(sample.confusion, dtype=float)[None]
     return {
         "f1": float(iv.macro_f1s(exact)[0]),
-        "f1_ci": mean_interval(iv.macro_f1s(drawn), [s.ci for s in scores]),
+        "f1_ci": mean_interval(iv.macro_f1s(drawn), [s.ci for s in scores], sample),
         "balanced_accuracy": float(iv.balanced_accuracies(exact)[0]),
         "balanced_accuracy_ci": mean_interval(
-            iv.balanced_accuracies(drawn), [s.recall_ci for s in scores]
+            iv.balanced_accuracies(drawn), [s.recall_ci for s in scores], sample
         ),
     }
 

@@ -195,7 +195,7 @@ def _privacy_checks(run: Run, privacy: Privacy, violations: Sequence[Violation])
         chain,
         *([] if privacy.held_out is None else [_held_out(privacy.held_out)]),
         _noise(privacy),
-        *([] if privacy.attempts is None else _attempts(privacy.attempts)),
+        *([] if privacy.attempts is None else attempts_checks(privacy.attempts)),
         *([] if privacy.attacked is None else _attacked(privacy.attacked)),
     ]
 
@@ -259,7 +259,7 @@ def _within_budget(privacy: Privacy) -> Check:
     )
 
 
-def _attempts(attempts: Attempts) -> list[Check]:
+def attempts_checks(attempts: Attempts) -> list[Check]:
     """Attacks may be made again; none may be made undone."""
     lost = len(attempts.unfinished)
     return [
@@ -272,6 +272,7 @@ def _attempts(attempts: Attempts) -> list[Check]:
             or f"{_counted(attempts.begun, 'attack')}, written down before and after, and chained",
             clause="GDPR 5(2)",
         ),
+        _attacks_signed(attempts),
         Check(
             id="privacy.attacks_finished",
             title="Every attack that was begun was finished",
@@ -286,6 +287,30 @@ def _attempts(attempts: Attempts) -> list[Check]:
             clause="GDPR 32(1)(d)",
         ),
     ]
+
+
+def _attacks_signed(attempts: Attempts) -> Check:
+    """Whoever writes the history anew has to have a key, and not the folder alone."""
+    entries = attempts.entries or 0
+    known = [head for head in attempts.signed if head.known]
+    signed = max((head.entries for head in known), default=0)
+    by = ", ".join(f"{h.by} (to entry {h.entries})" for h in known)
+    told = f"of {_counted(entries, 'entry').replace('entrys', 'entries')} all are signed: {by}"
+    if signed < entries or not entries:
+        told = f"nobody who is known signed the last {entries - signed} of {entries} entries"
+        told += f"; signed: {by}" if by else ""
+    if strangers := [h.by for h in attempts.signed if not h.known]:
+        told += f"; {', '.join(strangers)} signed too, and nobody named that key (--key)"
+    if attempts.earlier is not None:
+        told += f"; all that the report with SHA-256 {attempts.earlier[:16]}... knew of are there"
+    return Check(
+        id="privacy.attacks_signed",
+        title="Somebody who is known signed how far the history of attacks goes",
+        passed=0 < entries == signed,
+        required=False,
+        evidence=told,
+        clause="GDPR 5(2)",
+    )
 
 
 def _held_out(held_out: HeldOutPrivacy) -> Check:

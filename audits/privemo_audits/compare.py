@@ -127,7 +127,24 @@ def _less(what: str, before: float | None, after: float | None) -> Moved:
     return Moved(what=what, before=before, after=after, kind=kind)
 
 
+def _lost(before: Report, after: Report) -> str:
+    """Attacks on one run that only the earlier of two reports knows of; nothing where there are none."""
+    one, two = before.privacy.attempts, after.privacy.attempts
+    if one is None:
+        return ""
+    due, there = one.entries or 0, 0 if two is None else two.entries or 0
+    same_length = due == there and two is not None and one.head != two.head
+    if due > there or same_length or one.begun > (0 if two is None else two.begun):
+        return (
+            f"Of this run the first report knows of {one.begun} attacks in {due} entries, and the second "
+            "does not: attacks were taken out or changed. `privemo audit RUN --earlier REPORT` fails for it."
+        )
+    return ""
+
+
 def _notes(before: Report, after: Report) -> Iterator[str]:
+    if before.run.run_id == after.run.run_id and (lost := _lost(before, after)):
+        yield lost
     if before.data.digest != after.data.digest:
         yield "The runs are of different data."
     if before.run.challenge_age != after.run.challenge_age:

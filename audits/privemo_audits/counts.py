@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from .errors import PredictionsError, ReportError
 from .frozen import Document, Frozen
-from .groups import BIN_ABOVE, MOST_GROUPS, ages, group_rows, is_age
+from .groups import groups_alike
 from .predictions import read_store, validate
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def count_groups(
             f"{predictions} holds no faces to count",
             "Nobody agrees to be measured here: send nothing.",
         )
-    groups = {name: _groups(frame[name], name) for name in sensitive}
+    groups = {name: groups_alike(frame[name], name) for name in sensitive}
     tables = [
         _table(frame, features, groups, len(label_names))
         for features in ((), *((f,) for f in sensitive), *itertools.combinations(sensitive, 2))
@@ -157,24 +157,6 @@ def one_face_each(frame: pd.DataFrame, run_id: str) -> pd.DataFrame:
     keys = [hashlib.sha256(f"{run_id}/{face}".encode()).hexdigest() for face in frame["face"]]
     ordered = frame.assign(_key=keys).sort_values("_key", kind="stable")
     return ordered.drop_duplicates("person").drop(columns="_key").reset_index(drop=True)
-
-
-def _groups(column: pd.Series[str], name: str) -> NDArray[np.str_]:
-    """The group of each row, by rules that are the same in every store."""
-    import pandas as pd
-
-    given = column.fillna("").astype(str).str.strip()
-    values = np.asarray(pd.to_numeric(given, errors="coerce").to_numpy(), dtype=np.float64)
-    numeric = bool((given != "").any()) and bool(np.isfinite(values[given != ""]).all())
-    if numeric and is_age(name):  # however few there are: elsewhere there may be many
-        return np.array(ages(values)[0], dtype=np.str_)
-    row, order = group_rows(column, name)
-    if len(order) > MOST_GROUPS or (numeric and len(set(values[given != ""])) > BIN_ABOVE):
-        raise PredictionsError(
-            f"column {name!r} has more than {BIN_ABOVE} different numbers or {MOST_GROUPS} groups",
-            "Every store would cut it in its own way: cut it into named groups before the run.",
-        )
-    return np.array(order, dtype=np.str_)[row]
 
 
 def _table(

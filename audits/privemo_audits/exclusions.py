@@ -21,6 +21,7 @@ from .report import (
     StoreShare,
     Tally,
 )
+from .report_asked import AskedByGroup
 from .runfiles import Admission, Run
 
 ATTESTED = ("minor", "below_consent_age")
@@ -43,18 +44,23 @@ _NOTES = (
     ),
     "A person is refused when none of their faces was admitted.",
     (
-        "Exclusion counts carry no attribute of a person but the reason, and are exact: small "
-        "counts are not suppressed here, so that nobody who was left out disappears."
+        "Counts by reason carry no attribute of a person, and are exact: small ones are not suppressed "
+        "here, so that nobody who was left out disappears."
     ),
 )
 
 
-def measure_exclusions(run: Run, turned_away: Iterable[dict[str, int]] = ()) -> Exclusions:
+def measure_exclusions(
+    run: Run,
+    turned_away: Iterable[dict[str, int]] = (),
+    by_group: AskedByGroup | None = None,
+) -> Exclusions:
     """Count asked, admitted and refused over a run's admissions.
 
     Args:
         run: the run.
         turned_away: for each registry, how many people it refused a record for their age, by rule.
+        by_group: what it did to shares of groups, where stores counted.
     """
     stores = [_store(name, run.admissions[name]) for name in run.info.stores]
     purposes = sorted({p for s in stores for p in s.purposes}, key=_purpose_order)
@@ -67,6 +73,7 @@ def measure_exclusions(run: Run, turned_away: Iterable[dict[str, int]] = ()) -> 
         purposes=by_purpose,
         stores=tuple(stores),
         shares=_shares(stores),
+        by_group=by_group,
         withdrew_later=Counted(
             persons=sum(c.persons for c in later), faces=sum(c.faces for c in later)
         ),

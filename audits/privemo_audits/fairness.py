@@ -64,7 +64,7 @@ def measure_performance(frame: pd.DataFrame, label_names: Sequence[str]) -> Perf
         accuracy_ci_method=method,
         balanced_accuracy=balanced,
         balanced_accuracy_ci=mean_interval(
-            iv.balanced_accuracies(drawn), [e.recall_ci for e in emotions.values()]
+            iv.balanced_accuracies(drawn), [e.recall_ci for e in emotions.values()], sample
         ),
         f1={name: e.f1 for name, e in emotions.items()},
         per_emotion=emotions,

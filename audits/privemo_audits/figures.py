@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from .canvas import ACCENT, ALARM, DASHED, INK, LINE, MUTED, Drawn, canvas, rows, short, wrapped
 from .report import Exclusions, GroupCell, Performance
+from .report_asked import AskedByGroup, AskedGroup
 from .report_privacy import LedgerRound, Privacy, StorePrivacy
 from .summary import reason_words
 from .words import epsilon, interval, percent
@@ -64,6 +65,38 @@ def exclusion_bars(exclusions: Exclusions) -> Drawn:
         axes.locator_params(axis="x", nbins=4, integer=True)
     told = "; ".join(f"{n:,} {reason_words(r)}" for r, n in ordered)
     return Drawn(done[0], f"People left out, by reason: {told or 'nobody'}.")
+
+
+def share_ratios(by_group: AskedByGroup) -> Drawn:
+    """Each group's share of the people admitted over its share of those asked, with its interval."""
+    shown = ratios_of(by_group)[:MOST_ROWS]
+    edge = max(1.25, *(g.ratio_ci[1] for g in shown if g.ratio_ci is not None)) * 1.05
+    with canvas(0.34 * len(shown) + 0.95) as (figure, done):
+        axes = figure.subplots()
+        for y, g in enumerate(shown):
+            if g.ratio is not None and g.ratio_ci is not None:
+                axes.plot(g.ratio_ci, [y, y], color=ACCENT, linewidth=2)
+                axes.plot([g.ratio], [y], "o", color=ACCENT, markersize=6)
+        axes.axvline(1, color=INK, linewidth=1)
+        rows(axes, [short(g.group) for g in shown])
+        axes.set_xlim(0, edge)
+        axes.set_xlabel("share after exclusion over share before")
+        axes.grid(axis="x", color=LINE, linewidth=0.6)
+    told = (
+        f"{g.group} {g.ratio:.2f} ({g.ratio_ci[0]:.2f} to {g.ratio_ci[1]:.2f})"
+        for g in shown
+        if g.ratio is not None and g.ratio_ci is not None
+    )
+    return Drawn(
+        done[0],
+        "Share of the people trained on over share of the people asked, by group; below 1 exclusion made the "
+        f"group smaller: {'; '.join(told)}.",
+    )
+
+
+def ratios_of(by_group: AskedByGroup) -> list[AskedGroup]:
+    """Groups of which the ratio is told."""
+    return [g for g in by_group.groups if g.ratio is not None]
 
 
 _SERIES = (

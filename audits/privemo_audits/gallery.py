@@ -71,6 +71,10 @@ def _listed(report: Report) -> Listed:
         draw = partial(figures.group_intervals, feature, cells, report.performance)
         yield f"groups:{feature}", f"fig-groups-{at}", f"Accuracy by {name}", draw
         yield from _reliability(report, feature, f"by {name}", f"fig-reliability-{at}")
+    asked = report.exclusions.by_group
+    if asked is not None and figures.ratios_of(asked):
+        title = "What exclusion did to the share of each group"
+        yield "shares", "fig-shares", title, partial(figures.share_ratios, asked)
     yield from _looks(report)
     if report.privacy.private and figures.exposed_stores(report.privacy):
         draw = partial(figures.epsilon_rounds, report.privacy)

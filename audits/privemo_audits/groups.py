@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import PredictionsError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -52,7 +54,7 @@ def group_rows(column: pd.Series[str], name: str) -> tuple[Ints, list[str]]:
     numeric = bool(known.any()) and bool(np.isfinite(numbers[known]).all())
     if not numeric or text[known].nunique() <= BIN_ABOVE:
         names = text.where(known, NOT_RECORDED).tolist()
-        order = sorted(set(names), key=_reading_order)
+        order = sorted(set(names), key=reading_order)
     else:
         values = np.asarray(numbers.to_numpy(), dtype=np.float64)
         names, order = ages(values) if is_age(name) else _quartiles(values, values[code])
@@ -60,6 +62,35 @@ def group_rows(column: pd.Series[str], name: str) -> tuple[Ints, list[str]]:
         order = [group for group in order if group in present]
     place = {group: i for i, group in enumerate(order)}
     return np.array([place[n] for n in names], dtype=np.int64)[code], order
+
+
+def groups_alike(column: pd.Series[str], name: str) -> NDArray[np.str_]:
+    """The group of each row, by rules that are the same in every store.
+
+    Args:
+        column: (N,) strings; empty = not recorded.
+        name: the column's name; ages are cut at the same ends everywhere, however few there are.
+
+    Returns:
+        (N,) names of groups.
+
+    Raises:
+        PredictionsError: it holds so many numbers or groups that every store would cut it in its own way.
+    """
+    import pandas as pd
+
+    given = column.fillna("").astype(str).str.strip()
+    values = np.asarray(pd.to_numeric(given, errors="coerce").to_numpy(), dtype=np.float64)
+    numeric = bool((given != "").any()) and bool(np.isfinite(values[given != ""]).all())
+    if numeric and is_age(name):  # however few there are: elsewhere there may be many
+        return np.array(ages(values)[0], dtype=np.str_)
+    row, order = group_rows(column, name)
+    if len(order) > MOST_GROUPS or (numeric and len(set(values[given != ""])) > BIN_ABOVE):
+        raise PredictionsError(
+            f"column {name!r} has more than {BIN_ABOVE} different numbers or {MOST_GROUPS} groups",
+            "Every store would cut it in its own way: cut it into named groups before the run.",
+        )
+    return np.array(order, dtype=np.str_)[row]
 
 
 def hide(table: Ints, also: Mask | None = None) -> Mask:
@@ -152,7 +183,7 @@ def _quartiles(
     return [NOT_RECORDED if v != v else order[p] for v, p in zip(values, place, strict=True)], order
 
 
-def _reading_order(name: str) -> tuple[int, float, str]:
+def reading_order(name: str) -> tuple[int, float, str]:
     """Numbers by value, then names; what was not recorded last."""
     if name == NOT_RECORDED:
         return (2, 0.0, name)

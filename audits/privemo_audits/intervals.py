@@ -130,6 +130,12 @@ class Sample:
         """Whether anyone has more than one face."""
         return self.n_faces > self.n_people
 
+    @property
+    def units(self) -> int:
+        """How many a bootstrap of a mean over classes draws from: people, or the fewest faces of a class."""
+        faces = self.confusion.sum(axis=1)
+        return self.n_people if self.repeated else int(faces[faces > 0].min(initial=self.n_faces))
+
     def draw(self, draws: int = DRAWS, seed: int = SEED) -> Floats:
         """Bootstrap the confusion table: (draws, K, K), the same for the same sample and seed.
 
@@ -212,13 +218,36 @@ def macro_f1s(tables: Floats) -> Floats:
     return _mean_of_known(f1_scores(tables))
 
 
-def percentile_interval(values: Floats, alpha: float = ALPHA) -> Interval | None:
-    """The middle 1 - alpha of (B,) bootstrap values, undefined draws left out; None if none is."""
+def percentile_interval(
+    values: Floats, units: int | None = None, alpha: float = ALPHA
+) -> Interval | None:
+    """The middle 1 - alpha of (B,) bootstrap values, undefined draws left out; None if none is.
+
+    Args:
+        values: of the draws.
+        units: how many people (or faces) were drawn from. A bootstrap of n is too narrow by the root of
+            (n - 1) / n and by a normal quantile where one of Student's is due, so a little more than the
+            middle is taken.
+        alpha: the chance, at most, that the interval misses.
+
+    Source:
+        Hesterberg (2015), The American Statistician 69, the expanded percentile interval.
+    """
     known = values[~np.isnan(values)]
     if known.size == 0:
         return None
-    low, high = np.quantile(known, [alpha / 2, 1 - alpha / 2])
+    tail = alpha / 2 if units is None else _expanded(alpha / 2, units)
+    low, high = np.quantile(known, [tail, 1 - tail])
     return (float(low), float(high))
+
+
+def _expanded(tail: float, units: int) -> float:
+    """The tail of a bootstrap of so many units that leaves out what `tail` of the truth does."""
+    from scipy.stats import norm, t
+
+    if units < 2:
+        return 0.0
+    return float(norm.cdf(np.sqrt(units / (units - 1)) * t.ppf(tail, units - 1)))
 
 
 def proportion_interval(
@@ -238,7 +267,7 @@ def proportion_interval(
     if successes in (0, n):  # every draw is the same: fall back on counting people
         people = min(n, sample.n_people)
         return clopper_pearson(people * successes / n, people), "clopper_pearson_persons"
-    boot = percentile_interval(drawn)
+    boot = percentile_interval(drawn, sample.n_people)
     if boot is None or wider(exact, boot) is exact:
         return exact, "clopper_pearson"
     return boot, "person_bootstrap"
@@ -259,7 +288,7 @@ def f1_interval(hit: int, union: int, sample: Sample, drawn: Floats) -> Interval
     n = min(union, sample.n_people) if sample.repeated and hit in (0, union) else union
     low, high = clopper_pearson(n * hit / union, n) if union else (0.0, 1.0)
     exact = (2 * low / (1 + low), 2 * high / (1 + high))
-    boot = percentile_interval(drawn)
+    boot = percentile_interval(drawn, sample.n_people if sample.repeated else None)
     return exact if boot is None else wider(exact, boot)
 
 

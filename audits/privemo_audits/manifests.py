@@ -12,7 +12,15 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from .report import Violation
-from .runfiles import RoundInfo, Run, Statement, StoreRound, canonical_hash
+from .runfiles import (
+    ASKED_FILE,
+    Details,
+    RoundInfo,
+    Run,
+    Statement,
+    StoreRound,
+    canonical_hash,
+)
 
 __all__ = ["manifest_faults"]
 
@@ -128,6 +136,8 @@ def _against_details(run: Run, store: str, stated: Statement) -> list[str]:
     kept = run.details[store].get(stated.details)
     if kept is None:
         return ["signed details that are not in its statements.jsonl"]
+    if kept.asked != run.files.get(f"stores/{store}/{ASKED_FILE}"):
+        return [_asked_fault(run, store, kept)]
     if kept.admission is None:
         return ["trained without having asked the gate"] if stated.status == "trained" else []
     if kept.admission not in run.admissions[store]:
@@ -135,6 +145,14 @@ def _against_details(run: Run, store: str, stated: Statement) -> list[str]:
     if (kept.admission.run_id, kept.admission.round) != (stated.run_id, stated.round):
         return ["signed the admissions of another round"]
     return []
+
+
+def _asked_fault(run: Run, store: str, kept: Details) -> str:
+    if kept.asked is None:
+        return f"it has an {ASKED_FILE} that it did not sign with this round"
+    if f"stores/{store}/{ASKED_FILE}" not in run.files:
+        return f"signed whom it asked by look, and its {ASKED_FILE} is gone"
+    return f"signed other numbers of people by look than its {ASKED_FILE} has"
 
 
 def _violation(kind: str, store: str, number: int, detail: str) -> Violation:

@@ -67,6 +67,7 @@ def render_plain(report: Report, *, run_name: str | None = None) -> str:
         run_name,
         plates=_plates(report),
         features=plain.features(report),
+        shares=plain.shares(report),
         wrong=plain.findings(report.checks, passed=False, required=True),
         warned=plain.findings(report.checks, passed=False, required=False),
         holds=plain.findings(report.checks, passed=True),

@@ -12,10 +12,20 @@ from typing import NamedTuple
 
 from .gallery import single_features
 from .report import Check, Gap, GroupCell, Report
+from .report_asked import AskedGroup
 from .report_privacy import Privacy
 from .words import group, of_a_hundred
 
-__all__ = ["FINDINGS", "MISUSED", "Feature", "features", "findings", "how_sure", "privacy_words"]
+__all__ = [
+    "FINDINGS",
+    "MISUSED",
+    "Feature",
+    "features",
+    "findings",
+    "how_sure",
+    "privacy_words",
+    "shares",
+]
 
 FINDINGS: dict[str, tuple[str, str]] = {
     "lineage.no_violation": (
@@ -50,6 +60,10 @@ FINDINGS: dict[str, tuple[str, str]] = {
         "Nobody recorded as a child was used, and nobody whose age is not known.",
         "Somebody was used of whom nothing shows that they are grown up.",
     ),
+    "exclusions.shares_kept": (
+        "Leaving people out made no group of people smaller than luck would.",
+        "Leaving people out made a group of people smaller among those whom it learned from.",
+    ),
     "privacy.within_budget": (
         "The limit on what may be found out about one person was kept.",
         "More may be found out about one person than the limit allows.",
@@ -81,6 +95,10 @@ FINDINGS: dict[str, tuple[str, str]] = {
     "privacy.attacks_whole": (
         "Every rehearsed attack stands in the records as it was made; none was changed or taken out.",
         "A record of a rehearsed attack was changed, or taken out.",
+    ),
+    "privacy.attacks_signed": (
+        "Somebody whose mark is known vouches that no record of a rehearsed attack is missing.",
+        "Nobody whose mark is known vouches that no record of a rehearsed attack is missing.",
     ),
     "privacy.attacks_finished": (
         "Every rehearsed attack that was begun was brought to its end.",
@@ -157,6 +175,14 @@ FINDINGS: dict[str, tuple[str, str]] = {
         "No group is shown to be missing among the people it was tested with.",
         "A group is missing, or too small, among the people it was tested with.",
     ),
+    "policy.exclusions_by_group": (
+        "No group of people was left out so much more than others that it counts for less than was allowed.",
+        "A group of people was left out so much more than others that it counts for less than was allowed.",
+    ),
+    "policy.representation_trained": (
+        "No group is shown to be missing among the people it learned from.",
+        "A group is missing, or too small, among the people it learned from, or nobody can tell.",
+    ),
 }
 """Every check in words of every day: what holds, and what is wrong where it does not."""
 
@@ -195,6 +221,33 @@ def features(report: Report) -> list[Feature]:
         )
         for name, cells in single_features(report).items()
     ]
+
+
+def shares(report: Report) -> list[tuple[str, str, list[AskedGroup]]]:
+    """By each thing that was counted: its name, what leaving people out did, and its groups."""
+    asked = report.exclusions.by_group
+    if asked is None:
+        return []
+    by_feature: dict[str, list[AskedGroup]] = {}
+    for g in asked.groups:
+        if g.share_admitted is not None or g.status != "ok":
+            by_feature.setdefault(g.feature, []).append(g)
+    return [
+        (group(name), _shifted(groups, name in asked.judged), groups)
+        for name, groups in by_feature.items()
+    ]
+
+
+def _shifted(groups: Sequence[AskedGroup], judged: bool) -> str:
+    if not judged:
+        return "Whoever is too young is left out by the rules, so older people count for more."
+    if all(g.ratio_ci is None for g in groups):
+        return "Too few people to tell without picking somebody out."
+    fewer = [group(g.group) for g in groups if g.ratio_ci is not None and g.ratio_ci[1] < 1]
+    if fewer:
+        named = " and ".join(f"“{name}”" for name in fewer)
+        return f"Leaving people out made {named} smaller, and by more than luck would."
+    return "It changed no group by more than luck would, which does not prove that it changed none."
 
 
 def _told(gap: Gap | None, cells: Sequence[GroupCell]) -> str:

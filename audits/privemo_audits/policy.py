@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
+from .askedchecks import policy_shares
 from .errors import PolicyError
 from .frozen import Frozen
 from .report import Check, Exclusions, Gap, GroupCell, Performance, Representation
@@ -78,13 +79,16 @@ class ExclusionRules(Frozen):
 
     Attributes:
         most_refused: share of the people asked who were not admitted.
+        least_share_kept: of each group's share of the people trained on, over its share of those asked. A
+            group fails whose whole interval lies below. Ages are not judged, for the rules go by them.
     """
 
     most_refused: float | None = Field(None, ge=0, le=1)
+    least_share_kept: float | None = Field(None, gt=0, le=1)
 
 
 class RepresentationRules(Frozen):
-    """Who was measured, against whom the model is for.
+    """Who was measured and who was trained on, against whom the model is for.
 
     Attributes:
         reference: by feature the share of each of its groups among those whom the model is for; together 1.
@@ -94,6 +98,7 @@ class RepresentationRules(Frozen):
 
     reference: dict[str, dict[str, Share]] = Field(default_factory=dict)
     least_ratio: float | None = Field(None, gt=0, le=1)
+    least_trained_ratio: float | None = Field(None, gt=0, le=1)
 
     @model_validator(mode="after")
     def _whole(self) -> RepresentationRules:
@@ -101,8 +106,9 @@ class RepresentationRules(Frozen):
             total = math.fsum(shares.values())
             if abs(total - 1) > ROUNDED:
                 raise ValueError(f"the shares of {feature} add up to {total:g}, and 1 is due")
-        if self.least_ratio is not None and not self.reference:
-            raise ValueError("least_ratio is of a reference: add [representation.reference.COLUMN]")
+        asked = {"least_ratio": self.least_ratio, "least_trained_ratio": self.least_trained_ratio}
+        if not self.reference and (named := [name for name, least in asked.items() if least]):
+            raise ValueError(f"{named[0]} is of a reference: add [representation.reference.COLUMN]")
         return self
 
 
@@ -174,6 +180,11 @@ def policy_checks(
         *_privacy(policy.privacy, privacy),
         *_exclusions(policy.exclusions, exclusions),
         *_representation(policy.representation, representation),
+        *policy_shares(
+            exclusions.by_group,
+            least_kept=policy.exclusions.least_share_kept,
+            least_trained=policy.representation.least_trained_ratio,
+        ),
     ]
 
 

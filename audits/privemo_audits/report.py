@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from .frozen import Document, Frozen, Interval, Status
+from .report_asked import AskedByGroup
 from .report_excluded import DrawnAges
 from .report_more import Beside, Looks
 from .report_privacy import Privacy
@@ -125,8 +126,12 @@ class Exclusions(Frozen):
     stores: tuple[StoreExclusions, ...]
     shares: tuple[StoreShare, ...] = Field(
         default=(),
-        description="What exclusion did to each store's share of the training data. Of other groups it "
-        "cannot be told: what people look like is kept of nobody who was refused.",
+        description="What exclusion did to each store's share of the training data.",
+    )
+    by_group: AskedByGroup | None = Field(
+        default=None,
+        exclude_if=lambda block: block is None,
+        description="What it did to each group's; only there where stores counted at the door.",
     )
     withdrew_later: Counted
     turned_away: dict[str, int] = Field(

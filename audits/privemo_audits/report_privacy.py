@@ -190,13 +190,41 @@ class Attempt(Frozen):
     within: bool
 
 
+class SignedHead(Frozen):
+    """Somebody signed the first `entries` of the history of attacks.
+
+    `known` says whether whoever audits knows the key: a store's that `run.json` names, or one that was named.
+    A head that is not known proves nothing, whether it `holds` or not.
+    """
+
+    by: str
+    entries: int
+    known: bool
+    holds: bool
+
+
 class Attempts(Frozen):
-    """How many attacks were begun on a run, and what became of each; `faults` names what was taken out."""
+    """How many attacks were begun on a run, and what became of each; `faults` names what was taken out.
+
+    `entries` and `head` say how far their history goes: a later audit can hold it against this report.
+    """
 
     begun: int
     unfinished: tuple[int, ...]
     faults: tuple[str, ...]
     each: tuple[Attempt, ...]
+    entries: int | None = Field(default=None, exclude_if=lambda entries: entries is None)
+    head: str | None = Field(
+        default=None,
+        exclude_if=lambda head: head is None,
+        description="Hash of the last entry, hex.",
+    )
+    signed: tuple[SignedHead, ...] = Field(default=(), exclude_if=lambda heads: not heads)
+    earlier: str | None = Field(
+        default=None,
+        exclude_if=lambda digest: digest is None,
+        description="SHA-256 of an earlier report of this run, whose attacks are all there still.",
+    )
 
 
 class HeldOutStore(Frozen):

@@ -4,12 +4,14 @@
     RUN/rounds/0001.json             one per finished round
     RUN/model.safetensors            the last model
     RUN/attacks.jsonl                what attacks on it counted, if there were any (see `attempts`)
+    RUN/attacks-ID.sig               how far that goes, signed (see `attacksigned`)
     RUN/looks.json                   where it looks, if anybody asked (see `looks`)
     RUN/stores/STORE/consent.sqlite  that store's consent registry (see `consent_log`)
     RUN/stores/STORE/ledger.jsonl    one line per private release, hash-chained (see `privacy`)
     RUN/stores/STORE/heldout-ledger.jsonl  one line per release of noised counts (see `heldout`)
     RUN/stores/STORE/statements.jsonl  what the store stated of each round, and what it kept to itself
     RUN/stores/STORE/admissions.jsonl  one line per time the consent gate was asked
+    RUN/stores/STORE/asked.json      who was admitted and refused, by look, if the store counted (see `asked`)
     RUN/stores/STORE/predictions.csv   held-out faces (see `predictions`)
 
 Nothing here writes. NaN and infinity are refused wherever they stand: JSON has neither.
@@ -30,6 +32,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from .errors import RunFilesError
 
 _AS_WRITTEN = "Restore the file as privemo wrote it, or audit with the version that wrote it."
+
+ASKED_FILE = "asked.json"
 
 Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # A store's name becomes a folder: it may not climb out of the run.
@@ -262,6 +266,7 @@ class Details(Part):
     schema_: Literal["privemo.details/1"] = Field(alias="schema")
     nonce: Hex
     admission: Admission | None
+    asked: Hex | None = None
 
 
 @dataclass(frozen=True)
@@ -320,6 +325,9 @@ def load_run(run_dir: Path) -> Run:
     _same_run(info, rounds)
     if (directory / "model.safetensors").is_file():
         _read(directory, "model.safetensors", files)
+    for store in info.stores:  # by its hash each store signed it
+        if (directory / "stores" / store / ASKED_FILE).is_file():
+            _read(directory, f"stores/{store}/{ASKED_FILE}", files)
     ledgers = {s: _ledger(directory, s, files, info.privacy.private) for s in info.stores}
     admissions = {s: _admissions(directory, s, files) for s in info.stores}
     kept = {s: _statements(directory, s, files) for s in info.stores}
@@ -335,6 +343,15 @@ def read_model(run: Run, name: str, kind: type[M]) -> M:
         RunFilesError: it is missing, torn, or not what its schema says.
     """
     return _model(kind, _json(_read(run.directory, name, run.files), name, _AS_WRITTEN), name)
+
+
+def read_bytes(run: Run, name: str) -> bytes:
+    """One more file of a run, as it is; its hash joins `run.files`.
+
+    Raises:
+        RunFilesError: it cannot be read.
+    """
+    return _read(run.directory, name, run.files)
 
 
 def read_lines(run: Run, name: str, kind: type[M]) -> list[tuple[dict[str, Any], M]]:

@@ -72,13 +72,15 @@ def emotion_score(i: int, sample: iv.Sample, table: iv.Ints, drawn: iv.Floats) -
     )
 
 
-def mean_interval(drawn: iv.Floats, parts: Sequence[iv.Interval | None]) -> iv.Interval:
-    """Interval of a mean over classes.
+def mean_interval(
+    drawn: iv.Floats, parts: Sequence[iv.Interval | None], sample: iv.Sample
+) -> iv.Interval:
+    """Interval of a mean over classes, by bootstrap draws of a sample.
 
     Where no draw differs (no errors at all), the mean of the classes' exact intervals stands in.
     """
     known = [p for p in parts if p is not None]
-    boot = iv.percentile_interval(drawn)
+    boot = iv.percentile_interval(drawn, sample.units)
     if boot is not None and boot[1] > boot[0]:
         return boot
     return (float(np.mean([p[0] for p in known])), float(np.mean([p[1] for p in known])))

@@ -15,12 +15,14 @@ __all__ = ["SECTIONS", "Source", "files_of", "numbered", "shown_at"]
 LOGS = "stores/*/consent.sqlite"
 POLICY = "the policy that was given"
 _LEDGERS, _ADMISSIONS = "stores/*/ledger.jsonl", "stores/*/admissions.jsonl"
+_ASKED = "stores/*/asked.json"
 _PREDICTIONS, _ROUNDS = "stores/*/predictions.csv", "rounds/*"
 _HELD_OUT = "stores/*/heldout-ledger.*"
-_ATTACKS = "attack*"  # attacks.jsonl and its head; attack.json of earlier versions
+_ATTACKS = "attack*"  # attacks.jsonl, its head, who signed it; attack.json of earlier versions
 
 SECTIONS = {
     "h-excluded": "Who was left out",
+    "h-shares": "What exclusion did to the training data",
     "h-works": "How well it works",
     "h-groups": "For whom it works",
     "h-privacy": "What privacy it cost",
@@ -38,12 +40,14 @@ RESTS_ON: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "consent.erasures_complete": ((LOGS,), ("h-lineage",)),
     "consent.told_before_reading": ((LOGS,), ("h-lineage",)),
     "minors.none_trained": ((_ADMISSIONS, LOGS), ("excluded",)),
+    "exclusions.shares_kept": ((_ASKED,), ("shares", "h-shares")),
     "privacy.within_budget": (("run.json", _LEDGERS), ("epsilon",)),
     "privacy.recomputed_agrees": (("run.json", _LEDGERS), ("epsilon",)),
     "ledger.covers_updates": ((_ROUNDS, _LEDGERS), ("h-privacy",)),
     "privacy.store_sets": (("run.json", LOGS), ("h-privacy",)),
     "ledger.chain": ((_LEDGERS,), ("h-privacy",)),
     "privacy.attacks_whole": ((_ATTACKS,), ("h-attacked",)),
+    "privacy.attacks_signed": ((_ATTACKS, "run.json"), ("h-attacked",)),
     "privacy.attacks_finished": ((_ATTACKS,), ("h-attacked",)),
     "privacy.attack_within_claim": ((_ATTACKS, "run.json"), ("h-attacked",)),
     "privacy.attack_conclusive": ((_ATTACKS,), ("h-attacked",)),
@@ -52,7 +56,7 @@ RESTS_ON: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "data.held_out": ((_PREDICTIONS, LOGS), ("h-works",)),
     "model.provenance": ((_ROUNDS, "model.safetensors"), ("h-evidence",)),
     "manifests.verify": (
-        ("run.json", _ROUNDS, "stores/*/statements.jsonl", _LEDGERS, _ADMISSIONS),
+        ("run.json", _ROUNDS, "stores/*/statements.jsonl", _LEDGERS, _ADMISSIONS, _ASKED),
         ("h-evidence",),
     ),
     "run.complete": (("run.json", _ROUNDS), ("h-evidence",)),
@@ -66,7 +70,9 @@ RESTS_ON: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "policy.epsilon": ((POLICY, "run.json", _LEDGERS), ("epsilon", "tradeoff")),
     "policy.delta": ((POLICY, "run.json"), ("h-privacy",)),
     "policy.exclusions": ((POLICY, _ADMISSIONS), ("excluded",)),
+    "policy.exclusions_by_group": ((POLICY, _ASKED), ("h-shares",)),
     "policy.representation": ((POLICY, _PREDICTIONS), ("h-excluded",)),
+    "policy.representation_trained": ((POLICY, _ASKED), ("h-shares",)),
 }
 """By check: patterns of the files, and figures or sections of the engineers' page."""
 

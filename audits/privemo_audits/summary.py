@@ -25,6 +25,7 @@ REASON_WORDS = {
     "notice_changed": "had agreed to an older notice",
     "simulated_in_production": "had a simulated consent only",
     "clock_backwards": "came while the clock was wrong",
+    "other_reasons": "had other reasons, each of a few people",
     "registry_unreadable": "came while the consent registry could not be read",
 }
 

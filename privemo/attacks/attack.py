@@ -32,6 +32,7 @@ from privemo.machine import tuned
 from privemo.releases import Mechanism, Release, Stated
 from privemo.runs import Run
 from privemo.schedules import steps_at_each_rate
+from privemo_consent import SigningKey
 
 __all__ = ["FEWEST_CANARIES", "FEWEST_REHEARSALS", "attack"]
 
@@ -52,6 +53,7 @@ def attack(
     canaries: int = 200,
     rehearsals: int = 2,
     data: Path | None = None,
+    sign: SigningKey | None = None,
     listener: Callable[[int, int], None] = lambda done, of: None,
 ) -> dict[str, Any]:
     """Attack what a run did, and add what was found to `attacks.jsonl` in its folder.
@@ -65,10 +67,12 @@ def attack(
         canaries: people who do not exist, of whom about half take part.
         rehearsals: how many times the run is rehearsed.
         data: the file of faces that the run was given, to attack its very model: people who do not exist.
+        sign: the auditor's key, to sign how far the history of attacks goes; a store's key that lies in the
+            run folder signs as well.
         listener: called with steps done and steps in all.
 
     Returns:
-        What was found, and its `number` among the attacks that were finished.
+        What was found, its `number` among the attacks that were finished, and how far the `history` goes.
 
     Raises:
         SettingsError: the run is not private, or there are too few canaries or rehearsals; or the people in
@@ -79,7 +83,7 @@ def attack(
     """
     settings = _settings(run, canaries, rehearsals)
     on_model = None if data is None else model.prepared(run, data)
-    history = attacks_on(run)
+    history = attacks_on(run, sign=sign)
     facts = {"run_id": run.run_id, "canaries": canaries, "rehearsals": rehearsals}
     begun = history.append(event="begun", **facts)
     found = _found(run, settings, canaries, rehearsals, listener)
@@ -95,7 +99,7 @@ def attack(
         and each.canaries >= FEWEST_CANARIES
         and each.rehearsals >= FEWEST_REHEARSALS
     ]
-    return {**found, "number": finished.index(entry.seq) + 1}
+    return {**found, "number": finished.index(entry.seq) + 1, "history": history.facts()}
 
 
 def _found(

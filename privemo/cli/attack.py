@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from privemo.cli import options as o
-from privemo.cli.common import out, print_json, progress
+from privemo.cli.common import out, print_json, print_lines, progress
 from privemo.errors import RunInterrupted
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ def attack(
         Path | None,
         typer.Option(help="The drawn people the run was given: attacks its very model as well."),
     ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(help="The auditor's private key: signs how far the history of attacks goes."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="The auditor's name, as in the key.")] = "auditor",
     json_: o.JsonOption = False,
 ) -> None:
     """Rehearse a run with people who do not exist, attack it, and bound epsilon from below.
@@ -40,7 +45,9 @@ def attack(
     from privemo.runs import Run
     from privemo_audits.attacked import AttackInfo, bounds
     from privemo_audits.attempts import share_of
+    from privemo_consent.keys import SigningKey
 
+    key = None if sign is None else SigningKey.load(name, sign)
     try:
         with progress() as bar:
             task = bar.add_task("Rehearsing and attacking", total=None)
@@ -49,6 +56,7 @@ def attack(
                 canaries=canaries,
                 rehearsals=rehearsals,
                 data=data,
+                sign=key,
                 listener=lambda done, of: bar.update(task, completed=done, total=of),
             )
     except KeyboardInterrupt as stop:
@@ -58,9 +66,10 @@ def attack(
     share = share_of(found["number"])
     said = bounds(AttackInfo.model_validate(found), share)
     if json_:
-        print_json(said.model_dump(mode="json"))
+        print_json({**said.model_dump(mode="json"), "history": found["history"]})
     else:
         _show(said, number=found["number"], share=share)
+        print_lines(_of_the_history(found["history"]))
     if not said.within:
         raise typer.Exit(1)
 
@@ -126,6 +135,14 @@ def _of_the_model(said: Attacked) -> str:
         f"{model.auc:.3f}; "
         + (found or "too few to tell how many are found at 1% false alarms")
         + "."
+    )
+
+
+def _of_the_history(history: dict[str, Any]) -> str:
+    signed = " and ".join(history["signed_by"])
+    return (
+        f"The history of attacks has {history['entries']} entries, the last of hash {history['head']}; "
+        + (f"signed by {signed}." if signed else "nobody signed it: --sign KEY does.")
     )
 
 

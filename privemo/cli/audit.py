@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from privemo_audits.beside import Read
     from privemo_audits.compare import Difference
     from privemo_audits.signature import Verified
-    from privemo_consent.keys import SigningKey
+    from privemo_consent.keys import SigningKey, VerifyingKey
 
 __all__ = ["app"]
 
@@ -58,18 +58,38 @@ def new(
     ] = None,
     public: Annotated[
         list[str] | None,
-        typer.Option("--key", help="Public key of who signed those; your own with --sign."),
+        typer.Option(
+            "--key", help="Public key of who signed those, or attacks; your own with --sign."
+        ),
+    ] = None,
+    earlier: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="REPORT",
+            help="An earlier report of this run: no attack it knew of may be gone.",
+        ),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Repeat the audit of a run from its files. Exit code 1 when a required check fails."""
     from privemo.cli.running import print_failures, summary_table
-    from privemo_audits import build_report, write_report
+    from privemo_audits import build_report, read_report, write_report
     from privemo_consent.keys import SigningKey
 
     key = None if sign is None else SigningKey.load(name, sign)
-    others = _others(beside or [], public or [], key)
-    report = build_report(run, policy=policy, beside=others)
+    if public and not beside and not any(run.glob("attacks-*.sig")):
+        raise SettingsError(
+            "--key is for reports that --beside names and for attacks that were signed, and none is named or "
+            "there"
+        )
+    ring = _ring(public or [], key)
+    report = build_report(
+        run,
+        policy=policy,
+        beside=_others(beside or [], ring),
+        keys=ring,
+        earlier=None if earlier is None else read_report(earlier),
+    )
     paths = write_report(report, to or run, run_dir=run, key=key)
     content = json.loads(report.to_json())
     if json_:
@@ -83,28 +103,34 @@ def new(
         raise typer.Exit(1)
 
 
-def _others(beside: list[Path], public: list[str], own: SigningKey | None) -> list[Read]:
+def _ring(public: list[str], own: SigningKey | None) -> list[VerifyingKey]:
+    """Whose signatures count.
+
+    Raises:
+        MalformedError: one is no public key.
+    """
+    from privemo_consent.keys import VerifyingKey
+
+    ring = [VerifyingKey.parse(text) for text in public]
+    if own is not None and own.verifying not in ring:
+        ring.append(own.verifying)
+    return ring
+
+
+def _others(beside: list[Path], ring: list[VerifyingKey]) -> list[Read]:
     """Reports to draw beside a new one, verified.
 
     Raises:
-        SettingsError: whose signatures hold was not said, or keys were given and no report.
+        SettingsError: whose signatures hold was not said.
         AuditError: one is not as it was signed.
     """
     from privemo_audits import read_beside
-    from privemo_consent.keys import VerifyingKey
 
-    if not beside:
-        if public:
-            raise SettingsError("--key is for reports that --beside names, and none is named")
-        return []
-    ring = [VerifyingKey.parse(text) for text in public]
-    if own is not None:
-        ring.append(own.verifying)
-    if not ring:
+    if beside and not ring:
         raise SettingsError(
             "--beside draws signed reports alone: give --key with the public key of who signed them"
         )
-    return read_beside(beside, ring)
+    return read_beside(beside, ring) if beside else []
 
 
 @app.command()

@@ -392,6 +392,8 @@ class RunMaker:
             "nonce": sha(f"{store} {item['round']}"),
             "admission": asked[-1] if asked else None,
         }
+        if (counted := self.path(store, "asked.json")).exists():
+            details["asked"] = hashlib.sha256(counted.read_bytes()).hexdigest()
         statement = {
             "schema": "privemo.statement/1",
             "run_id": item["run_id"],
@@ -410,6 +412,49 @@ class RunMaker:
             "versions": {"privemo": "0.1.0"},
         }
         return details, statement
+
+    def count_by_look(
+        self,
+        store: int,
+        columns: dict[str, dict[str, tuple[int, dict[str, int]]]],
+        *,
+        apart: dict[str, int] | None = None,
+        sealed: bool = True,
+        changes: dict[str, Any] | None = None,
+    ) -> None:
+        """Counts by column and group, of people admitted and refused by reason, as a store makes them.
+
+        `apart` are refused people of whom no look was counted, in every column but `age_band`; `changes` are
+        made to the file at the end.
+        """
+
+        def reasons(parts: Sequence[tuple[int, dict[str, int]]]) -> dict[str, Any]:
+            refused: dict[str, int] = {}
+            for _, each in parts:
+                for reason, n in each.items():
+                    refused[reason] = refused.get(reason, 0) + n
+            return {"admitted": sum(n for n, _ in parts), "refused": refused}
+
+        of = {name: {} if name == "age_band" else apart or {} for name in columns}
+        first = next(iter(columns))
+        content = {
+            "schema": "privemo.asked/1",
+            "run_id": self.run_id,
+            "store": self.stores[store],
+            "purpose": "training",
+            "persons": reasons([*columns[first].values(), (0, of[first])]),
+            "columns": {
+                name: {
+                    "groups": {g: reasons([part]) for g, part in groups.items()},
+                    "apart": reasons([(0, of[name])]),
+                }
+                for name, groups in columns.items()
+            },
+            "left_out": [],
+        }
+        self.write_json(f"stores/{self.stores[store]}/asked.json", {**content, **(changes or {})})
+        if sealed:
+            self._seal_again()
 
     def ledger_at(self, store: str, item: dict[str, Any]) -> list[dict[str, Any]]:
         """What a store's ledger held when it signed a round."""

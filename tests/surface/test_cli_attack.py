@@ -57,6 +57,32 @@ def test_an_attack_made_again_is_told_to_be_the_second(run: Path) -> None:
     assert "This is attack 2 that was finished on the run, judged at 99.17%" in second
 
 
+def test_an_attack_is_signed_and_the_audit_says_by_whom(run: Path) -> None:
+    key = run.parent / "anna.key"
+    public = privemo("audit", "key", key, "--name", "anna").stdout.strip()
+    told = unwrapped(privemo("attack", run, "--canaries", "50", "--sign", key, "--name", "anna"))
+    assert "The history of attacks has 2 entries" in told
+    assert "signed by store-01 and anna." in told
+    evidence = signed_by(privemo("audit", run, "--json"))
+    assert "store-01 (to entry 2)" in evidence
+    assert "nobody named that key" in evidence
+    again = run.parent / "again"
+    known = privemo("audit", run, "--json", "--key", public, "--out", again, "--earlier", run)
+    assert "anna (to entry 2)" in signed_by(known)
+    (run / "stores" / "store-01" / "store.key").unlink()
+    (run / "stores" / "store-02" / "store.key").unlink()
+    unsigned = unwrapped(privemo("attack", run, "--canaries", "50"))
+    assert "nobody signed it: --sign KEY does" in unsigned
+    assert "signed the last 2 of 4 entries" in signed_by(privemo("audit", run, "--json"))
+
+
+def signed_by(audited: Any) -> str:
+    assert audited.returncode == 0, audited.stderr
+    checks = json.loads(audited.stdout)["checks"]
+    (one,) = [c for c in checks if c["id"] == "privacy.attacks_signed"]
+    return str(one["evidence"])
+
+
 def test_an_attack_that_is_stopped_does_not_say_that_nothing_was_written(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

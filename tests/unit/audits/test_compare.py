@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from privemo_audits import Report, build_report, compared
+from privemo_audits.report_privacy import Attempts
 from tests.support.audit_runs import RunMaker
 
 
@@ -35,6 +36,21 @@ def test_what_is_much_worse_is_worse_and_back_again_better(
     (change,) = (m.change for m in compared(good, bad).figures if m.what == "accuracy")
     assert change is not None
     assert change[0] < change[1] < 0
+
+
+def test_attacks_that_only_the_earlier_report_knows_of_are_told(good: Report) -> None:
+    def of(begun: int, entries: int, head: str) -> Report:
+        attempts = Attempts(
+            begun=begun, unfinished=(), faults=(), each=(), entries=entries, head=head
+        )
+        privacy = good.privacy.model_copy(update={"attempts": attempts})
+        return good.model_copy(update={"privacy": privacy})
+
+    one, two, other = of(1, 2, "1" * 64), of(2, 4, "2" * 64), of(2, 4, "3" * 64)
+    assert compared(one, two).notes == ()
+    assert compared(good, one).notes == ()
+    for before, after in ((two, one), (one, good), (two, other)):
+        assert "attacks were taken out or changed" in compared(before, after).notes[0]
 
 
 def test_another_draw_of_the_same_is_neither(

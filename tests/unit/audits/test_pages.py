@@ -221,10 +221,13 @@ JARGON = [
 ]
 
 
+_CHECKING = ("askedchecks", "checks", "policy")
+
+
 def every_check() -> set[str]:
     """The id of every check that the audit can make, as its source names them."""
-    source = "".join((AUDITS / f"{name}.py").read_text() for name in ("checks", "policy"))
-    kinds = "lineage|consent_log|consent|minors|privacy|ledger|data|model|manifests|run|accuracy"
+    source = "".join((AUDITS / f"{name}.py").read_text() for name in _CHECKING)
+    kinds = "lineage|consent_log|consent|minors|privacy|ledger|data|model|manifests|run|accuracy|exclusions"
     found = set(re.findall(rf'"((?:{kinds}|looks|policy)\.[a-z_0-9]+)"', source))
     found.discard("model.safetensors")
     assert len(found) > 25

@@ -10,7 +10,6 @@ import logging
 import secrets
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import (
@@ -25,36 +24,21 @@ from ..errors import (
 )
 from ..qr import PREFIX, from_qr_text, qr_svg
 from ..receipts import MAX_TOKEN_BYTES, verify_receipt
-from ..records import ConsentEvent, Context, Notice
+from ..records import Notice
 from ..registry import ConsentRegistry
-from ..terms import AgeBand, Purpose, Reason, Role, Setting
+from ..terms import AgeBand, Purpose, Reason, Role
 from .codes import draw_code, person_of, read_code
 from .settings import KioskSettings
 from .shown import SameFile, in_force
 from .staff import Checked, Figures, figures
+from .standing import Standing, standing_of, verdict
 from .visits import SessionBook, SessionToken
 
-__all__ = ["Desk", "Standing"]
+__all__ = ["Desk"]
 
 #: Any will do: see `qr_svg`. Two hundred people may be waiting for theirs.
 _MASK = 3
 _LOGGER = logging.getLogger("privemo.consent.kiosk")
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How one purpose stands for one person.
-
-    Attributes:
-        purpose: which.
-        live: whether the face may be used for it now.
-        event: the last one recorded.
-
-    """
-
-    purpose: Purpose
-    live: bool
-    event: ConsentEvent
 
 
 class Desk:
@@ -234,31 +218,49 @@ class Desk:
         except MalformedError:
             return None
 
-    def standing(self, person: str) -> list[Standing]:
-        """Return how each purpose stands that the person was ever asked for.
+    def standing(self, person: str, language: str) -> list[Standing]:
+        """Return how each purpose stands that the person was asked for, or can be now.
 
         Raises:
             UnknownPersonError: erased meanwhile.
 
         """
         with self._file.there():
-            history = self.registry.history(person)
-        if not history:
-            raise UnknownPersonError("erased meanwhile")
-        last = {event.purpose: event for event in history}
-        return [
-            Standing(purpose, self._may(person, purpose) is not None, last[purpose])
-            for purpose in Purpose
-            if purpose in last
-        ]
+            notice = in_force(self.registry, self.settings).get(language)
+            return standing_of(self.registry, person, notice, self.settings.jurisdiction)
 
-    def _may(self, person: str, purpose: Purpose) -> Reason | None:
-        """Return PERMITTED, or NOT_ANNOUNCED where nothing else stands in the way, or None."""
-        context = Context(setting=Setting.RETAIL, jurisdiction=self.settings.jurisdiction)
-        reason = self.registry.preview(
-            person, purpose, context, attested_age_band=AgeBand.FROM_25
-        ).reason
-        return reason if reason in (Reason.PERMITTED, Reason.NOT_ANNOUNCED) else None
+    def change(
+        self, person: str, purpose: Purpose, yes: bool, *, age_band: AgeBand, notice: str
+    ) -> None:
+        """Record one answer anew of an adult shopper who is known; on the disk when this returns.
+
+        Raises:
+            UnknownPersonError: erased meanwhile; nothing was recorded.
+            Refused: the rules forbid it; nothing was recorded.
+            ConsentError: nothing was recorded.
+
+        """
+        with self._file.there():
+            last = {event.purpose: event.status for event in self.registry.history(person)}
+            if not last:
+                raise UnknownPersonError("erased meanwhile")
+            given = purpose in last and last[purpose].permits
+            if given and yes:
+                # It ran out, or was given to another text: the same yes again, to this one.
+                self.registry.renew(
+                    person, [purpose], notice=notice, valid_for=self.settings.valid_for
+                )
+            elif not given:
+                self.registry.answer(
+                    person,
+                    {purpose: yes},
+                    age_band=age_band,
+                    jurisdiction=self.settings.jurisdiction,
+                    notice=notice,
+                    valid_for=self.settings.valid_for,
+                )
+        if given and not yes:
+            self.withdraw(person, purpose)
 
     def withdraw(self, person: str, purpose: Purpose | None) -> None:
         """Take back one consent, or all; on the disk when this returns, and any visit is over.
@@ -317,7 +319,8 @@ class Desk:
         """
         if self.book is None or place is None:
             return None
-        if self._may(person, Purpose.PERSONALISATION) is not Reason.PERMITTED:
+        where = self.settings.jurisdiction
+        if verdict(self.registry, person, Purpose.PERSONALISATION, where) is not Reason.PERMITTED:
             return None
         self.book.end_at(place)  # one screen, one person
         return self.book.open(person, age_band, place)

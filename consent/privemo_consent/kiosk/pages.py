@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from ..errors import NoticeRefused
 from ..records import Notice
-from ..terms import AgeBand, Role
+from ..terms import AgeBand, Purpose, Role
 from .web import Asked, go
 
 __all__ = [
@@ -120,7 +120,8 @@ def choices(asked: Asked, problem: str = "") -> Response:
     words = {purpose.value: told.get(purpose.value, "") for purpose in shown.purposes}
     return asked.show(
         "choices.html",
-        notice=shown,
+        # In one order everywhere; a notice may name them in any.
+        purposes=[purpose for purpose in Purpose if purpose in shown.purposes],
         told=words,
         problem=problem,
         status=422 if problem else 200,

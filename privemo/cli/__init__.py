@@ -20,6 +20,7 @@ from privemo.cli import (
     attack,
     audit,
     bench,
+    capturing,
     copies,
     excluded,
     explain,
@@ -87,6 +88,7 @@ app.command()(make.synth)
 app.command()(kiosk.kiosk)
 app.command(name="kiosk-password")(kiosk.kiosk_password)
 app.add_typer(audit.app, name="audit")
+app.add_typer(capturing.app, name="capture")
 app.add_typer(explain.app, name="explain")
 app.add_typer(federation.app, name="federation")
 app.add_typer(bench.app, name="bench")

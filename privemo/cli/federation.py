@@ -146,6 +146,30 @@ def join(
 
 
 @app.command()
+def measure(
+    store: StoreArgument,
+    model: Annotated[
+        Path, typer.Option(metavar="FILE", help="model.safetensors of the run, from the server.")
+    ],
+    network: Annotated[str, typer.Option(help="Name of its architecture.")] = "emotion-cnn",
+    json_: o.JsonOption = False,
+) -> None:
+    """On a store's machine: how well the model reads its held-out faces; nothing leaves it."""
+    from privemo.measuring import measure_store
+
+    found = measure_store(store, model, network=network)
+    if json_:
+        print_json(found)
+        return
+    low, high = found["accuracy_ci"]
+    table = Table(show_header=False)
+    table.add_row("Faces read", f"{found['n']:,} of {found['people']:,} people")
+    table.add_row("Accuracy", f"{found['accuracy']:.1%} (95% {low:.1%} to {high:.1%})")
+    table.add_row("Predictions", str(store / "predictions.csv"))
+    out.print(table)
+
+
+@app.command()
 def start(chain: ServerArgument) -> None:
     """On the server: let the invited stores in, and serve until stopped."""
     from privemo.federation.processes import serve

@@ -22,12 +22,12 @@ from ..errors import (
     UnknownAgeRefused,
     UnknownPersonError,
 )
-from ..qr import PREFIX, from_qr_text, qr_svg
-from ..receipts import MAX_TOKEN_BYTES, verify_receipt
+from ..qr import qr_svg
 from ..records import Notice
 from ..registry import ConsentRegistry
 from ..terms import AgeBand, Purpose, Reason, Role
-from .codes import draw_code, person_of, read_code
+from .codes import draw_code, person_of
+from .holder import holder_of
 from .settings import KioskSettings
 from .shown import SameFile, in_force
 from .staff import Checked, Figures, figures
@@ -177,34 +177,8 @@ class Desk:
             UnknownPersonError: it leads to nobody; the message does not say why.
 
         """
-        nobody = UnknownPersonError("no record under this receipt")
-        # A blank counts in the text of a QR code, and nowhere else.
-        line = presented.strip("\r\n\t")
-        text = line if line.startswith(PREFIX) else "".join(line.split())
-        if not text or len(text) > MAX_TOKEN_BYTES:
-            raise nobody
         with self._file.there():
-            code = read_code(text)
-            try:
-                person = person_of(code) if code else self._holder(text)
-                known = bool(self.registry.history(person))
-            except MalformedError:
-                raise nobody from None
-        if not known:
-            raise nobody
-        return person
-
-    def _holder(self, text: str) -> str:
-        """Return whose receipt this is, once it is found to be one of this registry."""
-        token = from_qr_text(text) if text.startswith(PREFIX) else text
-        keys = [p.key for p in self.registry.ring.periods if p.revoked is None]
-        try:
-            found = verify_receipt(token, keys)
-        except ConsentError as error:
-            raise MalformedError(type(error).__name__) from None
-        if found.registry.id != self.registry.registry_id:
-            raise MalformedError("a receipt of another registry")
-        return found.person
+            return holder_of(self.registry, presented)
 
     def receipt(self, person: str) -> str:
         """Return the receipt as a signed token."""

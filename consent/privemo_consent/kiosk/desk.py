@@ -22,7 +22,7 @@ from ..errors import (
     UnknownAgeRefused,
     UnknownPersonError,
 )
-from ..qr import qr_svg
+from ..qr import qr_svg, qr_text
 from ..records import Notice
 from ..registry import ConsentRegistry
 from ..terms import AgeBand, Purpose, Reason, Role
@@ -184,6 +184,14 @@ class Desk:
         """Return the receipt as a signed token."""
         with self._file.there():
             return self.registry.receipt(person)
+
+    def has_svg(self, receipt: str) -> bool:
+        """Return whether a receipt fits into a QR code, without drawing one."""
+        try:
+            qr_text(receipt)
+        except MalformedError:
+            return False
+        return True
 
     def svg(self, receipt: str) -> str | None:
         """Return the QR code of a receipt, or None for one that is too large for a code."""

@@ -39,7 +39,8 @@ def receipt(asked: Asked) -> Response:
         standing=standing,
         changes=False,
         has_receipt=token is not None,
-        has_qr=token is not None and _svg(asked) is not None,
+        # Drawn when the browser asks for it: nobody waits for a picture to read that they were heard.
+        has_qr=token is not None and asked.desk.has_svg(token),
         **visit_part(asked, standing),
     )
 

@@ -8,7 +8,8 @@ people have agreed at the kiosk:
   recognizer does it, and go from memory into the vault, sealed. No picture is written.
 * `Booth.take`: a table that the store's own program made, whose `identity` is a person's id.
 
-Both go through `privemo.capture.capture`. Whoever it turns away is counted in the store's `store.json`.
+Both go through `privemo.capture.capture`. Whoever it turns away is counted in the store's `store.json`, right
+after: a process that dies in between has counted too few.
 Nothing here needs torch.
 """
 

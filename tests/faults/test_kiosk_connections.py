@@ -226,6 +226,24 @@ def test_half_a_tls_handshake_is_counted_and_does_not_last(
             assert b" 200 " in secure.recv(65536)
 
 
+@pytest.mark.parametrize(
+    ("soft", "hard", "room"),
+    [(5000, 5000, 1000), (256, 5000, 1000), (256, 600, 500), (64, 64, 2)],
+    ids=["enough", "raised", "less", "hardly any"],
+)
+def test_a_kiosk_that_may_open_few_files_holds_few_connections(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, room: int
+) -> None:
+    import resource
+
+    asked = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
+    assert _room(1000) == room
+    assert all(new <= hard and kept == hard for new, kept in asked)
+    assert bool(asked) == (soft < 1100)
+
+
 # -- numbers ---------------------------------------------------------------------------------------
 
 

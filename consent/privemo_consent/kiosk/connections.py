@@ -93,7 +93,10 @@ class Door(socket.socket):
         """Tell the log now and then, by number: an address is personal data."""
         now = time.monotonic()
         if now - self._said >= _SAY_EVERY_S:
-            _LOGGER.warning("connections turned away, too many at once: %d", self._turned_away)
+            _LOGGER.warning(
+                "connections are turned away: too many at once; %d since this was last said",
+                self._turned_away,
+            )
             self._said, self._turned_away = now, 0
 
 

@@ -25,14 +25,14 @@ from ..errors import (
 from ..qr import qr_svg, qr_text
 from ..records import Notice
 from ..registry import ConsentRegistry
-from ..terms import AgeBand, Purpose, Reason, Role
+from ..terms import AgeBand, Purpose, Role
 from .codes import draw_code, person_of
 from .holder import holder_of
 from .settings import KioskSettings
 from .shown import SameFile, in_force
 from .staff import Checked, Figures, figures
-from .standing import Standing, standing_of, verdict
-from .visits import SessionBook, SessionToken
+from .standing import Standing, standing_of
+from .visiting import VisitDesk
 
 __all__ = ["Desk"]
 
@@ -41,7 +41,7 @@ _MASK = 3
 _LOGGER = logging.getLogger("privemo.consent.kiosk")
 
 
-class Desk:
+class Desk(VisitDesk):
     """One registry, as the kiosk uses it.
 
     Args:
@@ -55,11 +55,9 @@ class Desk:
     """
 
     def __init__(self, registry: ConsentRegistry, settings: KioskSettings) -> None:
-        self.registry = registry
-        self.settings = settings
+        super().__init__(registry, settings)
         self.simulated = registry.mode == "simulation"
         self.shop = registry.controller.name
-        self.book = None if settings.sessions is None else SessionBook(settings.sessions)
         self._file = SameFile(registry)
         self._verifying = threading.Lock()
         #: what the last verification found, until the next one
@@ -166,7 +164,7 @@ class Desk:
                 if self.registry.history(person):
                     self.registry.erase(person, cause="controller")
         finally:
-            self._end_quietly(person)
+            self.end_quietly(person)
 
     # -- coming back -------------------------------------------------------------------------------
 
@@ -261,7 +259,7 @@ class Desk:
                     self.registry.withdraw(person, None if purpose is None else [purpose])
         finally:
             if purpose in (None, Purpose.PERSONALISATION):
-                self._end_quietly(person)
+                self.end_quietly(person)
 
     def export(self, person: str) -> dict[str, Any]:
         """Return everything held of a person (GDPR 15, 20)."""
@@ -279,58 +277,7 @@ class Desk:
             with self._file.there():
                 return not self.registry.erase(person).pending
         finally:
-            self._end_quietly(person)
-
-    # -- visits ------------------------------------------------------------------------------------
-
-    @property
-    def has_visits(self) -> bool:
-        """Whether a visit can be opened here."""
-        return self.book is not None
-
-    def open_visit(
-        self, person: str, age_band: AgeBand | None, place: str | None
-    ) -> SessionToken | None:
-        """Open a visit for the camera's program; None where the person may not be read here now.
-
-        Args:
-            person: whose visit.
-            age_band: what they said in this session.
-            place: of the screen they stand at; None where that is not known, and no visit opens.
-
-        """
-        if self.book is None or place is None:
-            return None
-        where = self.settings.jurisdiction
-        if verdict(self.registry, person, Purpose.PERSONALISATION, where) is not Reason.PERMITTED:
-            return None
-        self.book.end_at(place)  # one screen, one person
-        return self.book.open(person, age_band, place)
-
-    def visit(self, token: str | None) -> SessionToken | None:
-        """Return a visit that is open, or None."""
-        return None if self.book is None or token is None else self.book.find(token)
-
-    def end_visits(self, person: str) -> None:
-        """End every visit of a person; none is no error."""
-        if self.book is not None:
-            self.book.end_of(person)
-
-    def _end_quietly(self, person: str) -> None:
-        """End visits of somebody whose consent is over, with which no visit lets anybody be read."""
-        try:
-            self.end_visits(person)
-        except (ConsentError, OSError) as error:
-            _LOGGER.error("a visit could not be ended: %s", type(error).__name__)  # noqa: TRY400
-
-    def end_visits_at(self, place: str | None) -> None:
-        """End every visit at a screen, where somebody else stands now; nothing is asked of it."""
-        if self.book is None or place is None:
-            return
-        try:
-            self.book.end_at(place)
-        except (ConsentError, OSError) as error:
-            _LOGGER.error("a visit could not be ended: %s", type(error).__name__)  # noqa: TRY400
+            self.end_quietly(person)
 
     # -- for the staff -----------------------------------------------------------------------------
 

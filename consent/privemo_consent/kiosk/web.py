@@ -147,6 +147,7 @@ class Web:
         )
         # As the clock on the wall has it, and in the one form that is read alike everywhere (ISO 8601).
         self._env.filters["day"] = lambda at: at.astimezone().strftime("%Y-%m-%d")
+        self._env.filters["clock"] = lambda at: at.astimezone().strftime("%H:%M")
         self._env.filters["moment"] = lambda at: at.astimezone().strftime("%Y-%m-%d %H:%M")
 
     # -- pages -------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from privemo import weights as w
 from privemo.config import PrivacySettings, RunSettings
 from privemo.federation.identity import enroll
 from privemo.federation.invitation import Invitation, join
@@ -15,12 +16,13 @@ from privemo_consent import AgeBand, ConsentRegistry, Purpose
 from privemo_consent.kiosk.codes import draw_code, person_of
 from tests.support.kiosk import kiosk_registry
 from tests.support.kiosks import cast, frame
+from tests.support.small_runs import first_model
 from tests.surface.test_cli import privemo, refused
 
 cv2 = pytest.importorskip("cv2")
 pytest.importorskip("onnxruntime")
 
-CODE = draw_code()
+CODE, MEASURED = draw_code(), draw_code()
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +31,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("capture")
     card = enroll(root / "store", "amber")
     with kiosk_registry(root / "store" / "consent.sqlite", ["en"]) as registry:
-        registry.answer(
-            person_of(CODE),
-            {Purpose.TRAINING: True, Purpose.FAIRNESS_AUDIT: False},
-            age_band=AgeBand.FROM_35,
-            jurisdiction="IE",
-            notice=registry.notices()[0],
-        )
+        for code in (CODE, MEASURED):
+            registry.answer(
+                person_of(code),
+                {Purpose.TRAINING: code == CODE, Purpose.FAIRNESS_AUDIT: code == MEASURED},
+                age_band=AgeBand.FROM_35,
+                jurisdiction="IE",
+                notice=registry.notices()[0],
+            )
     settings = RunSettings.of(
         stores=1,
         rounds=1,
@@ -44,7 +47,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model="gray-cnn",
         init="scratch",
     )
-    init_federation(root / "chain", [card], settings, hosts=["127.0.0.1"], port=4711)
+    run = init_federation(root / "chain", [card], settings, hosts=["127.0.0.1"], port=4711)
+    (root / "model.safetensors").write_bytes(w.to_bytes(first_model(run)))
+    (root / "measured.txt").write_text(MEASURED)
     join(root / "store", Invitation.read(root / "chain" / "invitations" / "amber.json"))
     (root / "code.txt").write_text(f"{CODE.lower()}\n")
     (root / "pictures").mkdir()
@@ -91,6 +96,21 @@ def test_a_yes_that_was_taken_back_is_said_with_exit_code_1(store: Path) -> None
     done = privemo(*sitting(store))
     assert done.returncode == 1
     assert done.stdout == "refused: withdrawn; the camera was not opened\n"
+
+
+def test_a_store_measures_a_model_on_its_own_machine(store: Path) -> None:
+    measure = ["federation", "measure", store / "store", "--model", store / "model.safetensors"]
+    measure += ["--network", "gray-cnn"]
+    refused(privemo(*measure), "--part test")
+    for label in ("happy", "sad"):
+        changes = {"receipt": str(store / "measured.txt"), "part": "test", "label": label}
+        assert privemo(*sitting(store, **changes)).returncode == 0
+    done = privemo(*measure, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["n"], found["people"], found["store"]) == (6, 1, "amber")
+    assert "6 of 1 people" in privemo(*measure).stdout
+    assert not (store / "chain" / "predictions.csv").exists()
 
 
 @pytest.mark.parametrize(

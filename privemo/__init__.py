@@ -55,6 +55,7 @@ _WHERE: dict[str, str] = {
         "privemo.recognizer",
     ),
     "frames": "privemo.frames",
+    **dict.fromkeys(("Booth", "Captured"), "privemo.booth"),
     "export": "privemo.exporting",
     **dict.fromkeys(
         (

@@ -20,6 +20,7 @@ from privemo.cli import (
     attack,
     audit,
     bench,
+    capturing,
     copies,
     excluded,
     explain,
@@ -80,6 +81,7 @@ _TRAINING = "Train"
 app.command(rich_help_panel=_TRAINING)(plan.plan)
 app.command(rich_help_panel=_TRAINING)(train.simulate)
 app.command(rich_help_panel=_TRAINING)(train.train)
+app.add_typer(capturing.app, name="capture", rich_help_panel=_TRAINING)
 app.add_typer(federation.app, name="federation", rich_help_panel=_TRAINING)
 app.command(rich_help_panel=_TRAINING)(watch.watch)
 app.command(rich_help_panel=_TRAINING)(plan.budget)

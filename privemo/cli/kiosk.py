@@ -7,6 +7,7 @@ import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -102,9 +103,11 @@ def kiosk(
     from privemo_consent.kiosk import KioskSettings, Listening
 
     listening = Listening(host=host, port=port, certificate=tls_cert, key=tls_key, proxy=proxy)
+    screens = _screens(screen, listening)
+    listening = replace(listening, screens=(*listening.screens, *(screens or ())))
     common: dict[str, Any] = {
         "place": place,
-        "screens": _screens(screen, listening),
+        "screens": screens,
         "valid_for": timedelta(days=valid_days),
         "idle_s": idle,
         "hosts": (

@@ -14,13 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privemo.errors import MissingExtra
-from privemo.labels import IMAGE_SIZE
+from privemo.labels import IMAGE_SIZE, LUMA
 from privemo.recognizer.runtime import bundled_network
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["AGE_POINTS", "EMOTION_POINTS", "Face", "FaceFinder", "cut_out", "opencv"]
+__all__ = [
+    "AGE_POINTS",
+    "EMOTION_POINTS",
+    "Face",
+    "FaceFinder",
+    "cut_out",
+    "face_for_models",
+    "opencv",
+]
 
 Picture = NDArray[np.uint8]
 Points = NDArray[np.float64]
@@ -196,3 +204,21 @@ def cut_out(picture: Picture, face: Face, to: Points, size: int) -> Picture:
         picture, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return np.asarray(out, dtype=np.uint8)
+
+
+def face_for_models(picture: Picture, face: Face, channels: int) -> Picture:
+    """A face as models read it, and as they are trained on it.
+
+    Args:
+        picture: uint8, (height, width, 3) RGB.
+        face: in it.
+        channels: 1 for gray, 3 for RGB.
+
+    Returns:
+        uint8, (48, 48) or (48, 48, 3).
+    """
+    cut = cut_out(picture, face, EMOTION_POINTS, IMAGE_SIZE)
+    if channels == 3:
+        return cut
+    gray = cut.astype(np.float32) @ np.array(LUMA, dtype=np.float32)
+    return np.asarray(np.rint(gray), dtype=np.uint8)

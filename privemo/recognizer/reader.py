@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privemo.errors import ModelError, PrivemoError, SettingsError
-from privemo.labels import LUMA
 from privemo.recognizer.age import AgeEstimator
 from privemo.recognizer.base import FrameReader
 from privemo.recognizer.card import ModelCard
 from privemo.recognizer.exported import Exported, open_exported
-from privemo.recognizer.faces import EMOTION_POINTS, SURE, Face, FaceFinder, cut_out
+from privemo.recognizer.faces import SURE, FaceFinder, face_for_models
 from privemo.recognizer.readings import Event, Outcome, Reading, as_picture
 from privemo.recognizer.runtime import Classifier
 from privemo.recognizer.session import Session
@@ -208,7 +207,8 @@ class Recognizer(FrameReader):
         allowed = self._ask(person, session, years if math.isfinite(years) else -1.0)
         if not allowed.permit:
             return self._refused(allowed, session)
-        return self._named(self._classifier.probabilities(self._cut(here, faces[0])), allowed)
+        face = face_for_models(here, faces[0], self.card.channels)
+        return self._named(self._classifier.probabilities(face), allowed)
 
     def _named(self, said: NDArray[np.float32], allowed: Decision) -> Reading:
         most = int(said.argmax())
@@ -217,14 +217,6 @@ class Recognizer(FrameReader):
         names = self.card.label_names
         probabilities = dict(zip(names, said.astype(float).tolist(), strict=True))
         return Reading(Outcome.READ, names[most], probabilities, allowed.reason)
-
-    def _cut(self, here: NDArray[np.uint8], face: Face) -> NDArray[np.uint8]:
-        cut = cut_out(here, face, EMOTION_POINTS, self.card.size)
-        if self.card.channels == 3:
-            return cut
-        return np.asarray(
-            np.rint(cut.astype(np.float32) @ np.array(LUMA, dtype=np.float32)), dtype=np.uint8
-        )
 
     def _ask(self, person: str, session: Session, years: float | None) -> Decision:
         """Ask the gate; the answer is in the registry's log before it is here (AI Act 12; ADR 0011)."""

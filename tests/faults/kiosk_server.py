@@ -19,18 +19,19 @@ def main() -> None:
     with ConsentRegistry.open(Path(sys.argv[1]), mode="production") as registry:
         # Rates as a store has them: each client of the test comes from an address of its own.
         app = create_app(registry, KioskSettings(jurisdiction="IE"))
-        server = make_server(app, Listening(port=0))
+        server, door = make_server(app, Listening(port=0))
+        port = door.getsockname()[1]
 
         def end_with_input() -> None:
             while not server.started:
                 time.sleep(0.01)
-            sys.stdout.write(f"{server.servers[0].sockets[0].getsockname()[1]}\n")
+            sys.stdout.write(f"{port}\n")
             sys.stdout.flush()
             sys.stdin.read()
             server.should_exit = True
 
         threading.Thread(target=end_with_input, daemon=True).start()
-        server.run()
+        server.run(sockets=[door])
 
 
 if __name__ == "__main__":

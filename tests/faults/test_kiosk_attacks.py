@@ -35,7 +35,18 @@ def kiosk(registry: ConsentRegistry, tmp_path_factory: pytest.TempPathFactory) -
 
 # -- forged requests -------------------------------------------------------------------------------
 
-CHANGES = ["about", "choices", "return", "withdraw", "erase", "visit", "visit/end", "end"]
+CHANGES = [
+    "about",
+    "choices",
+    "return",
+    "change",
+    "change/record",
+    "withdraw",
+    "erase",
+    "visit",
+    "visit/end",
+    "end",
+]
 
 
 @pytest.mark.parametrize("path", CHANGES)
@@ -165,7 +176,16 @@ def test_a_quiet_session_ends_and_its_page_leaves_the_screen(
 
 # -- other people's data ---------------------------------------------------------------------------
 
-PRIVATE = ["mine", "held", "held.json", "receipt", "receipt.svg", "receipt.jws", "erase"]
+PRIVATE = [
+    "mine",
+    "change",
+    "held",
+    "held.json",
+    "receipt",
+    "receipt.svg",
+    "receipt.jws",
+    "erase",
+]
 
 
 @pytest.mark.parametrize("path", PRIVATE)
@@ -176,7 +196,10 @@ def test_without_a_receipt_no_page_about_anyone_opens(kiosk: str, path: str) -> 
         assert stranger.get(path).url.path == "/en/ended"
 
 
-@pytest.mark.parametrize("path", ["withdraw", "erase", "visit", "visit/end", "staff/verify"])
+@pytest.mark.parametrize(
+    "path",
+    ["change", "change/record", "withdraw", "erase", "visit", "visit/end", "staff/verify"],
+)
 def test_without_a_receipt_nothing_about_anyone_changes(
     kiosk: str, registry: ConsentRegistry, path: str
 ) -> None:

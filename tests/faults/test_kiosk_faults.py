@@ -154,6 +154,24 @@ def test_a_no_that_cannot_be_recorded_does_not_look_as_if_it_was(
         assert registry.history(person) == ()
 
 
+@pytest.mark.parametrize("fault", [*FAULTS, backwards], ids=lambda f: f.__name__)
+def test_one_answer_that_cannot_be_recorded_anew_leaves_the_one_of_before(
+    kiosk: str, registry: ConsentRegistry, clock: MovableClock, fault: Any
+) -> None:
+    with Shopper(kiosk) as shopper:
+        person = person_of(shopper.decide(training="no"))
+        before = registry.history(person)
+        shopper.post("change", {"purpose": "training"})
+        with fault(registry, clock):
+            page = shopper.post("change/record", {"answer": "yes"})
+            assert page.status_code == 503
+            assert "nothing was" in page.text
+        assert registry.history(person) == before
+        shopper.get("change")
+        assert shopper.post("change/record", {"answer": "yes"}).url.path == "/en/receipt"
+        assert registry.history(person)[-1].status is ConsentStatus.GIVEN
+
+
 def test_a_withdrawal_waits_for_no_clock(
     kiosk: str, registry: ConsentRegistry, clock: MovableClock
 ) -> None:

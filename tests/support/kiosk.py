@@ -65,10 +65,12 @@ def settings_for(folder: Path, **changes: Any) -> KioskSettings:
 
 
 @contextmanager
-def running(registry: ConsentRegistry, settings: KioskSettings) -> Iterator[str]:
+def running(registry: ConsentRegistry, settings: KioskSettings, **listening: Any) -> Iterator[str]:
     """Serve a kiosk from a thread; yield its address."""
-    server = make_server(create_app(registry, settings), Listening(port=0))
-    thread = threading.Thread(target=server.run)
+    how = Listening(port=0, **listening)
+    server, door = make_server(create_app(registry, settings), how)
+    port = door.getsockname()[1]
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [door]})
     thread.start()
     try:
         deadline = time.monotonic() + 20
@@ -76,7 +78,6 @@ def running(registry: ConsentRegistry, settings: KioskSettings) -> Iterator[str]
             assert thread.is_alive()
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True

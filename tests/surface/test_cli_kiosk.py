@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import os
 import re
 import signal
@@ -18,14 +16,12 @@ from typing import IO, Any, cast
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from privemo_consent import ConsentRegistry
 from privemo_consent.kiosk.codes import person_of
 from privemo_consent.kiosk.demonstration import demo_notice
 from privemo_consent.kiosk.staff import StaffDoor
+from tests.support.certificates import certificate
 from tests.support.consent import PARTY
 from tests.support.kiosk import PASSWORD, Shopper
 from tests.surface.test_cli import privemo, refused
@@ -211,34 +207,6 @@ def test_without_the_extra_the_command_names_it() -> None:
     assert done.returncode == 2
     assert "pip install 'privemo[kiosk]'" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate for loopback that nobody signed but itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "kiosk.test")])
-    now = datetime.datetime.now(datetime.UTC)
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(names, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "chain.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return folder / "chain.pem", folder / "key.pem"
 
 
 def test_over_tls_cookies_are_bound_to_it(registry: Path, tmp_path: Path) -> None:

@@ -128,6 +128,16 @@ def test_by_keyboard_alone_without_a_script_somebody_grants_withdraws_exports_an
     last = {event.purpose: event.status for event in registry.history(person)}
     assert last[Purpose.TRAINING] is last[Purpose.PERSONALISATION] is ConsentStatus.WITHDRAWN
 
+    me.button(t("change_one", what=t("purpose_fairness_audit")), "change")
+    me.choose("age", "35_44")
+    me.choose("role", "shopper")
+    assert page.locator("input[name=answer]:checked").count() == 0
+    me.choose("answer", "yes")
+    me.button(t("record_one"), "receipt")
+    assert registry.history(person)[-1].status is ConsentStatus.GIVEN
+    assert scanned(page) == me.download(t("receipt_file")).strip()
+    me.button(t("to_mine"), "mine")
+
     me.button(t("held_see"), "held")
     assert page.locator(".id").inner_text() == person
     everything = json.loads(me.download(t("held_download")))
@@ -220,6 +230,11 @@ def test_axe_finds_nothing_on_any_page_and_nothing_runs_over_the_edge(
     page.goto(f"{kiosk}/{language}/mine")
     page.click("main > form button")
     look("withdrawn")
+    page.click("form[action$=change] button")
+    look("change")
+    page.check("input[name=answer][value=yes]")
+    page.click("main form .pair button")
+    look("changed")
     page.goto(f"{kiosk}/{language}/erase")
     page.click("main form button")
     look("erased")
@@ -229,7 +244,7 @@ def test_axe_finds_nothing_on_any_page_and_nothing_runs_over_the_edge(
     page.check("input[value=shopper]")
     page.click("main .pair button:last-child")
     look("away")
-    assert len(seen) == 20
+    assert len(seen) == 22
     context.close()
 
 
@@ -280,6 +295,26 @@ def test_no_is_as_large_as_yes_and_leaving_as_large_as_going_on(
     page.click("main .pair button:last-child")
     compare(".pair")
     assert pairs == 1 + 1 + 4
+    for purpose, answer in {
+        "training": "yes",
+        "personalisation": "no",
+        "fairness_audit": "no",
+    }.items():
+        page.check(f"input[name={purpose}][value={answer}]")
+    page.click("main form > .pair button:last-child")
+    page.goto(f"{kiosk}/{language}/mine")
+    # To take an answer back and to give one: one kind of button for both, and taking back is first.
+    looks = {
+        form.get_attribute("action"): form.locator("button").evaluate(
+            "e => { const s = getComputedStyle(e); return [s.color, s.backgroundColor, s.fontSize, "
+            "s.fontWeight, s.borderTopWidth, s.borderTopColor, s.minHeight] }"
+        )
+        for form in page.locator(".answers form").all()
+    }
+    assert looks[f"/{language}/withdraw"] == looks[f"/{language}/change"]
+    page.click("form[action$=change] button")
+    compare(".pair")
+    assert pairs == 6 + 2
     context.close()
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .app import create_app
+    from .limits import Patience
     from .serving import Listening, serve
     from .settings import KioskSettings, Rates
     from .staff import write_password
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KioskSettings",
     "Listening",
+    "Patience",
     "Rates",
     "SessionBook",
     "SessionToken",
@@ -31,6 +33,7 @@ __all__ = [
 _HOME = {
     "KioskSettings": "settings",
     "Listening": "serving",
+    "Patience": "limits",
     "Rates": "settings",
     "SessionBook": "visits",
     "SessionToken": "visits",

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from ..registry import ConsentRegistry
-from . import pages, receiptpages, returning, staffpages
+from . import changing, pages, receiptpages, returning, staffpages
 from .desk import Desk
 from .guard import Guard
 from .settings import KioskSettings
@@ -102,6 +102,12 @@ def _routes(web: Web) -> list[Route]:
         *at("mine", page(returning.mine, needs="person")),
         *at("held", page(returning.held, needs="person")),
         *at("held.json", page(returning.held_file, needs="person")),
+        *at(
+            "change",
+            page(changing.change, needs="person"),
+            page(changing.begin, needs="person"),
+        ),
+        *at("change/record", post=page(changing.record, needs="person")),
         *at("withdraw", post=page(returning.withdraw, needs="person")),
         *at(
             "erase",

@@ -10,7 +10,6 @@ import logging
 import secrets
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import (
@@ -23,42 +22,26 @@ from ..errors import (
     UnknownAgeRefused,
     UnknownPersonError,
 )
-from ..qr import PREFIX, from_qr_text, qr_svg
-from ..receipts import verify_receipt
-from ..receipttoken import MAX_TOKEN_BYTES
-from ..records import ConsentEvent, Context, Notice
+from ..qr import qr_svg, qr_text
+from ..records import Notice
 from ..registry import ConsentRegistry
-from ..terms import AgeBand, Purpose, Reason, Role, Setting
-from .codes import draw_code, person_of, read_code
+from ..terms import AgeBand, Purpose, Role
+from .codes import draw_code, person_of
+from .holder import holder_of
 from .settings import KioskSettings
 from .shown import SameFile, in_force
 from .staff import Checked, Figures, figures
-from .visits import SessionBook, SessionToken
+from .standing import Standing, standing_of
+from .visiting import VisitDesk
 
-__all__ = ["Desk", "Standing"]
+__all__ = ["Desk"]
 
 #: Any will do: see `qr_svg`. Two hundred people may be waiting for theirs.
 _MASK = 3
 _LOGGER = logging.getLogger("privemo.consent.kiosk")
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How one purpose stands for one person.
-
-    Attributes:
-        purpose: which.
-        live: whether the face may be used for it now.
-        event: the last one recorded.
-
-    """
-
-    purpose: Purpose
-    live: bool
-    event: ConsentEvent
-
-
-class Desk:
+class Desk(VisitDesk):
     """One registry, as the kiosk uses it.
 
     Args:
@@ -72,11 +55,9 @@ class Desk:
     """
 
     def __init__(self, registry: ConsentRegistry, settings: KioskSettings) -> None:
-        self.registry = registry
-        self.settings = settings
+        super().__init__(registry, settings)
         self.simulated = registry.mode == "simulation"
         self.shop = registry.controller.name
-        self.book = None if settings.sessions is None else SessionBook(settings.sessions)
         self._file = SameFile(registry)
         self._verifying = threading.Lock()
         #: what the last verification found, until the next one
@@ -183,7 +164,7 @@ class Desk:
                 if self.registry.history(person):
                     self.registry.erase(person, cause="controller")
         finally:
-            self._end_quietly(person)
+            self.end_quietly(person)
 
     # -- coming back -------------------------------------------------------------------------------
 
@@ -194,39 +175,21 @@ class Desk:
             UnknownPersonError: it leads to nobody; the message does not say why.
 
         """
-        nobody = UnknownPersonError("no record under this receipt")
-        # A blank counts in the text of a QR code, and nowhere else.
-        line = presented.strip("\r\n\t")
-        text = line if line.startswith(PREFIX) else "".join(line.split())
-        if not text or len(text) > MAX_TOKEN_BYTES:
-            raise nobody
         with self._file.there():
-            code = read_code(text)
-            try:
-                person = person_of(code) if code else self._holder(text)
-                known = bool(self.registry.history(person))
-            except MalformedError:
-                raise nobody from None
-        if not known:
-            raise nobody
-        return person
-
-    def _holder(self, text: str) -> str:
-        """Return whose receipt this is, once it is found to be one of this registry."""
-        token = from_qr_text(text) if text.startswith(PREFIX) else text
-        keys = [p.key for p in self.registry.ring.periods if p.revoked is None]
-        try:
-            found = verify_receipt(token, keys)
-        except ConsentError as error:
-            raise MalformedError(type(error).__name__) from None
-        if found.registry.id != self.registry.registry_id:
-            raise MalformedError("a receipt of another registry")
-        return found.person
+            return holder_of(self.registry, presented)
 
     def receipt(self, person: str) -> str:
         """Return the receipt as a signed token."""
         with self._file.there():
             return self.registry.receipt(person)
+
+    def has_svg(self, receipt: str) -> bool:
+        """Return whether a receipt fits into a QR code, without drawing one."""
+        try:
+            qr_text(receipt)
+        except MalformedError:
+            return False
+        return True
 
     def svg(self, receipt: str) -> str | None:
         """Return the QR code of a receipt, or None for one that is too large for a code."""
@@ -235,31 +198,49 @@ class Desk:
         except MalformedError:
             return None
 
-    def standing(self, person: str) -> list[Standing]:
-        """Return how each purpose stands that the person was ever asked for.
+    def standing(self, person: str, language: str) -> list[Standing]:
+        """Return how each purpose stands that the person was asked for, or can be now.
 
         Raises:
             UnknownPersonError: erased meanwhile.
 
         """
         with self._file.there():
-            history = self.registry.history(person)
-        if not history:
-            raise UnknownPersonError("erased meanwhile")
-        last = {event.purpose: event for event in history}
-        return [
-            Standing(purpose, self._may(person, purpose) is not None, last[purpose])
-            for purpose in Purpose
-            if purpose in last
-        ]
+            notice = in_force(self.registry, self.settings).get(language)
+            return standing_of(self.registry, person, notice, self.settings.jurisdiction)
 
-    def _may(self, person: str, purpose: Purpose) -> Reason | None:
-        """Return PERMITTED, or NOT_ANNOUNCED where nothing else stands in the way, or None."""
-        context = Context(setting=Setting.RETAIL, jurisdiction=self.settings.jurisdiction)
-        reason = self.registry.preview(
-            person, purpose, context, attested_age_band=AgeBand.FROM_25
-        ).reason
-        return reason if reason in (Reason.PERMITTED, Reason.NOT_ANNOUNCED) else None
+    def change(
+        self, person: str, purpose: Purpose, yes: bool, *, age_band: AgeBand, notice: str
+    ) -> None:
+        """Record one answer anew of an adult shopper who is known; on the disk when this returns.
+
+        Raises:
+            UnknownPersonError: erased meanwhile; nothing was recorded.
+            Refused: the rules forbid it; nothing was recorded.
+            ConsentError: nothing was recorded.
+
+        """
+        with self._file.there():
+            last = {event.purpose: event.status for event in self.registry.history(person)}
+            if not last:
+                raise UnknownPersonError("erased meanwhile")
+            given = purpose in last and last[purpose].permits
+            if given and yes:
+                # It ran out, or was given to another text: the same yes again, to this one.
+                self.registry.renew(
+                    person, [purpose], notice=notice, valid_for=self.settings.valid_for
+                )
+            elif not given:
+                self.registry.answer(
+                    person,
+                    {purpose: yes},
+                    age_band=age_band,
+                    jurisdiction=self.settings.jurisdiction,
+                    notice=notice,
+                    valid_for=self.settings.valid_for,
+                )
+        if given and not yes:
+            self.withdraw(person, purpose)
 
     def withdraw(self, person: str, purpose: Purpose | None) -> None:
         """Take back one consent, or all; on the disk when this returns, and any visit is over.
@@ -278,7 +259,7 @@ class Desk:
                     self.registry.withdraw(person, None if purpose is None else [purpose])
         finally:
             if purpose in (None, Purpose.PERSONALISATION):
-                self._end_quietly(person)
+                self.end_quietly(person)
 
     def export(self, person: str) -> dict[str, Any]:
         """Return everything held of a person (GDPR 15, 20)."""
@@ -296,57 +277,7 @@ class Desk:
             with self._file.there():
                 return not self.registry.erase(person).pending
         finally:
-            self._end_quietly(person)
-
-    # -- visits ------------------------------------------------------------------------------------
-
-    @property
-    def has_visits(self) -> bool:
-        """Whether a visit can be opened here."""
-        return self.book is not None
-
-    def open_visit(
-        self, person: str, age_band: AgeBand | None, place: str | None
-    ) -> SessionToken | None:
-        """Open a visit for the camera's program; None where the person may not be read here now.
-
-        Args:
-            person: whose visit.
-            age_band: what they said in this session.
-            place: of the screen they stand at; None where that is not known, and no visit opens.
-
-        """
-        if self.book is None or place is None:
-            return None
-        if self._may(person, Purpose.PERSONALISATION) is not Reason.PERMITTED:
-            return None
-        self.book.end_at(place)  # one screen, one person
-        return self.book.open(person, age_band, place)
-
-    def visit(self, token: str | None) -> SessionToken | None:
-        """Return a visit that is open, or None."""
-        return None if self.book is None or token is None else self.book.find(token)
-
-    def end_visits(self, person: str) -> None:
-        """End every visit of a person; none is no error."""
-        if self.book is not None:
-            self.book.end_of(person)
-
-    def _end_quietly(self, person: str) -> None:
-        """End visits of somebody whose consent is over, with which no visit lets anybody be read."""
-        try:
-            self.end_visits(person)
-        except (ConsentError, OSError) as error:
-            _LOGGER.error("a visit could not be ended: %s", type(error).__name__)  # noqa: TRY400
-
-    def end_visits_at(self, place: str | None) -> None:
-        """End every visit at a screen, where somebody else stands now; nothing is asked of it."""
-        if self.book is None or place is None:
-            return
-        try:
-            self.book.end_at(place)
-        except (ConsentError, OSError) as error:
-            _LOGGER.error("a visit could not be ended: %s", type(error).__name__)  # noqa: TRY400
+            self.end_quietly(person)
 
     # -- for the staff -----------------------------------------------------------------------------
 

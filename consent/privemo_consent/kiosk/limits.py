@@ -1,14 +1,18 @@
-"""How often one address may ask: a bucket of tokens for each, in bounded memory."""
+"""How often one address may ask, in bounded memory; how many may be connected, and for how long."""
 
 from __future__ import annotations
 
+import ipaddress
+import math
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Rate", "RateLimit"]
+from ..errors import MalformedError
+
+__all__ = ["Patience", "Rate", "RateLimit", "counted_as"]
 
 _MOST_ADDRESSES = 4096
 
@@ -19,6 +23,40 @@ class Rate:
 
     burst: int
     seconds_each: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How many connections are held, and how long for each thing that a browser has to do.
+
+    Attributes:
+        head_s: until the head of a request is whole, from the connection or from its first byte.
+        body_s: until its body is.
+        take_s: until an answer is taken; a telephone far from the mast needs a while for its pictures.
+        most: connections in all.
+        reserved: how many of them are for the kiosk's own screens.
+        each: connections of one address; a browser opens about six.
+
+    Raises:
+        MalformedError: a number that would let nobody in, or wait for ever.
+
+    """
+
+    head_s: float = 10.0
+    body_s: float = 30.0
+    take_s: float = 120.0
+    most: int = 1000
+    reserved: int = 100
+    each: int = 100
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(s) and s > 0 for s in (self.head_s, self.body_s, self.take_s)):
+            raise MalformedError("patience: every wait is a number of seconds above 0")
+        if self.each < 1 or not 0 <= self.reserved < self.most:
+            raise MalformedError(
+                f"patience: got {self.most} connections, {self.reserved} reserved, {self.each} for "
+                "each address; at least one has to be left for everybody"
+            )
 
 
 class RateLimit:
@@ -32,6 +70,7 @@ class RateLimit:
 
     def take(self, address: str) -> float:
         """Take one token; return 0, or the seconds to wait where there was none."""
+        address = counted_as(address)
         with self._lock:
             now = self._clock()
             spent, at = self._spent.pop(address, (0.0, now))
@@ -45,3 +84,26 @@ class RateLimit:
             while len(self._spent) > _MOST_ADDRESSES:
                 self._spent.popitem(last=False)
         return wait
+
+
+def counted_as(address: str) -> str:
+    """Return under what an address is counted.
+
+    ==========================  ==================================================================
+    IPv4                        itself
+    IPv4 in a socket of IPv6    the IPv4 address
+    IPv6                        its network of 64 bits: whoever has one address there has them all
+    anything else               itself
+    ==========================  ==================================================================
+    """
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    if found.is_loopback:
+        return str(found)
+    return str(ipaddress.IPv6Network((int(found) >> 64 << 64, 64)))

@@ -6,10 +6,21 @@ from starlette.responses import Response
 
 from ..errors import NoticeRefused
 from ..records import Notice
-from ..terms import AgeBand, Role
+from ..terms import AgeBand, Purpose, Role
 from .web import Asked, go
 
-__all__ = ["about", "choices", "choose", "end", "ended", "home", "notice", "tell_about"]
+__all__ = [
+    "about",
+    "choices",
+    "choose",
+    "end",
+    "ended",
+    "home",
+    "notice",
+    "notice_of",
+    "tell_about",
+    "turned_away",
+]
 
 _BANDS = tuple(AgeBand)
 
@@ -41,7 +52,7 @@ def _clear(asked: Asked) -> bool:
     return known
 
 
-def _notice_of(asked: Asked) -> Notice:
+def notice_of(asked: Asked) -> Notice:
     """Return the notice that was on this screen.
 
     Raises:
@@ -80,13 +91,13 @@ def tell_about(asked: Asked) -> Response:
         if not band.is_adult or role is not Role.SHOPPER:
             # Before anything that may fail: nobody goes on from here as somebody else.
             asked.end()
-            return _turned_away(asked, session.person, band, role)
-        _notice_of(asked)
+            return turned_away(asked, session.person, band, role)
+        notice_of(asked)
         session.age_band = band
     return go(asked, "choices")
 
 
-def _turned_away(asked: Asked, person: str | None, band: AgeBand, role: Role) -> Response:
+def turned_away(asked: Asked, person: str | None, band: AgeBand, role: Role) -> Response:
     """Thank somebody whose session is over; whoever had consented has no consent any more."""
     asked.desk.end_visits_at(asked.place)
     if person is not None:
@@ -104,12 +115,13 @@ def choices(asked: Asked, problem: str = "") -> Response:
     """Ask for each purpose alone; nothing is ticked, and no is as near as yes."""
     if asked.here.person is not None:
         return go(asked, "receipt")
-    shown = _notice_of(asked)
+    shown = notice_of(asked)
     told = {each.item: each.words for each in shown.told or ()}
     words = {purpose.value: told.get(purpose.value, "") for purpose in shown.purposes}
     return asked.show(
         "choices.html",
-        notice=shown,
+        # In one order everywhere; a notice may name them in any.
+        purposes=[purpose for purpose in Purpose if purpose in shown.purposes],
         told=words,
         problem=problem,
         status=422 if problem else 200,
@@ -124,7 +136,7 @@ def choose(asked: Asked) -> Response:
             return go(asked, "receipt")
         if session.age_band is None:  # another answer came in between
             return go(asked, "ended")
-        shown = _notice_of(asked)
+        shown = notice_of(asked)
         given = {purpose: asked.form.get(purpose.value) for purpose in shown.purposes}
         if not all(answer in ("yes", "no") for answer in given.values()):
             return choices(asked, "problem_answer_all")

@@ -8,7 +8,8 @@ from starlette.responses import Response
 
 from ..errors import ConsentError, UnknownPersonError
 from ..terms import Purpose
-from .web import Asked, go
+from .standing import Standing
+from .web import Asked
 
 __all__ = ["as_file", "receipt", "receipt_file", "receipt_svg", "visit_part"]
 
@@ -30,17 +31,17 @@ def _receipt(asked: Asked) -> str | None:
 
 
 def receipt(asked: Asked) -> Response:
-    """Show what was recorded, the code, and the receipt."""
-    if asked.here.code is None:
-        return go(asked, "mine")
+    """Show what was recorded and the receipt; the code as well, to whoever has just been given it."""
     token = _receipt(asked)
+    standing = asked.desk.standing(asked.person, asked.texts.language)
     return asked.show(
         "receipt.html",
-        standing=asked.desk.standing(asked.person),
-        withdraws=False,
+        standing=standing,
+        changes=False,
         has_receipt=token is not None,
-        has_qr=token is not None and _svg(asked) is not None,
-        **visit_part(asked),
+        # Drawn when the browser asks for it: nobody waits for a picture to read that they were heard.
+        has_qr=token is not None and asked.desk.has_svg(token),
+        **visit_part(asked, standing),
     )
 
 
@@ -73,10 +74,9 @@ def as_file(body: str, kind: str, name: str) -> Response:
     return Response(body, media_type=kind, headers=headers)
 
 
-def visit_part(asked: Asked) -> dict[str, Any]:
+def visit_part(asked: Asked, standing: list[Standing]) -> dict[str, Any]:
     """Return what the part of a page about the visit needs; elsewhere than at a screen there is none."""
     wanted = (asked.desk.has_visits and asked.place is not None) and any(
-        each.purpose is Purpose.PERSONALISATION and each.live
-        for each in asked.desk.standing(asked.person)
+        each.purpose is Purpose.PERSONALISATION and each.live for each in standing
     )
     return {"visits": wanted, "visit": asked.desk.visit(asked.here.visit) if wanted else None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 from starlette.responses import Response
@@ -53,12 +54,13 @@ def identify(asked: Asked) -> Response:
 def mine(asked: Asked) -> Response:
     """Show what stands, and everything that can be done about it."""
     told, asked.here.told = asked.here.told, None
+    standing = asked.desk.standing(asked.person, asked.texts.language)
     return asked.show(
         "mine.html",
-        standing=asked.desk.standing(asked.person),
-        withdraws=True,
+        standing=standing,
+        changes=True,
         told=asked.texts(told) if told else "",
-        **visit_part(asked),
+        **visit_part(asked, standing),
     )
 
 
@@ -95,12 +97,13 @@ def _uses(everything: dict[str, Any]) -> list[dict[str, Any]]:
     for kind, entries in kinds:
         for entry in entries:
             key = (kind, entry["purpose"])
+            at = datetime.fromisoformat(entry["at"])
             row = found.setdefault(
                 key,
-                {"kind": kind, "purpose": entry["purpose"], "count": 0, "first": entry["at"]},
+                {"kind": kind, "purpose": entry["purpose"], "count": 0, "first": at},
             )
             row["count"] += 1
-            row["last"] = entry["at"]
+            row["last"] = at
     return list(found.values())
 
 

@@ -1,6 +1,7 @@
 """Serving the kiosk: on this machine alone, unless browsers elsewhere reach it over TLS.
 
-uvicorn, one process, no access log: an address and a moment are personal data of whoever stood there.
+uvicorn, one process, no access log: an address and a moment are personal data of whoever stood there. Who
+may be connected, and for how long, is `connections`.
 """
 
 from __future__ import annotations
@@ -13,20 +14,24 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import KeyFileError, MalformedError, RegistryError
+from .limits import Patience
 
 if TYPE_CHECKING:
     import uvicorn
     from starlette.types import ASGIApp
 
+    from .connections import Door
+
 __all__ = ["Listening", "make_server", "serve"]
 
-#: Connections at once; each further one is told to come back.
-_MOST_CONNECTIONS = 1000
+_THIS_MACHINE = ("127.0.0.1", "::1")
+#: For what a process opens besides connections: the database, the files of visits.
+_OTHER_FILES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +45,9 @@ class Listening:
         key: its private key, PEM.
         proxy: the address from which a reverse proxy connects, when one ends TLS in front of the
             kiosk. Its word for who asks is believed, and nobody else's.
+        screens: addresses of the kiosk's own screens: some connections are kept for them alone. Behind a
+            proxy all come from its address, and it has to limit them.
+        patience: how many connections, and how long each may take for what.
 
     Raises:
         MalformedError: no address, a port out of range, half a key pair, or an address that others
@@ -52,6 +60,8 @@ class Listening:
     certificate: Path | None = None
     key: Path | None = None
     proxy: str | None = None
+    screens: tuple[str, ...] = _THIS_MACHINE
+    patience: Patience = field(default_factory=Patience)
 
     def __post_init__(self) -> None:
         try:
@@ -79,23 +89,28 @@ class Listening:
         return self.certificate is not None or self.proxy is not None
 
 
-def make_server(app: ASGIApp, listening: Listening) -> uvicorn.Server:
-    """Return a server that is ready to run.
+def make_server(app: ASGIApp, listening: Listening) -> tuple[uvicorn.Server, Door]:
+    """Return a server that is ready to run, and its port, which is open already.
+
+    Run it with ``server.run(sockets=[door])``; that closes the port as well.
 
     Raises:
         KeyFileError: the certificate or its key cannot be read, or do not belong together.
+        RegistryError: the port is taken, or may not be opened.
         ModuleNotFoundError: uvicorn is missing; the extra ``kiosk`` brings it.
 
     """
     import uvicorn
 
+    from .connections import event_loop, prompt_protocol
+
     if listening.certificate is not None:
         _check_pair(listening)
-    return uvicorn.Server(
+    server = uvicorn.Server(
         uvicorn.Config(
             app,
-            host=listening.host,
-            port=listening.port,
+            http=prompt_protocol(listening.patience),
+            loop=f"{event_loop.__module__}:event_loop",
             ssl_certfile=None if listening.certificate is None else str(listening.certificate),
             ssl_keyfile=None if listening.key is None else str(listening.key),
             proxy_headers=listening.proxy is not None,
@@ -106,11 +121,11 @@ def make_server(app: ASGIApp, listening: Listening) -> uvicorn.Server:
             server_header=False,
             lifespan="off",
             ws="none",
-            limit_concurrency=_MOST_CONNECTIONS,
             timeout_keep_alive=15,
             timeout_graceful_shutdown=10,
         )
     )
+    return server, _open(listening)
 
 
 def _check_pair(listening: Listening) -> None:
@@ -124,17 +139,45 @@ def _check_pair(listening: Listening) -> None:
         ) from error
 
 
-def _bind(listening: Listening) -> socket.socket:
+def _open(listening: Listening) -> Door:
+    from .connections import Door
+
     family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
-    opened = socket.socket(family, socket.SOCK_STREAM)
+    most = _room(listening.patience.most)
+    patience = replace(
+        listening.patience, most=most, reserved=min(listening.patience.reserved, most // 2)
+    )
+    opened = Door(family, patience, screens=listening.screens, proxy=listening.proxy)
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind((listening.host, listening.port))
         opened.listen(2048)  # whoever is told the address next may already ask
-    except OSError:
+    except OSError as error:
         opened.close()
-        raise
+        raise RegistryError(
+            f"port {listening.port} of {listening.host} cannot be opened ({error.strerror}): "
+            "give another --port"
+        ) from error
     return opened
+
+
+def _room(wanted: int) -> int:
+    """Return how many connections this process may hold, after it asked for as many as are wanted.
+
+    A process without a file left cannot open its database either, and records nothing.
+    """
+    try:
+        import resource
+    except ModuleNotFoundError:  # no Unix: there is no such limit
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    need = wanted + _OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= need:
+        return wanted
+    if hard != resource.RLIM_INFINITY:
+        need = min(need, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
+    return max(2, need - _OTHER_FILES)
 
 
 @contextmanager
@@ -168,18 +211,11 @@ def serve(
         RegistryError: the port is taken, or may not be opened.
 
     """
-    server = make_server(app, listening)
-    try:
-        opened = _bind(listening)
-    except OSError as error:
-        raise RegistryError(
-            f"port {listening.port} of {listening.host} cannot be opened ({error.strerror}): "
-            "give another --port"
-        ) from error
-    with opened:
-        host, port = opened.getsockname()[:2]
+    server, door = make_server(app, listening)
+    with door:
+        host, port = door.getsockname()[:2]
         scheme = "https" if listening.certificate else "http"
         shown = f"[{host}]" if ":" in host else host
         told(f"{scheme}://{shown}:{port}/")
         with _ending_quietly():
-            server.run(sockets=[opened])
+            server.run(sockets=[door])

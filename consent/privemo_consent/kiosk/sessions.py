@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ..terms import AgeBand
+from ..terms import AgeBand, Purpose
 from ..times import elapsed
 
 __all__ = ["Session", "Sessions", "same"]
@@ -41,6 +41,8 @@ class Session:
     svg: str | None = None
     #: the token of the visit that was opened at this screen
     visit: str | None = None
+    #: the one answer that is being given anew
+    changing: Purpose | None = None
     #: a word to say on the next page, a key of the texts
     told: str | None = None
     #: whether the staff's password was given

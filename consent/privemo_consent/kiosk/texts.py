@@ -12,6 +12,7 @@ from ..errors import MalformedError
 
 __all__ = ["LANGUAGES", "Texts", "texts_in"]
 
+_COMMA = ("de", "es", "fr", "pl")
 #: In the order of the first page: by the name each language gives itself.
 LANGUAGES = ("de", "en", "es", "fr", "pl", "ar")
 
@@ -40,6 +41,11 @@ class Texts:
             # otherwise 2027-11-29 is shown as 29-11-2027.
             values = {name: f"\u2068{value}\u2069" for name, value in values.items()}
         return self.words[key].format(**values)
+
+    def number(self, value: float) -> str:
+        """Return a number as this language writes it; whole where it is whole."""
+        point = "," if self.language in _COMMA else "."
+        return f"{value:g}".replace(".", point)
 
 
 @cache

@@ -145,6 +145,10 @@ class Web:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        # As the clock on the wall has it, and in the one form that is read alike everywhere (ISO 8601).
+        self._env.filters["day"] = lambda at: at.astimezone().strftime("%Y-%m-%d")
+        self._env.filters["clock"] = lambda at: at.astimezone().strftime("%H:%M")
+        self._env.filters["moment"] = lambda at: at.astimezone().strftime("%Y-%m-%d %H:%M")
 
     # -- pages -------------------------------------------------------------------------------------
 
@@ -270,7 +274,7 @@ class Web:
             "session": session,
             "hidden": lambda: _hidden(session),
             "ends": session is not None,
-            "minutes": f"{idle / 60:g}",
+            "minutes": texts.number(round(idle / 60, 1)),
             "here": path,
             "other_languages": (),
             "problem": "",

@@ -750,7 +750,7 @@ def test_everything_held_and_every_use_is_shown_and_handed_over(
         page = shopper.get("held").text
         file = shopper.get("held.json")
     assert person in page
-    assert "In a batch: Train a model" in page
+    assert "Used: Train a model" in page
     assert "Asked whether it may be used" in page
     assert "attachment" in file.headers["content-disposition"]
     assert file.json()["person"] == person
@@ -955,7 +955,7 @@ def test_the_staff_see_figures_and_the_health_of_the_log(
         assert "People with a record" in page.text
         assert "not since the kiosk was started" in page.text
         page = staff.post("staff/verify")
-        assert "all as written" in page.text
+        assert "All as written" in page.text
         assert registry.head().root in page.text
         assert person_of(code) not in page.text
         assert "Password" in staff.post("staff/leave").text

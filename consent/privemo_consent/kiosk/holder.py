@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..errors import ConsentError, MalformedError, UnknownPersonError
 from ..qr import PREFIX, from_qr_text
-from ..receipts import MAX_TOKEN_BYTES, verify_receipt
+from ..receipts import verify_receipt
+from ..receipttoken import MAX_TOKEN_BYTES
 from ..registry import ConsentRegistry
 from .codes import person_of, read_code
 

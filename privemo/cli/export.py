@@ -65,11 +65,13 @@ def export(
     be measured.
     """
     from privemo.errors import SettingsError
-    from privemo.exporting import export as exported
-    from privemo_consent.keys import SigningKey
 
     if epsilon is None and (budget, budget_epsilon) != (None, None):
         raise SettingsError("--budget and --budget-epsilon go with --epsilon.")
+
+    from privemo.exporting import export as exported
+    from privemo_consent.keys import SigningKey
+
     key = SigningKey.load(name, sign)
     say("Drawing people who do not exist, quantizing, auditing the run ...")
     made = exported(

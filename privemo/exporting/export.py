@@ -135,6 +135,8 @@ def export(
         raise SettingsError(f"form is {form!r}: choose fp32 or int8.")
     if not 0 < coverage <= 1:
         raise SettingsError(f"coverage is {coverage}: a share of faces, above 0 and at most 1.")
+    if epsilon is not None:
+        Choice.of(epsilon)  # before people are drawn
     _need_onnx()
     prepared = Run(run)
     if prepared.settings.personal != "none":

@@ -57,9 +57,6 @@ def test_what_cannot_be_exported_is_one_sentence(run: Path, tmp_path: Path) -> N
     refused(privemo("export", run, "--out", out, *sign, "--people", "5"), "fewer than 300")
     refused(privemo("export", run, "--out", out, *sign, "--coverage", "2"), "at most 1")
     refused(privemo("export", run, "--out", out, "--sign", tmp_path / "no.key"), "no.key")
-    refused(
-        privemo("export", run, "--out", out, *sign, "--epsilon", "0"), "A choice costs an epsilon"
-    )
     refused(privemo("export", run, "--out", out, *sign, "--budget", "b"), "go with --epsilon")
     assert not out.exists()
 

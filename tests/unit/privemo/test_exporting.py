@@ -146,6 +146,7 @@ def test_a_run_of_which_each_store_keeps_a_part_is_not_exported(tmp_path: Path) 
         ({"coverage": 1.5}, "above 0 and at most 1"),
         ({"coverage": float("nan")}, "above 0 and at most 1"),
         ({"people": 299}, "fewer than 300"),
+        ({"epsilon": 0}, "A choice costs an epsilon"),
     ],
 )
 def test_impossible_settings_are_refused(

@@ -52,7 +52,7 @@ _WHERE: dict[str, str] = {
         ("Event", "Limits", "Outcome", "Reading", "Recognizer", "Region", "Visits"),
         "privemo.recognizer",
     ),
-    "frames": "privemo.frames",
+    "frames": "privemo.pictures",
     "export": "privemo.exporting",
     **dict.fromkeys(
         (

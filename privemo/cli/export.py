@@ -135,6 +135,7 @@ def _lines(made: ModelCard) -> list[str]:
         near_torch,
         _sureness(made),
         abstains,
+        "whom the face detector and the age estimate leave out is no part of this: `privemo bench reader`",
     ]
 
 

@@ -1,11 +1,11 @@
 """One of several public things, chosen by what people's data say of each: the exponential mechanism.
 
-Each person gives each thing a loss in whole numbers; a thing is chosen with probability in proportion to
-exp(-epsilon x sum of losses / the most that one person can say). Whoever joins or leaves adds between nothing
-and that most to each sum, so the odds between any two things change by a factor of at most exp(epsilon):
-epsilon is pure, and half of what the mechanism costs where sums may move either way (McSherry & Talwar 2007).
+Each thing has a loss, a whole number; it is chosen with probability in proportion to exp(-epsilon x loss /
+most), where `most` is what one person moves the difference of any two losses by at most. So whoever joins or
+leaves changes the odds between any two things by a factor of at most exp(epsilon) (McSherry & Talwar 2007):
+epsilon is pure.
 
-Odds that change by no more than that in all ("bounded range") compose better than pure epsilon says: the
+Odds that change by no more than that ("bounded range") compose better than pure epsilon says: the
 Renyi divergence of order a is at most a epsilon^2 / 8 (Cesar & Rogers 2021, arXiv 2004.07223), which is that
 of the Gaussian mechanism with a noise multiplier of 2 / epsilon. So accountants take it as one, at whole
 orders, and whoever recomputes needs nothing new. Alone it costs its pure epsilon, less than they say.
@@ -93,16 +93,14 @@ class Choice:
         """Which one: an index, from the operating system's randomness; no seed makes it again.
 
         Args:
-            losses: (k,) sum over people of what each thing loses them.
-            most: what one person may have added to any of them, 0 at least; a public number.
+            losses: (k,) of each thing.
+            most: what one person moves the difference of two of them by, at most; a public number.
 
         Raises:
             SettingsError: nothing to choose from, or a person who may say nothing.
         """
         if not len(losses) or most < 1:
-            raise SettingsError(
-                "A choice is among something, and a person's word counts 1 or more."
-            )
+            raise SettingsError("A choice is among something, and a person moves it by 1 or more.")
         least = int(losses.min())
         while True:  # rejection: each time one is kept with a probability of 1 / k at least
             which = secrets.randbelow(len(losses))

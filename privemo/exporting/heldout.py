@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from privemo.counting import check_held_out
 from privemo.dp.choice import Choice
 from privemo.errors import BudgetExhausted, RunError
-from privemo.exporting.temperature import MOST, TEMPERATURES, losses_of
+from privemo.exporting.temperature import MOST, TEMPERATURES, losses_of, surer_than_right
 from privemo.files import write_bytes
 from privemo.heldoutaccount import HeldOutAccount, budget_of
 from privemo.runs import Run
@@ -87,12 +87,9 @@ def fit_on_held_out(
             return told
         for store, account in zip(stores, accounts, strict=True):
             account.check(choice.mechanism, store.config.delta)
-        losses = sum(
-            (_losses(store, run.run_id, said) for store in stores),
-            start=np.zeros(len(TEMPERATURES), dtype=np.int64),
-        )
+        surer = np.concatenate([_surer(store, run.run_id, said) for store in stores])
         several = max(store.config.max_stores_per_person for store in stores)
-        chosen = TEMPERATURES[choice.draw(losses, MOST * several)]
+        chosen = TEMPERATURES[choice.draw(losses_of(surer), MOST * several)]
         data = rfc8785.dumps({**asked, "temperature": chosen})
         _pay(path, data, accounts, choice, run.run_id)
     return chosen
@@ -110,14 +107,13 @@ def _opened(run: Run, name: str, stack: ExitStack) -> Store:
     return store
 
 
-def _losses(store: Store, run_id: str, said: Says) -> NDArray[np.int64]:
-    """What a store's held-out people say of each temperature, together."""
+def _surer(store: Store, run_id: str, said: Says) -> NDArray[np.int64]:
+    """What a store's held-out people say of each temperature."""
     faces = store.held_out_faces(run_id)
     if not len(faces):
-        return np.zeros(len(TEMPERATURES), dtype=np.int64)
+        return np.zeros((0, len(TEMPERATURES)), dtype=np.int64)
     check_held_out(store, faces.person)
-    each = losses_of(said(faces.images), faces.label.astype(np.int64), faces.person)
-    return np.asarray(each.sum(axis=0), dtype=np.int64)
+    return surer_than_right(said(faces.images), faces.label, faces.person)
 
 
 def _told(path: Path, asked: dict[str, Any], accounts: Sequence[HeldOutAccount]) -> float | None:

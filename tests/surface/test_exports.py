@@ -72,8 +72,6 @@ def loaded_after(code: str, **environment: str) -> set[str]:
 
 def test_no_public_name_is_a_modules_name() -> None:
     """Whatever imports `privemo.x` makes a module of the name `x`, and a program that calls it ends."""
-    import privemo
-
     modules = {path.stem for path in (ROOT / "privemo").iterdir() if not path.name.startswith("_")}
     assert not set(privemo.__all__) & modules
 

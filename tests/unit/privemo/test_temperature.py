@@ -16,11 +16,12 @@ from privemo.budget import Budget
 from privemo.errors import BudgetExhausted, RunError, SettingsError
 from privemo.exporting.heldout import FILE, fit_on_held_out
 from privemo.exporting.temperature import (
-    MOST,
     TEMPERATURES,
+    UNIT,
     calibration_error,
     fit_on_nobody,
     losses_of,
+    surer_than_right,
     tempered,
 )
 from privemo.heldoutaccount import HeldOutAccount
@@ -46,7 +47,7 @@ def planted(people: int, by: float, seed: int = 0) -> tuple[NDArray[np.float64],
 @pytest.mark.parametrize("by", [0.5946, 1.0, 1.6818, 3.3636])
 def test_a_planted_temperature_is_found(by: float) -> None:
     said, label, person = planted(4000, by)
-    losses = losses_of(said, label, person).sum(axis=0)
+    losses = losses_of(surer_than_right(said, label, person))
     found = TEMPERATURES[int(losses.argmin())]
     assert found == pytest.approx(by, rel=0.1)  # the next one, at most
     error = calibration_error(tempered(said, found), label)
@@ -71,21 +72,23 @@ def test_a_temperature_changes_how_sure_and_never_what() -> None:
 
 def test_a_table_of_one_emotion_and_one_of_nobody() -> None:
     said, label, person = planted(200, 1.0)
-    one = losses_of(said, np.zeros_like(label), person)
-    assert 0 <= one.min() <= one.max() <= MOST
+    one = surer_than_right(said, np.zeros_like(label), person)
+    assert -UNIT <= one.min() <= one.max() <= UNIT
     assert fit_on_nobody(said, np.zeros_like(label), person) in TEMPERATURES
     right = np.eye(4)[
         np.zeros(50, dtype=int)
     ]  # certain, and right about everybody: nothing to put right
     assert fit_on_nobody(right, np.zeros(50, dtype=int), person[:50]) == 1.0
-    assert losses_of(said[:0], label[:0], person[:0]).shape == (0, len(TEMPERATURES))
+    nobody = surer_than_right(said[:0], label[:0], person[:0])
+    assert nobody.shape == (0, len(TEMPERATURES))
+    assert not losses_of(nobody).any()
 
 
 def test_what_is_no_number_says_nothing() -> None:
     said, label, person = planted(20, 1.0)
     broken = said.copy()
     broken[3] = np.nan
-    assert not losses_of(broken, label, person)[np.unique(person).tolist().index("p3")].any()
+    assert not surer_than_right(broken, label, person)[np.unique(person).tolist().index("p3")].any()
 
 
 # -- held-out people -----------------------------------------------------------------------------

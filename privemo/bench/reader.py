@@ -110,7 +110,7 @@ def figures(
         NoFacesAdmitted: the gate lets nobody of the table through.
         MissingExtra: ONNX Runtime, OpenCV or the ray caster is not installed.
     """
-    if challenge_age < 18:
+    if not challenge_age >= 18:  # nor what is no number
         raise SettingsError(f"A challenge age is 18 or more, not {challenge_age:g}.")
     if table is None:
         if people < FEWEST_PEOPLE:

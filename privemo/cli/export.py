@@ -40,7 +40,7 @@ def export(
     epsilon: Annotated[
         float | None,
         typer.Option(
-            help="Choose the temperature on held-out people, at this cost to each; by default on nobody."
+            help="Let held-out people choose the temperature, at this cost to each; else nobody real does."
         ),
     ] = None,
     budget: Annotated[

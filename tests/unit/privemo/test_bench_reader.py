@@ -137,7 +137,11 @@ def test_a_table_is_looked_at_behind_the_gate(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "why"),
-    [({"people": 5}, "draw 20 or more"), ({"challenge_age": 17.0}, "18 or more")],
+    [
+        ({"people": 5}, "draw 20 or more"),
+        ({"challenge_age": 17.0}, "18 or more"),
+        ({"challenge_age": float("nan")}, "18 or more"),
+    ],
 )
 def test_impossible_settings_are_refused(wrong: dict[str, Any], why: str) -> None:
     with pytest.raises(SettingsError, match=why):

@@ -54,7 +54,7 @@ _WHERE: dict[str, str] = {
         ("Event", "Limits", "Outcome", "Reading", "Recognizer", "Region", "Visits"),
         "privemo.recognizer",
     ),
-    "frames": "privemo.frames",
+    "frames": "privemo.pictures",
     **dict.fromkeys(("Booth", "Captured"), "privemo.booth"),
     "export": "privemo.exporting",
     **dict.fromkeys(

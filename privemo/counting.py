@@ -38,7 +38,7 @@ from privemo_consent import Purpose
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["count_vector", "noised_counts", "permitted_now"]
+__all__ = ["check_held_out", "count_vector", "noised_counts", "permitted_now"]
 
 
 def count_vector(store: Store, plan: CellPlan) -> NDArray[np.int64]:
@@ -57,7 +57,7 @@ def count_vector(store: Store, plan: CellPlan) -> NDArray[np.int64]:
     if frame is None:
         return plan.vector(None)
     frame = one_face_each(validate(frame, EMOTIONS, path.name, alone=False), config.run_id)
-    _check_held_out(store, frame)
+    check_held_out(store, frame["person"].to_numpy(dtype=np.str_))
     frame = frame[permitted_now(store, frame["person"])]
     return plan.vector(None if frame.empty else frame.reset_index(drop=True))
 
@@ -68,12 +68,16 @@ def permitted_now(store: Store, persons: pd.Series[str]) -> NDArray[np.bool_]:
     return store.gate.still_permitted(asked, Purpose.FAIRNESS_AUDIT, store.context)
 
 
-def _check_held_out(store: Store, frame: pd.DataFrame) -> None:
-    """Their accounts are apart only as long as nobody is in both."""
+def check_held_out(store: Store, persons: NDArray[np.str_]) -> None:
+    """Let people pass who were not trained on: accounts are apart only as long as nobody is in both.
+
+    Raises:
+        RunError: somebody was.
+    """
     trained = {
         p for use in store.registry.uses() if use.purpose == Purpose.TRAINING for p in use.persons
     }
-    both = int(frame["person"].isin(list(trained)).sum())
+    both = len(trained & set(persons.tolist()))
     if both:
         raise RunError(
             f"{store.config.name}: {both} of the people measured were trained on as well, and no ledger says "

@@ -1,4 +1,4 @@
-"""What the people who are measured have lost, and may lose: the wall in front of counts.
+"""What the people who are measured have lost, and may lose: the wall in front of counts and choices.
 
 They have lost what was spent before the run, on whomever, and what the ledger of the people measured holds.
 What training spent in this run it spent on others (`privemo.counting` sees to that).
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from privemo.budget import Budget
 from privemo.dp import composed
+from privemo.dp.choice import Choice
 from privemo.dp.tallies import TallyNoise
 from privemo.errors import BudgetExhausted, LedgerError, SettingsError
 from privemo.heldoutledger import FILE, HeldOutLedger
@@ -72,7 +73,7 @@ class HeldOutAccount:
             )
         if delta > config.delta:
             raise SettingsError(
-                f"{config.name} promises a delta of {config.delta:g}: counts cannot take {delta:g}."
+                f"{config.name} promises a delta of {config.delta:g}: a release cannot take {delta:g}."
             )
         made = sum(entry.run_id == config.run_id for entry in self.ledger.entries)
         if self._releases is not None and made >= self._releases:
@@ -89,12 +90,12 @@ class HeldOutAccount:
         )
         if not after <= config.epsilon_budget:
             raise BudgetExhausted(
-                f"{config.name}: the people measured have lost epsilon {before:.3f}, and these counts would "
+                f"{config.name}: the people measured have lost epsilon {before:.3f}, and this release would "
                 f"bring it to {after:.3f}, over the budget of {config.epsilon_budget:g}. Ask for a smaller "
-                "epsilon, or for fewer columns."
+                "epsilon, or count fewer columns."
             )
 
-    def charge(self, noise: TallyNoise, run_id: str, digest: str) -> None:
+    def charge(self, noise: TallyNoise | Choice, run_id: str, digest: str) -> None:
         """Write a release down, in the lasting account and in the store's ledger; it may leave after that.
 
         Raises:
@@ -105,8 +106,14 @@ class HeldOutAccount:
         if ledger.find(digest) is not None:
             return
         if self._budget is not None:
-            mine = [e.released for e in ledger.entries if e.run_id == run_id]
-            self._charge_budget(self._budget, [*mine, noise.mechanism], run_id, digest)
+            choice = isinstance(noise, Choice)
+            mine = [
+                e.released
+                for e in ledger.entries
+                if e.run_id == run_id and (e.mechanism == Choice.name) == choice
+            ]
+            what = f"temperature of {run_id}" if choice else f"group counts of {run_id}"
+            self._charge_budget(self._budget, [*mine, noise.mechanism], what, digest)
         ledger.record(
             noise,
             delta=self.config.delta,
@@ -116,14 +123,15 @@ class HeldOutAccount:
         )
 
     def _charge_budget(
-        self, budget: Budget, mine: Sequence[Mechanism], run_id: str, digest: str
+        self, budget: Budget, mine: Sequence[Mechanism], what: str, digest: str
     ) -> None:
         """Charge what this store released over what other stores of the run were charged for.
 
         Stores count other people, each in as many stores as agreed; so of each kind of release the most of
         any store is charged (`worst_of`), and a second store like the first costs nobody anything.
         """
-        config, what = self.config, f"group counts of {run_id}"
+        config = self.config
+        budget.refresh()  # another store of the run may have paid since it was opened
         named = [e for e in budget.entries if e.what == what and e.kind == "reserved"]
         charged = {m: m.steps for m in merged(r for e in named for r in e.charged())[0]}
         paid = {(m.noise_multiplier, m.sample_rate, m.discrete): n for m, n in charged.items()}

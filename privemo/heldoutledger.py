@@ -1,4 +1,4 @@
-"""The ledger of the people who are measured: what they lost by counts that left the store.
+"""The ledger of the people who are measured: what they lost by counts that left the store, and by choices.
 
 Held-out people are other people than those trained on, so they have an account of their own. Charged to the
 ledger of training, a count would take from people who are in none, and the audit would compose what no person
@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from privemo.chain import Chain, ChainEntry
+from privemo.dp.choice import Choice
 from privemo.dp.tallies import TallyNoise
 from privemo.releases import Mechanism
 
@@ -22,16 +23,17 @@ FILE = "heldout-ledger.jsonl"
 
 
 class HeldOutEntry(ChainEntry):
-    """One release of counts of people, on the disk before it leaves.
+    """One release of counts of people, or one choice by their losses, on the disk before it leaves.
 
-    `tables`, `resolution`, `scale` and `noise_stores` are those of `TallyNoise`: the noise multiplier follows
-    from them, and the audit computes it anew. Epsilons are of this whole ledger so far at `delta`.
+    `tables`, `resolution`, `scale` and `noise_stores` are those of `TallyNoise` or `Choice`: the noise
+    multiplier follows from them, and the audit computes it anew. Epsilons are of this whole ledger so far at
+    `delta`.
     """
 
     schema_: Literal["privemo.heldout-ledger/1"] = Field("privemo.heldout-ledger/1", alias="schema")
     store: str
     run_id: str
-    mechanism: Literal["discrete_gaussian", "discrete_gaussian_sum"]
+    mechanism: Literal["discrete_gaussian", "discrete_gaussian_sum", "exponential"]
     unit: Literal["person"] = "person"
     tables: int = Field(ge=1)
     resolution: int = Field(ge=1)
@@ -70,7 +72,7 @@ class HeldOutLedger(Chain[HeldOutEntry]):
         """What was spent, as `privemo.spent` takes it."""
         return [entry.released for entry in self._entries]
 
-    def record(self, noise: TallyNoise, *, delta: float, **said: str) -> HeldOutEntry:
+    def record(self, noise: TallyNoise | Choice, *, delta: float, **said: str) -> HeldOutEntry:
         """Write one release down, with what this whole ledger then costs at `delta`.
 
         Raises:
@@ -80,7 +82,7 @@ class HeldOutLedger(Chain[HeldOutEntry]):
 
         now = spent([*self.releases(), noise.mechanism], delta=delta)
         return self.append(
-            mechanism="discrete_gaussian" if noise.noise_stores == 1 else "discrete_gaussian_sum",
+            mechanism=noise.name,
             tables=noise.tables,
             resolution=noise.resolution,
             scale=noise.scale,

@@ -376,6 +376,19 @@ class Store:
         heldout.write_table(path, self.config.name, faces, columns, probabilities)
         return len(faces)
 
+    def held_out_faces(self, run_id: str) -> Faces:
+        """Held-out faces of whoever may be measured now, without anything sensitive; the use is logged.
+
+        Raises:
+            RunError: the decision cannot be written down.
+        """
+        try:
+            admitted = self._admit("test", run_id, 0)
+        except NoFacesAdmitted:
+            return faces_of([])
+        self._use_held_out(admitted.faces, admitted, run_id)
+        return admitted.faces
+
     def _held_out(self, run_id: str) -> tuple[Faces, heldout.Columns]:
         """Faces that may be measured, and their sensitive columns; the use is logged."""
         try:
@@ -386,6 +399,10 @@ class Store:
         if self.config.sensitive:
             found = demographics(self.vault, self.gate, self.context)
         faces, columns = heldout.joined(admitted.faces, found, self.config.sensitive)
+        self._use_held_out(faces, admitted, run_id)
+        return faces, columns
+
+    def _use_held_out(self, faces: Faces, admitted: Admission, run_id: str) -> None:
         if len(faces):
             self.registry.record_use(
                 np.unique(faces.person),
@@ -396,7 +413,6 @@ class Store:
                 batch=0,
                 log_seq=admitted.log_seq,
             )
-        return faces, columns
 
     def forget_demographics(self) -> int:
         """Delete the sensitive columns from the vault; returns how many items (AI Act 10(5)).

@@ -325,10 +325,10 @@ def _held_out(held_out: HeldOutPrivacy) -> Check:
     limit = "no budget is stated" if budget is None else f"the budget is {budget:g}"
     return Check(
         id="privacy.held_out_within_budget",
-        title="Noised counts cost nobody who was measured more than the budget",
+        title="What was released about those measured cost none of them more than the budget",
         passed=spent is not None and budget is not None and spent <= budget,
         required=True,
-        evidence=f"epsilon of the person most exposed by counts is {says} at delta "
+        evidence=f"epsilon of the person most exposed by it is {says} at delta "
         f"{plain_number(held_out.delta)}; {limit}. They were not trained on. {told}",
         clause="GDPR 35(7)",
     )

@@ -1,10 +1,14 @@
-"""What the people who were measured lost by noised counts: their ledger, read and recomputed.
+"""What the people who were measured lost by noised counts and choices: their ledger, read and recomputed.
 
 They are other people than those trained on (`data.held_out` checks it), so what they lost is composed apart,
 with what was spent on anybody before the run. Three accountants again: Renyi divergence by quadrature at
 whole orders; dp-accounting's accountant of the same; and, where each store added its own noise,
 dp-accounting's privacy loss distribution of the discrete Gaussian itself, composed over the tables in which a
 person counts.
+
+A choice by the exponential mechanism changes the odds between any two things by exp(epsilon) at most, and has
+at most the Renyi divergence of the Gaussian mechanism with a noise multiplier of 2 / epsilon (Cesar & Rogers
+2021, arXiv:2004.07223); its entry holds that number as `scale` over `resolution`.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from .spending import ROUNDING, Spend, delta_of, spend_after_earlier
 
 __all__ = ["measure_held_out", "measured_elsewhere"]
 
-ONE, SUM = "discrete_gaussian", "discrete_gaussian_sum"
+ONE, SUM, CHOICE = "discrete_gaussian", "discrete_gaussian_sum", "exponential"
 NARROWEST = 20
 """Least scale from which on a sum of discrete Gaussians is as private as a Gaussian (arXiv:2102.06387)."""
 
@@ -37,7 +41,7 @@ FILE, HEAD_FILE = "heldout-ledger.jsonl", "heldout-ledger.head"
 
 
 class HeldOutEntry(Part):
-    """One line of the ledger: one release of noised counts."""
+    """One line of the ledger: one release of noised counts, or one choice."""
 
     schema_: Literal["privemo.heldout-ledger/1"] = Field(alias="schema")
     seq: int
@@ -67,7 +71,7 @@ Lines = Sequence[tuple[dict[str, Any], HeldOutEntry]]
 
 
 def measure_held_out(run: Run) -> tuple[HeldOutPrivacy | None, list[Violation]]:
-    """Recompute what was lost by noised counts; None where no store ever released any.
+    """Recompute what was lost by noised counts and choices; None where no store ever released any.
 
     Returns:
         The block of the report, and what was found wrong: breaks of the chain, entries that cannot be
@@ -185,20 +189,19 @@ def _underclaims(run: Run, store: str, lines: Lines) -> list[Violation]:
 
 
 def _foreign(run: Run, store: str, lines: Lines) -> list[Violation]:
-    """Entries that are no release of counts of this store's people under the declared delta."""
+    """Entries that are no release about this store's people under the declared delta."""
     found, plan = [], run.info.privacy
     for number, (_, e) in enumerate(lines):
         faults = []
         if e.store != store:
             faults.append(f"belongs to store {e.store!r}")
-        if e.mechanism not in (ONE, SUM):
+        if e.mechanism not in (ONE, SUM, CHOICE):
             faults.append(f"states the mechanism {e.mechanism!r}, which cannot be recomputed")
         if e.unit != "person":
             faults.append(f"protects a {e.unit!r} and no person")
         if plan.delta is not None and e.delta > plan.delta * (1 + 1e-9):
             faults.append(f"has delta {e.delta:g}, the run promises {plan.delta:g}")
-        if e.run_id == run.info.run_id and e.tables < 1 + len(run.info.sensitive):
-            faults.append(f"counts a person in {e.tables} tables, and the run has more")
+        faults += _wrong_tables(run, e)
         if e.noise_multiplier > e.computed_multiplier * (1 + 1e-9):
             faults.append(
                 f"states a noise multiplier of {e.noise_multiplier:.4g}, and its noise makes "
@@ -215,6 +218,15 @@ def _foreign(run: Run, store: str, lines: Lines) -> list[Violation]:
             for fault in faults
         ]
     return found
+
+
+def _wrong_tables(run: Run, e: HeldOutEntry) -> list[str]:
+    """How often a person counts is how far they move what was released."""
+    if e.mechanism == CHOICE:
+        return [] if e.tables == 1 else [f"lets a person speak {e.tables} times in one choice"]
+    if e.run_id == run.info.run_id and e.tables < 1 + len(run.info.sensitive):
+        return [f"counts a person in {e.tables} tables, and the run has more"]
+    return []
 
 
 def _breaks(run: Run, store: str, lines: Lines) -> list[Violation]:

@@ -108,8 +108,8 @@ FINDINGS: dict[str, tuple[str, str]] = {
         ),
     ),
     "privacy.held_out_within_budget": (
-        "Whoever the program was tested with gave away no more by counts of groups than the limit allows.",
-        "Counts of groups may tell more about somebody who was tested than the limit allows.",
+        "Whoever the program was tested with gave away no more than the limit allows.",
+        "What was told of those who were tested may tell more about one of them than the limit allows.",
     ),
     "privacy.noise_unpredictable": (
         "Nobody can undo the protection afterwards.",

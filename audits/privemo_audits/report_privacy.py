@@ -228,7 +228,7 @@ class Attempts(Frozen):
 
 
 class HeldOutStore(Frozen):
-    """What the people measured in one store lost by noised counts."""
+    """What the people measured in one store lost by noised counts and choices."""
 
     store: str
     releases: int
@@ -239,7 +239,7 @@ class HeldOutStore(Frozen):
 
 
 class HeldOutPrivacy(Frozen):
-    """What the people measured lost by noised counts, apart from training: they are other people.
+    """What the people measured lost by noised counts and choices, apart from training: they are other people.
 
     `epsilon_max_person` is of the person most exposed, with what was spent on anybody before the run; null
     where nothing bounds it.
@@ -290,5 +290,5 @@ class Privacy(Frozen):
     held_out: HeldOutPrivacy | None = Field(
         default=None,
         exclude_if=lambda block: block is None,
-        description="Only there where noised counts of the people measured were released.",
+        description="Only there where noised counts of the people measured, or a choice by them, left.",
     )

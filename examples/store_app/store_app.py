@@ -5,8 +5,8 @@
     python store_app.py FOLDER --model model.onnx --key KEY
 
 plays a day with shoppers who do not exist, and ends by itself; with `--camera 0` it waits for you, your
-browser and your camera, until Ctrl-C. The registry is a simulated one and says so on every page. Needs
-`pip install 'privemo[edge,kiosk,recommend,synth]'`, and no torch.
+browser and your camera, until Ctrl-C, whether the camera is there or not. The registry is a simulated one and
+says so on every page. Needs `pip install 'privemo[edge,kiosk,recommend,synth]'`, and no torch.
 """
 
 # ruff: noqa: T201 - an example talks to whoever runs it
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import privemo
+from privemo.recognizer import Session
 from privemo.recommend import Offer
 from privemo_consent.kiosk import KioskSettings, Listening, create_app, serve
 from privemo_consent.kiosk.demonstration import DEMO_NOTICE, make_demo_registry
@@ -70,6 +71,7 @@ class Shop:
         self.visits = privemo.Visits(
             self.reader, privemo.SessionBook(folder / "visits"), DOOR, region=WHERE_THEY_STAND
         )
+        self.here: Session | None = None
         self.recommender = privemo.Recommender(
             self.registry,
             HERE,
@@ -80,15 +82,28 @@ class Shop:
 
     def look(self, frame: object) -> tuple[privemo.Reading, privemo.Ranking]:
         """What the camera saw, and the list that the screen shows."""
-        session = self.visits.session()
-        reading = self.reader.read(frame, session)
-        ranking = self.recommender.rank(
+        reading = self.reader.read(frame, self.who())
+        return reading, self.ranked(reading)
+
+    def watch(self, camera: int) -> Iterator[tuple[privemo.Reading, privemo.Ranking]]:
+        """The same of each frame of a camera; without one the list is the shop's, until it is plugged in."""
+        for reading in self.reader.watch(lambda: privemo.frames(camera, per_second=2), self.who):
+            yield reading, self.ranked(reading)
+
+    def who(self) -> Session | None:
+        """Whose session it is now; kept, for a reading and its list have to be of one person."""
+        self.here = self.visits.session()
+        return self.here
+
+    def ranked(self, reading: privemo.Reading) -> privemo.Ranking:
+        """The list for whoever was just read, or for nobody."""
+        session = self.here
+        return self.recommender.rank(
             OFFERS,
             person=None if session is None else session.person,
             emotion=privemo.EmotionEstimate.of(reading),
             attested_age_band=None if session is None else session.age_band,
         )
-        return reading, ranking
 
     def open_kiosk(self) -> None:
         """Serve the pages beside everything else, and say where."""
@@ -183,8 +198,8 @@ def main() -> None:
         if given.camera is None:
             a_day(shop)
             return
-        for frame in privemo.frames(given.camera, per_second=2):
-            show("at the kiosk", shop.look(frame))
+        for seen in shop.watch(given.camera):
+            show("at the kiosk", seen)
     except (KeyboardInterrupt, privemo.PrivemoError) as error:
         print(error or "closed")
     finally:

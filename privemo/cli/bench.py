@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from privemo.bench import BENCHMARKS, run_benchmark
-from privemo.cli import curves, poisoning, robustness
+from privemo.cli import curves, poisoning, reader, robustness
 from privemo.cli.commandline import command_line
 from privemo.cli.common import out, print_lines, progress, say
 from privemo.cli.options import ModelOption, refuse_given
@@ -29,6 +29,7 @@ LONG = {
     "models": "the study's eight models against the study's figures",
     "accuracy": "accuracy against epsilon, by whose noise it is",
     "ablation": "what each part of the private recipe contributes",
+    "reader": "whom the detector finds and the age estimate refuses, by group",
     "robustness": "accuracy as pictures get worse, by emotion and group",
     "poisoning": "what poisoned stores cost, by how updates are put together",
 }
@@ -115,6 +116,7 @@ def _cells(figure: dict[str, Any]) -> list[str]:
 app.command("accuracy")(curves.accuracy)
 app.command("ablation")(curves.ablation)
 app.command("poisoning")(poisoning.poisoning)
+app.command("reader")(reader.reader)
 app.command("robustness")(robustness.robustness)
 
 

@@ -37,19 +37,54 @@ def export(
     people: Annotated[
         int, typer.Option(help="People who do not exist, to measure it on; 300 at least.")
     ] = 900,
+    epsilon: Annotated[
+        float | None,
+        typer.Option(
+            help="Let held-out people choose the temperature, at this cost to each; else nobody real does."
+        ),
+    ] = None,
+    budget: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --epsilon: their lasting account, charged too; the run's own by default."
+        ),
+    ] = None,
+    budget_epsilon: Annotated[
+        float | None,
+        typer.Option(
+            help="With --epsilon: most that anybody in it may lose; the run's by default."
+        ),
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False,
 ) -> None:
     """Write a run's model as one signed ONNX file for the apps of stores.
 
     The file carries its card and its privacy statement, which is of an audit made now. It is held against the
-    trained model on people who do not exist, and not written where the two differ.
+    trained model on people who do not exist, and not written where the two differ. A temperature makes it as
+    sure as it is right: chosen on people who do not exist, or with --epsilon on held-out people who agreed to
+    be measured.
     """
+    from privemo.errors import SettingsError
+
+    if epsilon is None and (budget, budget_epsilon) != (None, None):
+        raise SettingsError("--budget and --budget-epsilon go with --epsilon.")
+
     from privemo.exporting import export as exported
     from privemo_consent.keys import SigningKey
 
     key = SigningKey.load(name, sign)
     say("Drawing people who do not exist, quantizing, auditing the run ...")
-    made = exported(run, to, key=key, form=form.value, coverage=coverage, people=people)
+    made = exported(
+        run,
+        to,
+        key=key,
+        form=form.value,
+        coverage=coverage,
+        people=people,
+        epsilon=epsilon,
+        budget=budget,
+        budget_epsilon=budget_epsilon,
+    )
     if json_:
         print_json({"file": str(to), "key": str(key.verifying), "card": made.content()})
         return
@@ -98,5 +133,20 @@ def _lines(made: ModelCard) -> list[str]:
         f"faces: {made.trained_on.get('origin', 'not stated')}; consents: {consents}",
         f"privacy: {bound}; audit {privacy.audit}",
         near_torch,
+        _sureness(made),
         abstains,
+        "whom the face detector and the age estimate leave out is no part of this: `privemo bench reader`",
     ]
+
+
+def _sureness(made: ModelCard) -> str:
+    how = made.calibration
+    if how is None or made.temperature is None:
+        return "temperature: none; how sure it is was not set right"
+    whose = "people who do not exist, so it may be too sure of real ones"
+    if how.epsilon is not None:
+        whose = f"held-out people who agreed to be measured, at epsilon {how.epsilon:g} for each"
+    return (
+        f"temperature: {made.temperature:g}, chosen on {whose}; calibration error on {how.faces:,} other "
+        f"people who do not exist {how.error_before:.1%} without it, {how.error_after:.1%} with it"
+    )

@@ -21,7 +21,7 @@ from privemo.releases import Stated
 if TYPE_CHECKING:
     from privemo.budget import Budget
 
-__all__ = ["noised_count"]
+__all__ = ["coin", "noised_count"]
 
 _FINEST = 1000  # epsilon is taken down to a thousandth, so that coins stay short
 
@@ -73,16 +73,20 @@ def _tail(epsilon: Fraction) -> int:
     s, t = epsilon.numerator, epsilon.denominator
     while True:
         u = secrets.randbelow(t)
-        if _coin(Fraction(u, t)):
+        if coin(Fraction(u, t)):
             break
     v = 0
-    while _coin(Fraction(1)):
+    while coin(Fraction(1)):
         v += 1
     return (u + t * v) // s
 
 
-def _coin(gamma: Fraction) -> bool:
-    """Heads with probability exp(-gamma), for 0 <= gamma <= 1, from fair integers alone."""
+def coin(gamma: Fraction) -> bool:
+    """Heads with probability exp(-gamma), for gamma >= 0, from fair integers alone."""
+    while gamma > 1:  # all of several coins
+        if not coin(Fraction(1)):
+            return False
+        gamma -= 1
     k = 1
     while secrets.randbelow(gamma.denominator * k) < gamma.numerator:
         k += 1

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +90,11 @@ class TallyNoise:
         while share * resolution < _NARROWEST:
             resolution *= 2
         return cls(tables, resolution, math.ceil(share * resolution), noise_stores)
+
+    @property
+    def name(self) -> Literal["discrete_gaussian", "discrete_gaussian_sum"]:
+        """What ledgers call it."""
+        return "discrete_gaussian" if self.noise_stores == 1 else "discrete_gaussian_sum"
 
     @property
     def noise_multiplier(self) -> float:

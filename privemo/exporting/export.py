@@ -19,14 +19,18 @@ import numpy as np
 from torch import nn
 
 from privemo import weights as w
+from privemo.dp.choice import Choice
 from privemo.errors import ExportRefused, MissingExtra, SettingsError
 from privemo.exporting.graph import Reads, graph, plain, quantized, said_by, said_by_torch
+from privemo.exporting.heldout import fit_on_held_out
 from privemo.exporting.packing import packed
+from privemo.exporting.temperature import calibration_error, fit_on_nobody
 from privemo.files import write_bytes
 from privemo.labels import EMOTIONS
 from privemo.recognizer.card import (
     Abstention,
     Agreement,
+    Calibration,
     Form,
     ModelCard,
     PrivacyStatement,
@@ -59,7 +63,8 @@ class Drawn:
     """People who do not exist, by what they are for; nobody is in two of them.
 
     Attributes:
-        ranges: ranges of 8-bit numbers are taken from them, and the threshold for saying nothing.
+        ranges: ranges of 8-bit numbers are taken from them, the threshold for saying nothing, and the
+            temperature where no real person is asked.
         held_out: everything that the card states is measured on them.
     """
 
@@ -95,6 +100,9 @@ def export(
     form: Form = "int8",
     coverage: float = COVERAGE,
     people: int = 900,
+    epsilon: float | None = None,
+    budget: Path | None = None,
+    budget_epsilon: float | None = None,
 ) -> ModelCard:
     """Write a finished run's model as a signed ONNX file, whole or not at all.
 
@@ -109,8 +117,14 @@ def export(
         coverage: share of faces, of people who do not exist, that is to be read; of the others the model is
             too unsure.
         people: how many people who do not exist are drawn to measure it.
+        epsilon: what choosing the temperature may cost each held-out person who agreed to be measured; None
+            asks people who do not exist, and costs nobody anything.
+        budget: lasting account of the held-out people, charged too; the run's own by default.
+        budget_epsilon: most that anybody in it may lose altogether; the run's epsilon by default.
 
     Raises:
+        BudgetExhausted: the held-out people cannot give `epsilon`; nothing was charged.
+        LedgerError: their ledger is damaged or cannot be written.
         ExportRefused: the exported model would not say what the trained one says, or each store has another.
         RunError: the run is not finished, or its files were changed.
         SettingsError: a coverage outside 0 to 1, another form, or too few people.
@@ -121,6 +135,8 @@ def export(
         raise SettingsError(f"form is {form!r}: choose fp32 or int8.")
     if not 0 < coverage <= 1:
         raise SettingsError(f"coverage is {coverage}: a share of faces, above 0 and at most 1.")
+    if epsilon is not None:
+        Choice.of(epsilon)  # before people are drawn
     _need_onnx()
     prepared = Run(run)
     if prepared.settings.personal != "none":
@@ -132,8 +148,19 @@ def export(
     network = w.model_for(name, weights).eval()
     channels = int(prepared.facts["model"]["channels"])
     drawn = Drawn.of(people, channels)
-    reads = Reads(network).eval()
-    body = graph(Reads(plain(network)).eval(), channels)
+    if epsilon is None:
+        temperature = _fitted_on(drawn.ranges, network)
+    else:
+        temperature = fit_on_held_out(
+            prepared,
+            lambda faces: said_by_torch(Reads(network).eval(), faces),
+            epsilon=epsilon,
+            weights_sha256=w.sha256(weights),
+            budget=budget,
+            budget_epsilon=budget_epsilon,
+        )
+    reads = Reads(network, temperature).eval()
+    body = graph(Reads(plain(network), temperature).eval(), channels)
     if form == "int8":
         body = quantized(body, drawn.ranges.images)
     agreement = _agreement(reads, body, form, drawn)
@@ -148,6 +175,8 @@ def export(
         trained_on={**prepared.facts["data"], "stores": len(prepared.stores)},
         start=prepared.facts["model"]["initial_origin"],
         simulated_consents=bool(prepared.facts["simulated"]),
+        temperature=temperature,
+        calibration=_calibration(network, temperature, drawn, epsilon),
         privacy=_privacy(Path(run)),
         agreement=agreement,
         abstention=_abstention(body, drawn, coverage),
@@ -198,6 +227,31 @@ def _agreement(reads: nn.Module, body: bytes, form: Form, drawn: Drawn) -> Agree
         accuracy_torch=right[0],
         accuracy=right[1],
         calibrated_on=len(np.unique(drawn.ranges.identity)) if form == "int8" else 0,
+    )
+
+
+def _fitted_on(people: SyntheticPeople, network: nn.Module) -> float:
+    said = said_by_torch(Reads(network).eval(), people.images)
+    return fit_on_nobody(said, people.label.astype(np.int64), people.identity)
+
+
+def _calibration(
+    network: nn.Module, temperature: float, drawn: Drawn, epsilon: float | None
+) -> Calibration:
+    """What the temperature does, on people on whom it was not chosen."""
+    people, label = drawn.held_out, drawn.held_out.label.astype(np.int64)
+    before, after = (
+        calibration_error(said_by_torch(Reads(network, by).eval(), people.images), label)
+        for by in (1.0, temperature)
+    )
+    nobody = epsilon is None
+    return Calibration(
+        fitted_on="people who do not exist" if nobody else "held-out people",
+        people=len(np.unique(drawn.ranges.identity)) if nobody else None,
+        epsilon=None if epsilon is None else float(Choice.of(epsilon).epsilon),
+        error_before=before,
+        error_after=after,
+        faces=len(label),
     )
 
 

@@ -23,15 +23,15 @@ OPSET = 18
 
 
 class Reads(nn.Module):
-    """Bytes of faces in, probabilities out."""
+    """Bytes of faces in, probabilities out; the temperature is part of it, so that no app can forget it."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, temperature: float = 1.0) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.temperature = network, temperature
 
     def forward(self, faces: Tensor) -> Tensor:
         """Probabilities (n, 4) of uint8 faces (n, 48, 48) or (n, 48, 48, 3)."""
-        said: Tensor = self.network(to_input(faces)).softmax(1)
+        said: Tensor = (self.network(to_input(faces)) / self.temperature).softmax(1)
         return said
 
 

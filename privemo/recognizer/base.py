@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
-from privemo.errors import CameraError, ModelError, PrivemoError
+from privemo.errors import CameraError, ModelError, PrivemoError, SettingsError
 from privemo.recognizer.readings import Event, Outcome, Reading, Region
 from privemo.recognizer.session import Limits, Session
 from privemo_consent import AgeBand, Reason
@@ -39,7 +40,8 @@ class FrameReader(ABC):
     """
 
     def __init__(self, on_event: Callable[[Event], None] | None = None) -> None:
-        self._on_event, self._trouble, self._closed = on_event, "", False
+        self._on_event, self._closed = on_event, False
+        self._trouble, self._outcome = "", Outcome.READ  # what the staff heard last
 
     def session(
         self,
@@ -95,6 +97,48 @@ class FrameReader(ABC):
             self._tell(lost, str(error))
             yield lost
 
+    def watch(
+        self,
+        camera: Callable[[], Iterable[object]],
+        session: Callable[[], Session | None],
+        *,
+        again: float = 5.0,
+    ) -> Iterator[Reading]:
+        """As `follow`, for a camera that may be missing or unplugged: it is opened again until it is there.
+
+        The staff hears of it once, and once more when frames come again. Ends only where frames end without
+        an error, as those of a film do.
+
+        Args:
+            camera: opens it, for instance `lambda: privemo.frames(0, per_second=2)`.
+            session: see `follow`.
+            again: seconds until it is tried again. Each try gives a reading `NO_CAMERA`, so that a screen can
+                be kept up to date meanwhile.
+
+        Raises:
+            SettingsError: `again` is not above 0, or longer than an hour.
+        """
+        if not 0 < again <= 3600:
+            raise SettingsError(
+                f"again is {again}: a camera is tried again after 0 to 3600 seconds."
+            )
+        return self._watched(camera, session, again)
+
+    def _watched(
+        self,
+        camera: Callable[[], Iterable[object]],
+        session: Callable[[], Session | None],
+        again: float,
+    ) -> Iterator[Reading]:
+        while True:
+            outcome = None
+            for reading in self.follow(camera(), session):
+                outcome = reading.outcome
+                yield reading
+            if outcome is not Outcome.NO_CAMERA:
+                return
+            time.sleep(again)
+
     def close(self) -> None:
         """Let go of what was opened; nobody is read any more."""
         self._closed = True
@@ -105,13 +149,14 @@ class FrameReader(ABC):
 
     def _tell(self, reading: Reading, detail: str) -> None:
         """One event for each change; none for what is about a person, which the registry's log holds."""
-        if reading.outcome in _IDLE:
+        if reading.outcome in _IDLE and self._outcome is not Outcome.NO_CAMERA:
             return
         text = _trouble(reading, detail)
-        if text == self._trouble:
-            return
-        self._trouble = text
         outcome = reading.outcome if text else Outcome.READ
+        # A camera that is gone is told of once, whatever is said of it each time it is tried again.
+        if text == self._trouble or outcome is self._outcome is Outcome.NO_CAMERA:
+            return
+        self._trouble, self._outcome = text, outcome
         event = Event(outcome, text or "All is well again.", datetime.now(UTC))
         (_LOGGER.warning if text else _LOGGER.info)("%s", event.text)
         if self._on_event is None:

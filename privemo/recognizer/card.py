@@ -9,7 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from privemo.labels import EMOTIONS
 
-__all__ = ["Abstention", "Agreement", "Form", "ModelCard", "PrivacyStatement", "SelfCheck"]
+__all__ = [
+    "Abstention",
+    "Agreement",
+    "Calibration",
+    "Form",
+    "ModelCard",
+    "PrivacyStatement",
+    "SelfCheck",
+]
 
 Form = Literal["fp32", "int8"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -66,6 +74,28 @@ class Agreement(_Frozen):
     calibrated_on: int = Field(ge=0)
 
 
+class Calibration(_Frozen):
+    """What the temperature was chosen on, and what it does to faces of other people, who do not exist.
+
+    Attributes:
+        fitted_on: whose pictures it was chosen on.
+        people: how many of them do not exist; null where they do: how many agreed is told to nobody.
+        epsilon: what the choice cost each of the held-out people; null where nobody exists.
+        error_before: expected calibration error without it.
+        error_after: the same with it.
+        measured_on: whose faces both are of.
+        faces: how many.
+    """
+
+    fitted_on: Literal["held-out people", "people who do not exist"]
+    people: int | None = Field(ge=1)
+    epsilon: float | None = Field(gt=0)
+    error_before: Share
+    error_after: Share
+    measured_on: Literal["people who do not exist"] = "people who do not exist"
+    faces: int = Field(ge=1)
+
+
 class Abstention(_Frozen):
     """When the model says nothing.
 
@@ -110,7 +140,8 @@ class ModelCard(_Frozen):
         trained_on: where faces came from, and how many stores.
         start: what training started from.
         simulated_consents: true: no real person agreed, the run was a simulation.
-        temperature: by which logits are divided; null for none.
+        temperature: by which logits are divided, in the graph itself; null in cards of before.
+        calibration: what it was chosen on; null likewise.
         privacy, agreement, abstention, check: see there.
         versions: of what made it.
     """
@@ -128,6 +159,7 @@ class ModelCard(_Frozen):
     start: str
     simulated_consents: bool
     temperature: float | None = Field(default=None, gt=0)
+    calibration: Calibration | None = None
     privacy: PrivacyStatement
     agreement: Agreement
     abstention: Abstention

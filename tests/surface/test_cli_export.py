@@ -41,6 +41,8 @@ def test_a_run_is_exported_and_its_card_read(run: Path, tmp_path: Path) -> None:
         "simulated: no real person agreed",
         "privacy: epsilon",
         "against torch, on 200 people who do not exist",
+        "temperature: 1",
+        "chosen on people who do not exist, so it may be too sure of real ones",
         "says nothing below",
     ):
         assert words in told.stdout
@@ -55,6 +57,7 @@ def test_what_cannot_be_exported_is_one_sentence(run: Path, tmp_path: Path) -> N
     refused(privemo("export", run, "--out", out, *sign, "--people", "5"), "fewer than 300")
     refused(privemo("export", run, "--out", out, *sign, "--coverage", "2"), "at most 1")
     refused(privemo("export", run, "--out", out, "--sign", tmp_path / "no.key"), "no.key")
+    refused(privemo("export", run, "--out", out, *sign, "--budget", "b"), "go with --epsilon")
     assert not out.exists()
 
 

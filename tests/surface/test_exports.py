@@ -70,6 +70,12 @@ def loaded_after(code: str, **environment: str) -> set[str]:
     return set(done.stdout.split())
 
 
+def test_no_public_name_is_a_modules_name() -> None:
+    """Whatever imports `privemo.x` makes a module of the name `x`, and a program that calls it ends."""
+    modules = {path.stem for path in (ROOT / "privemo").iterdir() if not path.name.startswith("_")}
+    assert not set(privemo.__all__) & modules
+
+
 def test_a_registry_comes_without_machine_learning() -> None:
     loaded = loaded_after("import privemo; privemo.ConsentRegistry")
     assert "privemo_consent" in loaded

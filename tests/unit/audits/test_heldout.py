@@ -244,3 +244,41 @@ def test_a_ledger_whose_head_is_gone_is_named(run: RunMaker) -> None:
     run.path(0, FILE).with_suffix(".head").unlink()
     (detail,) = wrong_with(run, "ledger_chain")
     assert "heldout-ledger.head is missing" in detail
+
+
+CHOSEN = {"tables": 1, "resolution": 500, "scale": 2000, "mechanism": "exponential"}
+
+
+def test_a_choice_is_recomputed_and_composed_with_counts(run: RunMaker) -> None:
+    """Epsilon 0.5, pure: at most the divergence of a Gaussian of twice its inverse."""
+    write(run, [row(**CHOSEN)])
+    report, wrong = failed(run)
+    assert not wrong
+    block = report.privacy.held_out
+    assert block is not None
+    (store,) = block.stores
+    assert store.mechanisms == ("exponential",)
+    assert store.recomputed_rdp == pytest.approx(
+        epsilon_rdp([Release(4.0, 1.0, 1, discrete=True)], 1e-5)
+    )
+    assert store.recomputed_pld is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"tables": 3, "scale": 6000}, "speak 3 times"),
+        ({"noise_multiplier": 9.0}, "states a noise multiplier of 9"),
+        ({"noise_stores": 3}, "3 stores' noise"),
+        ({"mechanism": "laplace"}, "cannot be recomputed"),
+        ({"delta": 1e-3}, "the run promises"),
+    ],
+)
+def test_a_choice_that_is_none_is_named(run: RunMaker, changes: Row, told: str) -> None:
+    write(run, [row(**{**CHOSEN, **changes})])
+    assert any(told in detail for detail in wrong_with(run, "ledger_entry"))
+
+
+def test_a_choice_that_claims_too_little_is_named(run: RunMaker) -> None:
+    write(run, [row(**CHOSEN, epsilon_rdp=0.5, epsilon_prv=0.5)])
+    assert wrong_with(run, "epsilon_underclaimed")

@@ -11,9 +11,11 @@ import pytest
 import privemo
 from privemo import simulation
 from privemo import weights as w
-from privemo.errors import ExportRefused, RunError, SettingsError
-from privemo.exporting.export import Drawn, _agreement
+from privemo.errors import BudgetExhausted, ExportRefused, RunError, SettingsError
+from privemo.exporting.export import Drawn, _abstention, _agreement
 from privemo.exporting.graph import Reads, graph, plain, quantized, said_by, said_by_torch
+from privemo.exporting.temperature import TEMPERATURES, tempered
+from privemo.heldoutledger import FILE as LEDGER
 from privemo.models import build_model
 from privemo.recognizer.exported import open_exported
 from privemo.recognizer.runtime import Classifier
@@ -59,7 +61,55 @@ def test_a_run_becomes_one_file_that_says_what_was_trained(folder: Path, tmp_pat
     trained = predict(w.model_for("emotion-cnn", weights), faces, flip=False)
     classifier = Classifier(found)
     ours = np.stack([classifier.probabilities(face) for face in faces])
-    np.testing.assert_allclose(ours, trained, atol=1e-4)
+    assert card.temperature is not None
+    np.testing.assert_allclose(ours, tempered(trained, card.temperature), atol=1e-4)
+    how = card.calibration
+    assert how is not None
+    assert (how.fitted_on, how.people, how.epsilon) == ("people who do not exist", 100, None)
+    assert card.temperature >= 1
+
+
+def test_held_out_people_choose_the_temperature_and_the_card_says_what_it_cost(
+    folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "run")
+    out = tmp_path / "model.onnx"
+    settings = {"key": KEY, "form": "fp32", "people": 300, "epsilon": 2.0}
+    card = privemo.export(tmp_path / "run", out, **settings)  # type: ignore[arg-type]
+    how = card.calibration
+    assert how is not None
+    assert (how.fitted_on, how.people, how.epsilon) == ("held-out people", None, 2.0)
+    assert card.temperature in TEMPERATURES
+    classifier = Classifier(open_exported(out, [KEY.verifying]))
+    face = Drawn.of(300, 1).held_out.images[:1]
+    trained = predict(
+        w.model_for("emotion-cnn", w.load_weights(folder / "model.safetensors")), face, flip=False
+    )
+    np.testing.assert_allclose(
+        classifier.probabilities(face[0])[None], tempered(trained, card.temperature), atol=1e-4
+    )
+    # Exported again, in the other form too, it is the same choice: paid for once.
+    settings["form"] = "int8"
+    assert privemo.export(tmp_path / "run", out, **settings).temperature == card.temperature  # type: ignore[arg-type]
+    lines = (tmp_path / "run/stores/store-01" / LEDGER).read_text().splitlines()
+    assert len(lines) == 1
+    with pytest.raises(BudgetExhausted):
+        privemo.export(tmp_path / "run", tmp_path / "no.onnx", **{**settings, "epsilon": 4.0})  # type: ignore[arg-type]
+    assert not (tmp_path / "no.onnx").exists()
+
+
+def test_a_threshold_is_of_what_the_temperature_leaves(drawn: Drawn) -> None:
+    """A model made less sure is held to a lower number, and reads as many."""
+    weights, _ = w.initial_weights("nobody", model="emotion-cnn", channels=1, seed=0)
+    network = w.model_for("emotion-cnn", weights).eval()
+    unsure = [
+        _abstention(graph(Reads(plain(network), by).eval(), 1), drawn, 0.9) for by in (1.0, 3.0)
+    ]
+    assert unsure[1].threshold < unsure[0].threshold - 0.05
+    for one in unsure:
+        assert 0.82 < one.read < 0.98
+        low, high = one.read_ci
+        assert low < one.read < high
 
 
 def test_a_run_that_is_not_finished_is_not_exported(folder: Path, tmp_path: Path) -> None:
@@ -96,6 +146,7 @@ def test_a_run_of_which_each_store_keeps_a_part_is_not_exported(tmp_path: Path) 
         ({"coverage": 1.5}, "above 0 and at most 1"),
         ({"coverage": float("nan")}, "above 0 and at most 1"),
         ({"people": 299}, "fewer than 300"),
+        ({"epsilon": 0}, "A choice costs an epsilon"),
     ],
 )
 def test_impossible_settings_are_refused(

@@ -13,7 +13,7 @@ each store's own, noised, or the sum of all of them alone. What is kept of it: `
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -129,9 +129,11 @@ def _counts(
         return _of_each(run, grid, request, folder, left_out)
     path = folder / "sum.json"
     if path.exists():
-        before = Counted.of(run, request)
-        left_out.update(before.left_out if before else {})
-        return [_kept(path, run, request, private.accountant)]
+        kept, before = _kept(path, request), Counted.of(run, request)
+        out = set(run.stores) - set(kept.stores)
+        told = before.left_out if before else {}
+        left_out.update({name: told.get(name, "not in the sum") for name in out})
+        return [kept]
     found = sum_counts(
         grid,
         request,
@@ -151,12 +153,12 @@ def _of_each(
     """Each store's own noised counts; those that came before are not asked for again."""
     accountant = run.settings.privacy.accountant if run.settings.privacy else "rdp"
     here = {n: folder / "stores" / f"{n}.json" for n in run.stores}
-    parts = {n: _kept(p, run, request, accountant) for n, p in here.items() if p.exists()}
+    parts = {n: _kept(p, request) for n, p in here.items() if p.exists()}
     if len(parts) < len(run.stores):
         left_out.update({name: _NO_ANSWER for name in run.stores if name not in parts})
         content = RecordDict({CONFIG: request_record(request)})
         for reply in _replies(grid, "count", content, _PATIENCE_S):
-            name, found = _counted_by(reply, run, request, accountant)
+            name, found = _counted_by(reply, run.roster, request, accountant)
             if name in left_out and isinstance(found, CellCounts):
                 write_bytes(here[name], found.to_json())
                 parts[name] = found
@@ -173,7 +175,7 @@ def _of_each(
 
 
 def _counted_by(
-    reply: Message, run: Run, request: CountRequest, accountant: str
+    reply: Message, roster: Mapping[str, bytes], request: CountRequest, accountant: str
 ) -> tuple[str, CellCounts | str]:
     """Of which store a reply is, and its counts, or why there are none."""
     name = ""
@@ -183,7 +185,7 @@ def _counted_by(
         reason = record.get("reason") if isinstance(record, ConfigRecord) else None
         if reason is not None:
             return name, str(reason)[:256]
-        name, data = counts_from(reply.content, run.roster)
+        name, data = counts_from(reply.content, roster)
         return name, _checked(data, name, request, accountant)
     except Exception as wrong:
         # As above: whatever is wrong with one reply leaves its store out, never the others.
@@ -208,7 +210,7 @@ def _checked(data: bytes, name: str, request: CountRequest, accountant: str) -> 
     return found
 
 
-def _kept(path: Path, run: Run, request: CountRequest, accountant: str) -> CellCounts:
+def _kept(path: Path, request: CountRequest) -> CellCounts:
     """What came before.
 
     Raises:

@@ -18,6 +18,7 @@ from privemo.flower import (
     FlowerRun,
     Grid,
     Message,
+    MessageType,
     RecordDict,
     ServerApp,
     TaskIdentity,
@@ -35,7 +36,7 @@ class InProcessGrid(Grid):
     Args:
         client_app: the app of the stores.
         node_configs: for each store its node configuration.
-        on_reply: called with (replies so far, messages of this call) as stores finish.
+        on_reply: called with (replies so far, messages of this call) as stores finish training.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class InProcessGrid(Grid):
                 kind = Error(code=_CLIENT_RAISED, reason=str(error))
                 reply = Message(kind, reply_to=message)
             reply.metadata.__dict__["_message_id"] = str(uuid.uuid4())
-            if self._on_reply:
+            if self._on_reply and message.metadata.message_type.startswith(MessageType.TRAIN):
                 self._on_reply(done, len(messages))
             yield reply
 

@@ -137,10 +137,11 @@ def run_rounds(folder: Path) -> None:
         RunError: it is not being served, or it ended before the last round.
     """
     run = Run(folder)
-    if len(run.manifests()) == run.settings.rounds:
+    served = _open("127.0.0.1", _port(folder))
+    if len(run.manifests()) == run.settings.rounds and not (served and run.unsigned()):
         run.finish()
         return
-    if not _open("127.0.0.1", _port(folder)):
+    if not served:
         raise RunError(f"{folder} is not being served: start it with `privemo federation start`.")
     config = f'run-dir="{folder.resolve()}"'
     done = _flwr(folder, "run", str(folder / "app"), CONNECTION, "--run-config", config, "--stream")

@@ -29,6 +29,7 @@ from privemo.ledger import Ledger
 from privemo.runs import Run
 from privemo.server_app import app as server_app
 from privemo.storeconfig import KEY_FILE
+from tests.support.clocks import COMPILER, wrong_clock
 from tests.support.small_runs import small_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -93,17 +94,17 @@ class Federation:
         name: str,
         *arguments: str | Path,
         disk: int | None = None,
-        clock: str | None = None,
+        clock: int | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start one of the processes; no file of it grows beyond `disk` bytes, its clock is off."""
+        """Start one of the processes; no file of it grows beyond `disk` bytes, its clock is
+        `clock` seconds ahead."""
         command = [sys.executable, "-m", "privemo", "federation", *map(str, arguments)]
-        if clock is not None:
-            command = ["faketime", "-f", clock, *command]
+        wrong = {} if clock is None else wrong_clock(self.folder, clock)
         if disk is not None:
             command = ["prlimit", f"--fsize={disk}", *command]
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env=ENVIRONMENT
+                command, stdout=log, stderr=subprocess.STDOUT, env={**ENVIRONMENT, **wrong}
             )
         self.processes[name] = process
         return process
@@ -220,15 +221,16 @@ def test_a_store_that_is_killed_is_left_out_and_the_round_counts(federation: Fed
     assert "ended by itself" in federation.said(gone)
 
 
-@pytest.mark.skipif(shutil.which("faketime") is None, reason="Debian's package faketime")
+@pytest.mark.skipif(COMPILER is None, reason="a C compiler, for a wrong clock")
 def test_a_store_whose_clock_is_wrong_is_told_so_and_takes_part_once_it_is_right(
     federation: Federation,
 ) -> None:
+    """One is an hour ahead, and is refused; one is 200 s behind all the while, and counts."""
     federation.serve()
-    ahead, *others = federation.names
-    wrong = federation.start(ahead, "join", federation.stores / ahead, clock="+1h")
-    for name in others:
-        federation.start(name, "join", federation.stores / name)
+    ahead, behind, right = federation.names
+    wrong = federation.start(ahead, "join", federation.stores / ahead, clock=3600)
+    federation.start(behind, "join", federation.stores / behind, clock=-200)
+    federation.start(right, "join", federation.stores / right)
     assert wrong.wait(180) == 2
     assert "clock is 1:00:0" in federation.said(ahead)
     assert "ahead of the server's: set it" in federation.said(ahead)
@@ -236,7 +238,9 @@ def test_a_store_whose_clock_is_wrong_is_told_so_and_takes_part_once_it_is_right
     until("its clock was set", lambda: federation.online() == 3)
     done = privemo("federation", "run", federation.chain)
     assert done.returncode == 0, done.stderr
-    assert federation.trained(ahead) == [1, 2]
+    for manifest in Run(federation.chain).manifests():
+        assert manifest["secure_sum"]["summed"] == federation.names
+    assert federation.trained(ahead) == federation.trained(behind) == [1, 2]
 
 
 def family(process: subprocess.Popen[bytes]) -> list[int]:

@@ -114,8 +114,11 @@ class InProcessGrid(Grid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Deliver messages and return the replies. `timeout` is moot: delivery is a call."""
-        return list(self._deliver(list(messages)))
+        """Deliver messages one by one, each as its reply is asked for: none of them waits in memory.
+
+        `timeout` is moot: delivery is a call.
+        """
+        return self._deliver(list(messages))
 
     def _deliver(self, messages: list[Message]) -> Iterator[Message]:
         for done, message in enumerate(messages, start=1):

@@ -75,6 +75,7 @@ def _strategy(
             first_round=first_round,
             step=step,
             settings=run.settings,
+            spool_in=run.folder / "checkpoints",
         )
     return SecureAveraging(
         run.order_for,

@@ -79,8 +79,8 @@ class PollingGrid(Grid):
     ) -> Iterator[Message]:
         """Send messages, and give the replies that come within `timeout` seconds; None waits for all.
 
-        Each is given as it comes, and messages are sent when the first one is asked for: replies of many stores
-        do not wait in memory for each other.
+        Each is given as it comes, and messages are sent when the first one is asked for: replies of many
+        stores do not wait in memory for each other.
         """
         waiting = set(self.push_messages(messages))
         ends = None if timeout is None else time.monotonic() + timeout

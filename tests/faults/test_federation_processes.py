@@ -21,6 +21,7 @@ import pytest
 
 from privemo import weights as w
 from privemo.client_app import app as client_app
+from privemo.closing import check_model
 from privemo.config import PrivacySettings
 from privemo.federation.authority import issue
 from privemo.federation.identity import enroll
@@ -175,6 +176,9 @@ def test_deployed_stores_end_in_the_model_of_one_process_and_strangers_stay_outs
     assert [m["secure_sum"]["summed"] for m in deployed.manifests()] == [federation.names] * 2
     last = deployed.manifests()[-1]
     assert w.sha256(w.load_weights(deployed.model_path)) == last["model_average"]
+    assert sorted(deployed.closings()) == federation.names
+    for name in federation.names:
+        check_model(federation.stores / name, last["model_average"], run_id=deployed.run_id)
     assert in_one_process(twin, federation.names) == last["model_out"]
     again = privemo("federation", "run", federation.chain)
     assert again.returncode == 0, "nothing is missing"
@@ -367,17 +371,24 @@ def test_a_store_whose_disk_is_full_sits_out_and_pays_for_nothing(federation: Fe
     assert federation.trained(full) == []
 
 
+@pytest.mark.timeout(1800)
 def test_the_example_survives_the_death_of_its_server(tmp_path: Path) -> None:
-    done = subprocess.run(
+    example = subprocess.Popen(
         [sys.executable, str(EXAMPLE), str(tmp_path / "out")],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=850,
         env=ENVIRONMENT,
     )
-    assert done.returncode in (0, 1), done.stdout[-2000:] + done.stderr[-2000:]
-    assert "The server is killed" in done.stdout
+    try:
+        said, complained = example.communicate(timeout=1500)
+    finally:
+        if example.poll() is None:  # as Ctrl-C does: it ends what it started
+            example.send_signal(signal.SIGINT)
+            example.wait(200)
+    assert example.returncode in (0, 1), said[-2000:] + complained[-2000:]
+    assert "The server is killed" in said
     run = Run(tmp_path / "out" / "chain")
     assert len(run.manifests()) == run.settings.rounds
-    assert "Breaches of consent found" in done.stdout
+    assert sorted(run.closings()) == run.stores
+    assert "Breaches of consent found" in said

@@ -217,9 +217,13 @@ class SqliteStore(Store):
         # the connection that took it so, and a withdrawal would not be seen.
         kept = sa.pool.NullPool if self.readonly else sa.pool.QueuePool
         dialect = _dialect()
+
+        def connect() -> Any:
+            return self._connect(synchronous)
+
         # hide_parameters: an error's text must not carry person ids.
         engine = sa.Engine(
-            kept(lambda: self._connect(synchronous), dialect=dialect),
+            kept(connect, dialect=dialect),
             dialect,
             sa.make_url("sqlite://"),
             hide_parameters=True,

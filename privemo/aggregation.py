@@ -1,11 +1,14 @@
 """From the stores' updates to the one that the server steps with.
 
-| | holds against | keeps in memory |
-|---|---|---|
-| `mean` | nobody: one store moves it as far as the bound of an update allows | one update |
-| `trimmed_mean` | `malicious` stores: so many highest and lowest values of a parameter are left out | all |
-| `median` | fewer than half of the stores | all |
-| `krum` | `malicious` stores: the mean of the others, those that lie closest to each other | all |
+| | holds against |
+|---|---|
+| `mean` | nobody: one store moves it as far as the bound of an update allows |
+| `trimmed_mean` | `malicious` stores: so many highest and lowest values of a parameter are left out |
+| `median` | fewer than half of the stores |
+| `krum` | `malicious` stores: the mean of the others, those that lie closest to each other |
+
+Updates lie on disk (`privemo.spool`). In memory stands one of them, or a block of all stores' values of some
+parameters, or for Krum how far each two of them are apart: no more with a thousand stores than with ten.
 
 The mean weighs by public sizes; what leaves stores out has no use for sizes. Local noise is part of every
 update, and what hides in noise is found by none of them: docs/how-to/federation.md has figures.
@@ -23,6 +26,7 @@ from privemo import weights as w
 from privemo.config import RunSettings
 from privemo.errors import RunError
 from privemo.flower import Array, ArrayRecord, RecordDict, select_multikrum, trim_mean
+from privemo.spool import Spool
 
 __all__ = ["Aggregator", "Mean", "Robust", "aggregator"]
 
@@ -30,8 +34,8 @@ __all__ = ["Aggregator", "Mean", "Robust", "aggregator"]
 class Aggregator(Protocol):
     """Takes the updates of one round, one after the other, in an order that does not depend on chance."""
 
-    def take(self, name: str, update: w.Weights) -> None:
-        """Take in the update of a store."""
+    def take(self, name: str, row: int) -> None:
+        """Take in the update of a store, by its row in the spool."""
 
     def result(self) -> w.Weights:
         """What the server steps with, float32.
@@ -42,22 +46,23 @@ class Aggregator(Protocol):
 
 
 class Mean:
-    """sum(size * update) / sum(size), added up as updates come.
+    """sum(size * update) / sum(size), added up one after the other.
 
     Args:
+        spool: of the round's updates.
         sizes: public size of each store.
     """
 
-    def __init__(self, sizes: Mapping[str, float]) -> None:
-        self._sizes = sizes
+    def __init__(self, spool: Spool, sizes: Mapping[str, float]) -> None:
+        self._spool, self._sizes = spool, sizes
         self._total: w.Weights = {}
         self._weight = 0.0
 
-    def take(self, name: str, update: w.Weights) -> None:
+    def take(self, name: str, row: int) -> None:
         """See `Aggregator`."""
         size = self._sizes[name]
         self._weight += size
-        for key, array in update.items():
+        for key, array in self._spool.read(row).items():
             part = np.float32(size) * array
             self._total[key] = self._total[key] + part if key in self._total else part
 
@@ -71,52 +76,65 @@ class Robust:
     """What some poisoned stores cannot drag away, by Flower's own functions.
 
     Args:
+        spool: of the round's updates.
         kind: `trimmed_mean`, `median` or `krum`.
         malicious: how many stores may be poisoned.
     """
 
-    def __init__(self, kind: str, malicious: int) -> None:
-        self._kind, self._malicious = kind, malicious
-        self._updates: list[w.Weights] = []
+    def __init__(self, spool: Spool, kind: str, malicious: int) -> None:
+        self._spool, self._kind, self._malicious = spool, kind, malicious
+        self._rows: list[int] = []
 
-    def take(self, name: str, update: w.Weights) -> None:
+    def take(self, name: str, row: int) -> None:
         """See `Aggregator`."""
-        self._updates.append(update)
+        self._rows.append(row)
 
     def result(self) -> w.Weights:
         """See `Aggregator`."""
-        stores, bad = len(self._updates), self._malicious
+        stores, bad = len(self._rows), self._malicious
         if stores < 2 * bad + (3 if self._kind == "krum" else 1):
             raise RunError(
                 f"{stores} stores answered, of whom {bad} may be poisoned: {self._kind} cannot tell which."
             )
         if self._kind == "krum":
             return self._krum(stores - bad)
-        return {key: self._middle(key) for key in self._updates[0]}
+        flat = np.concatenate([self._middle(block) for block in self._spool.blocks(self._rows)])
+        return self._spool.shaped(flat)
 
-    def _middle(self, key: str) -> NDArray[np.float32]:
-        values = np.stack([update[key] for update in self._updates])
+    def _middle(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._kind == "median":
             return np.median(values, axis=0).astype(np.float32)
         # The share that Flower cuts off is rounded down; half a store more, and it is this very number.
-        share = (self._malicious + 0.5) / len(self._updates)
+        share = (self._malicious + 0.5) / len(values)
         return np.asarray(trim_mean(values, min(share, np.nextafter(0.5, 0))), np.float32)
 
     def _krum(self, kept: int) -> w.Weights:
         contents = [
-            RecordDict({"update": ArrayRecord({key: Array(a) for key, a in update.items()})})
-            for update in self._updates
+            RecordDict({"update": ArrayRecord({"apart": Array(row)})}) for row in self._apart()
         ]
         chosen = {id(c) for c in select_multikrum(contents, self._malicious, kept)}
-        mean = Mean(dict.fromkeys(map(str, range(len(contents))), 1.0))
+        mean = Mean(self._spool, dict.fromkeys(map(str, range(len(contents))), 1.0))
         for number, content in enumerate(contents):
             if id(content) in chosen:
-                mean.take(str(number), self._updates[number])
+                mean.take(str(number), self._rows[number])
         return mean.result()
 
+    def _apart(self) -> NDArray[np.float64]:
+        """Points (stores, stores) that lie as far from each other as the updates do.
 
-def aggregator(settings: RunSettings, sizes: Mapping[str, float]) -> Aggregator:
+        Krum asks for distances alone, and Flower's takes whole updates into memory for them: with products
+        G = X X^T of the updates X, summed up by blocks, V sqrt(L) of G = V L V^T has the same distances.
+        """
+        products = np.zeros((len(self._rows),) * 2)
+        for block in self._spool.blocks(self._rows):
+            values = block.astype(np.float64)
+            products += values @ values.T
+        lengths, vectors = np.linalg.eigh(products)
+        return np.asarray(vectors * np.sqrt(np.maximum(lengths, 0.0)))
+
+
+def aggregator(settings: RunSettings, sizes: Mapping[str, float], spool: Spool) -> Aggregator:
     """A fresh one for a round of a run."""
     if settings.aggregation == "mean":
-        return Mean(sizes)
-    return Robust(settings.aggregation, settings.malicious_stores)
+        return Mean(spool, sizes)
+    return Robust(spool, settings.aggregation, settings.malicious_stores)

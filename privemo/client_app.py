@@ -12,6 +12,7 @@ from pathlib import Path
 
 from privemo import protocol, secure_protocol
 from privemo import weights as w
+from privemo.closing_records import closing_reply
 from privemo.count_answers import ANSWERS
 from privemo.errors import RunError
 from privemo.flower import ArrayRecord, ClientApp, ConfigRecord, Context, Message, RecordDict
@@ -61,6 +62,12 @@ def confirm(message: Message, context: Context) -> Message:
 def reveal(message: Message, context: Context) -> Message:
     """A secure sum, step 5: the shares that unmask the sum."""
     return replied(message, context, _LATER["reveal"])
+
+
+@app.query("close")
+def close(message: Message, context: Context) -> Message:
+    """The end of the run: sign it, if it is the end of what this store took part in."""
+    return Message(closing_reply(store_folder(context), message.content), reply_to=message)
 
 
 def _answer_counts(step: str) -> None:

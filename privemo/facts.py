@@ -200,6 +200,8 @@ def run_facts(
         "stores": list(names),
         "declared_people": people,
         "rounds": settings.rounds,
+        # Stores sign the end: so whoever takes rounds/closing.json away is found.
+        "closes": True,
         "sensitive": list(settings.sensitive),
         "label_names": list(EMOTIONS),
         "privacy": privacy,

@@ -18,6 +18,7 @@ from privemo.flower import (
     FlowerRun,
     Grid,
     Message,
+    MessageType,
     RecordDict,
     ServerApp,
     TaskIdentity,
@@ -35,7 +36,7 @@ class InProcessGrid(Grid):
     Args:
         client_app: the app of the stores.
         node_configs: for each store its node configuration.
-        on_reply: called with (replies so far, messages of this call) as stores finish.
+        on_reply: called with (replies so far, messages of this call) as stores finish training.
     """
 
     def __init__(
@@ -113,8 +114,11 @@ class InProcessGrid(Grid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Deliver messages and return the replies. `timeout` is moot: delivery is a call."""
-        return list(self._deliver(list(messages)))
+        """Deliver messages one by one, each as its reply is asked for: none of them waits in memory.
+
+        `timeout` is moot: delivery is a call.
+        """
+        return self._deliver(list(messages))
 
     def _deliver(self, messages: list[Message]) -> Iterator[Message]:
         for done, message in enumerate(messages, start=1):
@@ -128,7 +132,7 @@ class InProcessGrid(Grid):
                 kind = Error(code=_CLIENT_RAISED, reason=str(error))
                 reply = Message(kind, reply_to=message)
             reply.metadata.__dict__["_message_id"] = str(uuid.uuid4())
-            if self._on_reply:
+            if self._on_reply and message.metadata.message_type.startswith(MessageType.TRAIN):
                 self._on_reply(done, len(messages))
             yield reply
 

@@ -8,7 +8,7 @@ meets that often.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from privemo.flower import FlowerRun, Grid, Message, RecordDict, inflatable_utils
 
@@ -76,17 +76,21 @@ class PollingGrid(Grid):
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Send messages and return the replies that came within `timeout` seconds; None waits for all."""
+    ) -> Iterator[Message]:
+        """Send messages, and give the replies that come within `timeout` seconds; None waits for all.
+
+        Each is given as it comes, and messages are sent when the first one is asked for: replies of many
+        stores do not wait in memory for each other.
+        """
         waiting = set(self.push_messages(messages))
         ends = None if timeout is None else time.monotonic() + timeout
-        pause, found = _SHORTEST_S, list[Message]()
+        pause = _SHORTEST_S
         while waiting:
             replies = list(self.pull_messages(waiting))
-            found += replies
             waiting -= {reply.metadata.reply_to_message_id for reply in replies}
+            pause = _SHORTEST_S if replies else min(_LONGEST_S, 1.2 * pause)
+            while replies:
+                yield replies.pop(0)
             if not waiting or (ends is not None and time.monotonic() >= ends):
                 break
-            pause = _SHORTEST_S if replies else min(_LONGEST_S, 1.2 * pause)
             time.sleep(pause)
-        return found

@@ -11,7 +11,15 @@ from privemo import weights as w
 from privemo.flower import Message
 from privemo.statements import Signed, Statement
 
-__all__ = ["Reply", "failed_entry", "named_and_others", "read_reply", "told_entry"]
+__all__ = [
+    "Heard",
+    "Reply",
+    "failed_entry",
+    "named_and_others",
+    "read_reply",
+    "told_entry",
+    "too_few",
+]
 
 
 def named_and_others(
@@ -57,6 +65,16 @@ class Reply:
     update: w.Weights | None = None
 
 
+@dataclass(frozen=True)
+class Heard:
+    """A reply that was held against its round: what it states, what is wrong, and where its update lies."""
+
+    reply: Reply
+    statement: Statement | None
+    fault: str
+    row: int | None
+
+
 def read_reply(message: Message) -> Reply:
     """Read a reply. Whatever is malformed becomes a failure of that node, never of the round."""
     node = f"node-{message.metadata.src_node_id}"
@@ -68,3 +86,12 @@ def read_reply(message: Message) -> Reply:
         return Reply(node, name, None, signed, protocol.update_of(message.content))
     except Exception as error:
         return Reply(node, node, f"malformed reply: {error}"[:256])
+
+
+def too_few(number: int, counted: int, quorum: int, stores: Mapping[str, dict[str, Any]]) -> str:
+    """Why a round did not come about: what its manifest would have said of the stores."""
+    why = [f"{name}: {s['reason']}" for name, s in stores.items() if s["reason"]]
+    reasons = "; ".join(why) or "silence"
+    if not counted:
+        return f"No store could train in round {number} ({reasons})."
+    return f"Only {counted} of the {quorum} stores that a round takes trained in round {number} ({reasons})."

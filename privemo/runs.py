@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from privemo import weights as w
+from privemo.closing import Closing, model_of, signed_by
 from privemo.config import RunSettings
-from privemo.errors import RunError
+from privemo.errors import RunError, UpdateRejected
 from privemo.files import read_json, write_json
 from privemo.history import History
 from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder, check_order
@@ -222,6 +223,46 @@ class Run:
         for path in (self._checkpoint, self._state):
             path(number - KEPT_CHECKPOINTS).unlink(missing_ok=True)
 
+    @property
+    def _closing_path(self) -> Path:
+        return self.folder / "rounds" / "closing.json"
+
+    def closings(self) -> dict[str, Closing]:
+        """What stores signed at the end of the run, by store; of a run that goes on, nothing.
+
+        Raises:
+            RunError: one of them does not hold, or is of another end of the run.
+        """
+        manifests = self.manifests()
+        if not self._closing_path.exists() or len(manifests) < self.settings.rounds:
+            return {}
+        content = read_json(self._closing_path, schema="privemo.closings/1")
+        try:
+            return signed_by(content["closings"], self.roster, manifests[-1])
+        except (UpdateRejected, KeyError, TypeError) as error:
+            raise RunError(
+                f"{self._closing_path} does not fit the last round ({error}): one of the two was changed."
+            ) from error
+
+    def keep_closings(self, closings: Mapping[str, Closing]) -> None:
+        """Write down what stores signed at the end, beside what was signed before."""
+        signed = {**self.closings(), **closings}
+        rows = [signed[name].content() for name in sorted(signed)]
+        write_json(self._closing_path, {"schema": "privemo.closings/1", "closings": rows})
+
+    def unsigned(self) -> list[str]:
+        """Stores that took part in a whole run and have not signed its end."""
+        manifests = self.manifests()
+        if not manifests or len(manifests) < self.settings.rounds:
+            return []
+        took_part = {
+            name
+            for manifest in manifests
+            for name, entry in manifest["stores"].items()
+            if entry.get("statement") is not None
+        }
+        return sorted(took_part - self.closings().keys())
+
     def keep_start(self, weights: w.Weights) -> None:
         """Write the model that the first round starts from."""
         w.save_weights(self._checkpoint(0), weights)
@@ -247,6 +288,11 @@ class Run:
             server = ServerStep(self.settings)
             server.restore(self.server_state())
             weights = server.average or weights
+        if w.sha256(weights) != model_of(self.manifests()[-1]):
+            raise RunError(
+                f"The model of {self.folder} is not the one that its last round names: one of the two was "
+                "changed. Start again."
+            )
         return weights
 
     def _state(self, number: int) -> Path:

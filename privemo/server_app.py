@@ -1,7 +1,8 @@
 """Flower ServerApp of the federation: the same for simulation and for deployment.
 
 The server knows the run's public settings, the models and the manifests. It resumes by itself from the
-last whole round that it finds in the run folder.
+last whole round that it finds in the run folder. After the last round the stores sign its manifest, and with
+it the finished model (`privemo.closing`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from privemo import weights as w
+from privemo.closing_records import ask_to_sign
 from privemo.errors import RunError
 from privemo.flower import Context, Grid, HttpGrid, ServerApp
 from privemo.measuring import finish_run, wants_measuring
@@ -31,7 +33,7 @@ listeners: list[Callable[[dict[str, Any]], None]] = []
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run all rounds that are still missing; then stores measure, where they do so by themselves.
+    """Run all rounds that are still missing, and have the end signed; then stores measure, where they do.
 
     Raises:
         RunError: the run folder is unknown or broken, a round brought no update at all, or counts failed.
@@ -50,12 +52,14 @@ def main(grid: Grid, context: Context) -> None:
             listener({"event": "round", "manifest": manifest})
 
     strategy = _strategy(run, on_whole_round, done + 1, step)
+    missing = run.settings.rounds - done
     if isinstance(grid, HttpGrid):
         look_again_soon()
         grid = PollingGrid(grid)
-    missing = run.settings.rounds - done
     if missing > 0:
         strategy.start(grid, w.to_record(weights), num_rounds=missing, timeout=24 * 3600)
+    if run.unsigned():
+        run.keep_closings(ask_to_sign(grid, run.manifests(), run.roster))
     if wants_measuring(run):
         finish_run(run, grid)
 
@@ -74,6 +78,7 @@ def _strategy(
             first_round=first_round,
             step=step,
             settings=run.settings,
+            spool_in=run.folder / "checkpoints",
         )
     return SecureAveraging(
         run.order_for,

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,17 @@ from privemo.flower import (
 from privemo.history import History
 from privemo.orders import PrivateRecipe, RoundOrder, order_digest
 from privemo.personal import own_of
-from privemo.replies import Reply, failed_entry, named_and_others, read_reply, told_entry
+from privemo.replies import (
+    Heard,
+    Reply,
+    failed_entry,
+    named_and_others,
+    read_reply,
+    told_entry,
+    too_few,
+)
 from privemo.serverstep import ServerStep
+from privemo.spool import Spool
 from privemo.statements import Signed, Statement
 from privemo.updates import check_update, norm_bound
 
@@ -72,6 +82,7 @@ class StoreAveraging(Strategy):
         first_round: where to go on after an interruption.
         step: from the model and the average update to the next model; adds the update by default.
         settings: of the run: how updates are put together, how many stores are asked, how many it takes.
+        spool_in: where a round's updates are kept meanwhile (`privemo.spool`).
     """
 
     def __init__(
@@ -85,7 +96,9 @@ class StoreAveraging(Strategy):
         first_round: int = 1,
         step: ServerStep | None = None,
         settings: RunSettings | None = None,
+        spool_in: Path | None = None,
     ) -> None:
+        self.spool_in = spool_in
         self.settings = settings or RunSettings()
         self.order_for = order_for
         self.on_whole_round = on_whole_round
@@ -150,21 +163,45 @@ class StoreAveraging(Strategy):
             raise RunError("Replies arrived for a round that was never ordered.")
         now = self._round
         bound = norm_bound(now.order, sum(a.size for a in now.weights.values()))
-        together = aggregator(self.settings, self.sizes)
         stores: dict[str, dict[str, Any]] = {}
-        counted = 0
-        # Sorted by store, so that the floating-point sum does not depend on who answered first; and what
-        # does not count comes last, so that nobody takes a store's place in its name.
-        read = [(reply, *self._stated(reply, now)) for reply in map(read_reply, replies)]
-        self.history.hear(statement for _, statement, _ in read if statement is not None)
-        for reply, statement, fault in sorted(read, key=lambda r: (r[1] is None, r[0].name)):
-            update = self._judge(reply, statement, fault, stores, now, bound)
-            if update is not None:
-                counted += 1
-                together.take(reply.name, update)
-        if counted < self.settings.quorum:
-            raise RunError(_too_few(now.number, counted, self.settings.quorum, stores))
-        return self._step(now, together.result(), named_and_others(stores, self.sizes))
+        with Spool(now.weights, self.spool_in) as spool:
+            together, counted = aggregator(self.settings, self.sizes, spool), 0
+            # Sorted by store, so that the floating-point sum does not depend on who answered first; and what
+            # does not count comes last, so that nobody takes a store's place in its name.
+            heard = self._hear(replies, now, bound, spool)
+            for one in sorted(heard, key=lambda h: (h.statement is None, h.reply.name)):
+                row = self._judge(one, stores)
+                if row is not None:
+                    counted += 1
+                    together.take(one.reply.name, row)
+            if counted < self.settings.quorum:
+                raise RunError(too_few(now.number, counted, self.settings.quorum, stores))
+            update = together.result()
+        return self._step(now, update, named_and_others(stores, self.sizes))
+
+    def _hear(
+        self, replies: Iterable[Message], now: Round, bound: float, spool: Spool
+    ) -> list[Heard]:
+        """Read replies one after the other; updates that pass go to the disk, and none stays in memory.
+
+        Raises:
+            RunError: the disk is full.
+        """
+        heard: list[Heard] = []
+        try:
+            for reply in map(read_reply, replies):
+                statement, fault = self._stated(reply, now)
+                row = None
+                try:
+                    if statement is not None:
+                        update = _update_of(reply, statement, now, bound)
+                        row = None if update is None else spool.add(update)
+                except UpdateRejected as rejected:
+                    fault = f"update rejected: {rejected}"
+                heard.append(Heard(replace(reply, update=None), statement, fault, row))
+        finally:  # they have paid, whatever becomes of the round
+            self.history.hear(one.statement for one in heard if one.statement is not None)
+        return heard
 
     def _step(
         self, now: Round, update: w.Weights, told: dict[str, Any]
@@ -210,30 +247,19 @@ class StoreAveraging(Strategy):
         except UpdateRejected as rejected:
             return None, f"update rejected: {rejected}"
 
-    def _judge(
-        self,
-        reply: Reply,
-        statement: Statement | None,
-        fault: str,
-        stores: dict[str, dict[str, Any]],
-        now: Round,
-        bound: float,
-    ) -> w.Weights | None:
-        """Enter a reply into the manifest's `stores`; its update, if it counts."""
-        name, update = reply.name, None
-        entry = failed_entry(fault)
-        if statement is not None and reply.signed is not None:
-            try:
-                if name in stores:
-                    raise UpdateRejected("this store answered before")
-                update = _update_of(reply, statement, now, bound)
-                entry = told_entry(statement, reply.signed)
-            except UpdateRejected as rejected:
-                entry = failed_entry(f"update rejected: {rejected}")
+    def _judge(self, one: Heard, stores: dict[str, dict[str, Any]]) -> int | None:
+        """Enter a reply into the manifest's `stores`; the row of its update, if it counts."""
+        name, row = one.reply.name, None
+        entry = failed_entry(one.fault)
+        if one.statement is not None and one.reply.signed is not None:
+            if name in stores:
+                entry = failed_entry("update rejected: this store answered before")
+            elif not one.fault:
+                entry, row = told_entry(one.statement, one.reply.signed), one.row
         # Someone who takes another store's name does not overwrite what that store said.
         mine = name in self.sizes and name not in stores
-        stores[name if mine else f"{name} ({reply.node})"] = entry
-        return update
+        stores[name if mine else f"{name} ({one.reply.node})"] = entry
+        return row
 
     def check_statement(self, signed: Signed, now: Round) -> Statement:
         """Let a statement pass that its store signed, of this very round.
@@ -279,14 +305,6 @@ def _update_of(reply: Reply, statement: Statement, now: Round, bound: float) -> 
     if w.sha256(reply.update) != statement.update_sha256:
         raise UpdateRejected("it is not the update that its manifest names")
     return reply.update
-
-
-def _too_few(number: int, counted: int, quorum: int, stores: dict[str, dict[str, Any]]) -> str:
-    why = [f"{name}: {s['reason']}" for name, s in stores.items() if s["reason"]]
-    reasons = "; ".join(why) or "silence"
-    if not counted:
-        return f"No store could train in round {number} ({reasons})."
-    return f"Only {counted} of the {quorum} stores that a round takes trained in round {number} ({reasons})."
 
 
 def _utc(at: datetime) -> str:

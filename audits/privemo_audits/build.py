@@ -15,7 +15,8 @@ from .askedchecks import shares_checks
 from .attempts import measure_attacks
 from .beside import Read, held_beside
 from .cells import measure_groups
-from .checks import looks_checks, make_checks
+from .checks import end_checks, looks_checks, make_checks
+from .closing import end_of
 from .consent_log import read_consent_logs
 from .errors import MissingExtraError, ReportWriteError
 from .excluded import measure_drawn, told_of_ages
@@ -89,9 +90,10 @@ def build_report(
     privacy, faults = measure_privacy(run, shared)
     attacked, attempts = measure_attacks(run, keys, earlier)
     privacy = privacy.model_copy(update={"attacked": attacked, "attempts": attempts})
-    found = [*breaches, *faults, *manifest_faults(run)]
+    end = end_of(run)
+    found = [*breaches, *faults, *manifest_faults(run), *end.faults]
     checks = make_checks(run, exclusions, performance, privacy, lineage, found)
-    checks += [*looks_checks(looks), *shares_checks(exclusions.by_group)]
+    checks += [*end_checks(end), *looks_checks(looks), *shares_checks(exclusions.by_group)]
     drawn = measure_drawn(run)
     said_of_ages, not_shown = told_of_ages(drawn)
     represented: list[Representation] = []

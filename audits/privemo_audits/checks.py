@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from .closing import End
 from .report import Check, Exclusions, Lineage, Performance, Violation
 from .report_more import Looks
 from .report_privacy import Attacked, Attempts, HeldOutPrivacy, Privacy
@@ -441,6 +442,24 @@ def _model_checks(
             f"answering the commonest emotion would reach {performance.chance:.1%}",
             clause="EU AI Act 15(3)",
         ),
+    ]
+
+
+def end_checks(end: End) -> list[Check]:
+    """Whether the stores signed the finished model; nothing of a run that is not whole, or never asks."""
+    if not end.asked:
+        return []
+    return [
+        Check(
+            id="manifests.end_signed",
+            title="The stores that took part signed the last round, and with it the model",
+            passed=not end.missing,
+            required=False,
+            evidence=f"{_counted(len(end.signed), 'store')} signed the end of the run"
+            + (f"; not {', '.join(end.missing[:5])}" if end.missing else "")
+            + (f" and {len(end.missing) - 5} more" if len(end.missing) > 5 else ""),
+            clause="EU AI Act 12, 15(5)",
+        )
     ]
 
 

@@ -127,6 +127,10 @@ FINDINGS: dict[str, tuple[str, str]] = {
         "Each shop signed what it did, and the records fit together.",
         "The shops' signed records do not fit together, or are not theirs.",
     ),
+    "manifests.end_signed": (
+        "Each shop that took part signed the finished program.",
+        "Not every shop that took part signed the finished program.",
+    ),
     "run.complete": (
         "The teaching was finished as planned.",
         "The teaching stopped before it was finished as planned.",

@@ -121,6 +121,7 @@ class RunInfo(Part):
     privacy: PrivacyInfo
     roster: dict[StoreName, Hex]
     store_sets: tuple[tuple[StoreName, ...], ...] = ()
+    closes: bool = False
     challenge_age: float = 25.0
     context: ContextInfo = ContextInfo()
     model: dict[str, Any] = Field(default_factory=dict)
@@ -315,7 +316,7 @@ def load_run(run_dir: Path) -> Run:
     if not directory.is_dir():
         raise RunFilesError(f"{directory} is no directory", "Name the directory of a run.")
     files: dict[str, str] = {}
-    names = sorted(p.name for p in (directory / "rounds").glob("*.json"))
+    names = sorted(p.name for p in (directory / "rounds").glob("[0-9]*.json"))
     said = {
         name: _json(_read(directory, name, files), name, _AS_WRITTEN)
         for name in ("run.json", *(f"rounds/{n}" for n in names))

@@ -59,6 +59,7 @@ RESTS_ON: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("run.json", _ROUNDS, "stores/*/statements.jsonl", _LEDGERS, _ADMISSIONS, _ASKED),
         ("h-evidence",),
     ),
+    "manifests.end_signed": ((_ROUNDS,), ("h-evidence",)),
     "run.complete": (("run.json", _ROUNDS), ("h-evidence",)),
     "accuracy.above_chance": ((_PREDICTIONS,), ("confusion",)),
     "looks.of_this_model": (("looks.json", "model.safetensors"), ("looks",)),

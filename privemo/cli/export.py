@@ -130,6 +130,7 @@ def _lines(made: ModelCard) -> list[str]:
     )
     return [
         f"run: {made.run_id}, {made.architecture}, {made.form}, exported {made.exported:%Y-%m-%d}",
+        f"the end of the run signed by: {made.stores_signed} of {made.trained_on.get('stores', '?')} stores",
         f"faces: {made.trained_on.get('origin', 'not stated')}; consents: {consents}",
         f"privacy: {bound}; audit {privacy.audit}",
         near_torch,

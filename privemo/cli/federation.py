@@ -169,6 +169,43 @@ def join(
 
 
 @app.command()
+def check(
+    store: StoreArgument,
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", help="model.safetensors, or a file that export wrote."),
+    ],
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of an exported model: a public key you trust; several times for several."
+        ),
+    ] = None,
+) -> None:
+    """On a store's machine: whether a model is the one that the store signed at the end of its run."""
+    from privemo.closing import check_model
+
+    weights, run_id = _named_by(model, key or [])
+    final = check_model(store, weights, run_id=run_id)
+    say(f"{model} is the model that {final.store} signed at the end of run {final.run_id}.")
+
+
+def _named_by(model: Path, keys: list[str]) -> tuple[str, str | None]:
+    """Hash of a model's weights, and the run that it says it is of."""
+    if model.suffix == ".safetensors":
+        from privemo import weights as w
+
+        return w.sha256(w.load_weights(model)), None
+    from privemo.recognizer.exported import open_exported
+    from privemo_consent.keys import VerifyingKey
+
+    if not keys:
+        raise SettingsError("An exported model is signed: give a --key that you trust.")
+    card = open_exported(model, [VerifyingKey.parse(text) for text in keys]).card
+    return card.weights_sha256, card.run_id
+
+
+@app.command()
 def start(chain: ServerArgument) -> None:
     """On the server: let the invited stores in, and serve until stopped."""
     from privemo.federation.processes import serve

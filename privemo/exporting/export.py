@@ -126,7 +126,7 @@ def export(
         BudgetExhausted: the held-out people cannot give `epsilon`; nothing was charged.
         LedgerError: their ledger is damaged or cannot be written.
         ExportRefused: the exported model would not say what the trained one says, or each store has another.
-        RunError: the run is not finished, or its files were changed.
+        RunError: the run is not finished, or its files were changed, or stores signed another end of it.
         SettingsError: a coverage outside 0 to 1, another form, or too few people.
         MissingExtra: a library of the `export` extra is not installed.
         privemo_audits.AuditError: the run cannot be audited.
@@ -145,6 +145,7 @@ def export(
             "written."
         )
     weights, name = prepared.finished(), prepared.settings.model
+    signed = prepared.closings()  # of another model, and nothing is exported
     network = w.model_for(name, weights).eval()
     channels = int(prepared.facts["model"]["channels"])
     drawn = Drawn.of(people, channels)
@@ -172,6 +173,7 @@ def export(
         channels=channels,
         label_names=EMOTIONS,
         weights_sha256=w.sha256(weights),
+        stores_signed=len(signed),
         trained_on={**prepared.facts["data"], "stores": len(prepared.stores)},
         start=prepared.facts["model"]["initial_origin"],
         simulated_consents=bool(prepared.facts["simulated"]),

@@ -17,7 +17,7 @@ _NOT_SERVED = "{} is not being served: start it with `privemo federation start`.
 
 
 def run_rounds(folder: Path) -> Counted | None:
-    """Ask the served federation for what is missing of rounds, measuring and counts, and wait for it.
+    """Ask the served federation for what is missing of rounds, signatures, measuring and counts, and wait.
 
     Returns:
         What came of the counts that the run's settings ask for; None where they ask for none.
@@ -31,7 +31,7 @@ def run_rounds(folder: Path) -> Counted | None:
     served = is_served(folder)
     if missing and not served:
         raise RunError(_NOT_SERVED.format(folder))
-    if missing or (served and (any(measured(run).values()) or _uncounted(run, request))):
+    if missing or (served and _unfinished(run, request)):
         reason = _run_apps(folder, run, request)
         whole = len(run.manifests())
         if whole < run.settings.rounds:
@@ -59,6 +59,11 @@ def run_counts(folder: Path, request: CountRequest) -> Counted:
         ask_for(run, request)
         _run_apps(folder, run, request)
     return _found(run, request)
+
+
+def _unfinished(run: Run, request: CountRequest | None) -> bool:
+    """Whether a store may still sign the end, measure, or add to the counts."""
+    return bool(run.unsigned() or any(measured(run).values()) or _uncounted(run, request))
 
 
 def _uncounted(run: Run, request: CountRequest | None) -> bool:

@@ -137,6 +137,7 @@ class ModelCard(_Frozen):
         size: of the faces that it reads, in pixels.
         label_names: what its probabilities are of.
         weights_sha256: name of the trained model in the run's manifests.
+        stores_signed: how many stores signed that this is the model which their run ended with.
         trained_on: where faces came from, and how many stores.
         start: what training started from.
         simulated_consents: true: no real person agreed, the run was a simulation.
@@ -155,6 +156,7 @@ class ModelCard(_Frozen):
     size: Literal[48] = 48
     label_names: tuple[str, ...] = EMOTIONS
     weights_sha256: Sha256
+    stores_signed: int = Field(default=0, ge=0)
     trained_on: dict[str, Any]
     start: str
     simulated_consents: bool

@@ -361,7 +361,7 @@ class RunMaker:
         """Chain the rounds and sign what stores did, as the files are now."""
         prev = canonical(self._json("run.json"))
         kept: dict[str, list[dict[str, Any]]] = {s: [] for s in self.stores}
-        for path in sorted((self.directory / "rounds").glob("*.json")):
+        for path in sorted((self.directory / "rounds").glob("[0-9]*.json")):
             name = f"rounds/{path.name}"
             item = self._json(name)
             item["prev"] = prev

@@ -12,6 +12,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -212,15 +213,21 @@ class SqliteStore(Store):
         }
 
     def _make_engine(self, synchronous: str, **options: str) -> sa.Engine:
+        # Whoever may only read opens anew each time: a file taken for immutable never changes for
+        # the connection that took it so, and a withdrawal would not be seen.
+        kept = sa.pool.NullPool if self.readonly else sa.pool.QueuePool
+        dialect = _dialect()
+
+        def connect() -> Any:
+            return self._connect(synchronous)
+
         # hide_parameters: an error's text must not carry person ids.
-        engine = sa.create_engine(
-            "sqlite://",
-            creator=lambda: self._connect(synchronous),
-            # Whoever may only read opens anew each time: a file taken for immutable never changes for
-            # the connection that took it so, and a withdrawal would not be seen.
-            poolclass=sa.pool.NullPool if self.readonly else sa.pool.QueuePool,
+        engine = sa.Engine(
+            kept(connect, dialect=dialect),
+            dialect,
+            sa.make_url("sqlite://"),
             hide_parameters=True,
-            execution_options=options,
+            execution_options={**options, "compiled_cache": _COMPILED},
         )
         sa.event.listen(engine, "begin", _begin)
         return engine
@@ -268,6 +275,20 @@ class SqliteStore(Store):
         if "readonly" in text:
             return RegistryFullError(f"{self.where} may not be written: check its permissions")
         return RegistryUnreadableError(f"{self.where} cannot be read or written: {cause}")
+
+
+_COMPILED: dict[Any, Any] = {}
+"""What statements of this package are in SQL: put into words once in a process, not once for each file."""
+
+
+@cache
+def _dialect() -> sa.Dialect:
+    """SQLite's, which has asked the library what it can; it is the same for every file."""
+    engine = sa.create_engine("sqlite://")
+    with engine.connect():
+        pass
+    engine.dispose()
+    return engine.dialect
 
 
 def look_at(path: Path) -> None:

@@ -168,7 +168,7 @@ def test_a_server_that_died_goes_on_with_the_sum_it_had(tmp_path: Path) -> None:
         {"store-dir": str(run.folder / "stores" / name)} for name in reversed(run.stores)
     ]
     InProcessGrid(watched, configs).serve(server_app, run_dir=str(run.folder))  # type: ignore[arg-type]
-    assert set(trained) == {"train.confirm", "train.reveal"}
+    assert set(trained) == {"train.confirm", "train.reveal", "query.close"}
     assert run.manifests()[0]["stores"]["store-01"]["update_sha256"] == paid
 
 

@@ -35,7 +35,16 @@ from privemo.errors import RunError, UpdateRejected
 from privemo.files import read_json, write_json
 from privemo.statements import canonical_hash, read_signing_key
 
-__all__ = ["FINAL_FILE", "Closing", "check_model", "model_of", "needed_of", "sign_end", "signed_by"]
+__all__ = [
+    "FINAL_FILE",
+    "Closing",
+    "check_model",
+    "model_of",
+    "needed_of",
+    "sign_end",
+    "signed_by",
+    "signed_model",
+]
 
 FINAL_FILE = "final.json"
 
@@ -256,6 +265,16 @@ def _final(folder: Path) -> Closing | None:
         return Closing(**read_json(path, schema="privemo.closing/1"))
     except ValidationError as error:
         raise RunError(f"{path} is damaged; restore it from a backup.") from error
+
+
+def signed_model(folder: Path, run_id: str) -> str | None:
+    """Hash of the model that this store signed at the end of a run; None where it signed no end of it.
+
+    Raises:
+        RunError: what it signed is damaged.
+    """
+    final = _final(folder)
+    return final.model if final is not None and final.run_id == run_id else None
 
 
 def check_model(folder: Path, weights_sha256: str, *, run_id: str | None = None) -> Closing:

@@ -7,6 +7,7 @@ is that it was done, or why not.
 |---|---|
 | the same model comes again | says that it was done: nobody is read twice |
 | another model comes for the same run | refuses: counts of the first may have left |
+| another model comes than it signed at the end of the run | refuses: people are read with the run's own |
 | a model of another run, another network, or with numbers that are none | refuses |
 | nobody agreed to a fairness audit, or all withdrew | keeps an empty table: that nobody is there stays here |
 | it dies before `measured.json` is there | asks the gate and reads again |
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from privemo import weights as w
+from privemo.closing import signed_model
 from privemo.errors import NotMeasured, SettingsError
 from privemo.files import read_json, write_json
 from privemo.machine import tuned
@@ -66,6 +68,10 @@ def measure(store: Store, weights: w.Weights, order: MeasureOrder) -> None:
     if not all(np.isfinite(array).all() for array in weights.values()):
         raise SettingsError(f"{config.name} was sent a model with numbers that are none.")
     digest = w.sha256(weights)
+    if signed_model(store.folder, config.run_id) not in (None, digest):
+        raise SettingsError(
+            f"{config.name} signed another model at the end of the run than it was sent."
+        )
     with store.alone():
         before = _measured_with(store.folder, config.run_id)
         if before is None:

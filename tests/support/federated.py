@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from privemo import weights as w
+from privemo.asked import ASKED_FILE
 from privemo.client_app import app as client_app
 from privemo.config import PrivacySettings, RunSettings
 from privemo.counting import permitted_now
@@ -78,6 +79,7 @@ class Federated:
         self.stores, self.names = machines.folder / "stores", machines.stores
         for name in self.names:
             (self.stores / name / KEY_FILE).unlink()
+            (self.stores / name / ASKED_FILE).unlink()  # of the simulation that they are taken from
         cards = [enroll(self.stores / name, name) for name in self.names]
         drawn_up = RunSettings.of(
             **{

@@ -19,6 +19,7 @@ from privemo import count_answers, measured, simulation
 from privemo import weights as w
 from privemo.cli.counting import _exact
 from privemo.client_app import app as client_app
+from privemo.closing import FINAL_FILE
 from privemo.count_answers import counts_from
 from privemo.counted import Counted, ask_for, asked, request_of
 from privemo.counted import measured as measured_by
@@ -211,6 +212,9 @@ def test_what_is_no_finished_model_of_this_run_is_refused(apart: Federated, tmp_
     order = MeasureOrder(made.run.run_id, "gray-cnn", flip=True, threads=1)
     name = next(iter(weights))
     with opened(made) as store:
+        with pytest.raises(SettingsError, match="signed another model at the end of the run"):
+            measure(store, {n: a * 2 for n, a in weights.items()}, order)
+        (store.folder / FINAL_FILE).unlink()  # as a store that was away when the end was signed
         for broken, said, words in (
             (weights, MeasureOrder("another", "gray-cnn", flip=True), "another run"),
             ({**weights, name: weights[name] * np.nan}, order, "numbers that are none"),

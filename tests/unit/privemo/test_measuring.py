@@ -74,7 +74,7 @@ def apart(tmp_path_factory: pytest.TempPathFactory) -> Federated:
     return trained(tmp_path_factory.mktemp("apart"), TERMS, shared=False)
 
 
-@pytest.fixture(params=["sums", "apart"])
+@pytest.fixture(params=["sums", pytest.param("apart", marks=pytest.mark.slow)])
 def either(request: pytest.FixtureRequest, tmp_path: Path) -> Federated:
     found: Federated = request.getfixturevalue(request.param)
     return found.copy(tmp_path)

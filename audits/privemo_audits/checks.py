@@ -297,7 +297,9 @@ def _attacks_signed(attempts: Attempts) -> Check:
     signed = max((head.entries for head in known), default=0)
     by = ", ".join(f"{h.by} (to entry {h.entries})" for h in known)
     told = f"of {_counted(entries, 'entry').replace('entrys', 'entries')} all are signed: {by}"
-    if signed < entries or not entries:
+    if not entries:
+        told = "there is no history that could be signed"
+    elif signed < entries:
         told = f"nobody who is known signed the last {entries - signed} of {entries} entries"
         told += f"; signed: {by}" if by else ""
     if strangers := [h.by for h in attempts.signed if not h.known]:

@@ -136,7 +136,7 @@ def _lost(before: Report, after: Report) -> str:
     same_length = due == there and two is not None and one.head != two.head
     if due > there or same_length or one.begun > (0 if two is None else two.begun):
         return (
-            f"Of this run the first report knows of {one.begun} attacks in {due} entries, and the second "
+            f"Of this run the first report knows of {due} entries of attacks, and the second "
             "does not: attacks were taken out or changed. `privemo audit RUN --earlier REPORT` fails for it."
         )
     return ""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from privemo_audits.asked import hidden_groups, told_reasons
+from privemo_audits.askedhide import hidden_groups, told_reasons
 from privemo_audits.groups import SUPPRESS_BELOW, hide
 
 TABLES = st.tuples(st.integers(1, 8), st.integers(1, 5)).flatmap(

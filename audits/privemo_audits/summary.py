@@ -177,10 +177,16 @@ def _fairness(groups: Sequence[GroupCell], gaps: Sequence[Gap]) -> str:
         )
     gap = real[0]
     low, high = gap.ci or (0.0, 1.0)
-    return (
+    told = (
         f"It does not work equally well for everyone: by {gap.feature}, “{gap.highest}” is "
-        f"{_points(gap.accuracy_gap)} points ahead of “{gap.lowest}” (between {_points(low)} and "
-        f"{_points(high)})." + tail
+        f"{_points(gap.accuracy_gap)} points ahead of “{gap.lowest}” "
+    )
+    if low > 0:
+        return told + f"(between {_points(low)} and {_points(high)})." + tail
+    # The test takes all groups together and finds more than the interval of its two does.
+    return (
+        f"{told}in these numbers. Chance alone would hardly make such differences between groups; how far "
+        f"apart the two really are is uncertain: up to {_points(high)} points.{tail}"
     )
 
 

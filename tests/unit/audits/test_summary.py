@@ -1,4 +1,4 @@
-"""What the first lines of a report say of gaps: no more than is known, and nothing that contradicts itself."""
+"""What the first lines of a report say of gaps: no more than is known, and nothing that contradicts."""
 
 from __future__ import annotations
 

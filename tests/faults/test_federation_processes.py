@@ -153,7 +153,7 @@ class Federation:
         for process in self.processes.values():
             process.terminate()
         for process in self.processes.values():
-            process.wait(60)
+            process.wait(120)  # it gives its own processes time to end
 
 
 @pytest.fixture
@@ -256,7 +256,9 @@ def strangers(federation: Federation, tmp_path: Path) -> None:
     time.sleep(10)
     for name in ("unknown", "deceived"):
         assert "SuperNode ID" not in (tmp_path / name / "flower" / "supernode.log").read_text()
-        federation.processes.pop(name).terminate()
+        gone = federation.processes.pop(name)
+        gone.terminate()
+        gone.wait(120)
 
 
 def test_a_store_that_is_killed_is_left_out_and_the_round_counts(federation: Federation) -> None:

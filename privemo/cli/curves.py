@@ -96,6 +96,7 @@ def accuracy(
     mixup: o.MixupOption = None,
     label_smoothing: o.SmoothingOption = None,
     weight_decay: o.DecayOption = None,
+    teachers: o.TeachersOption = None,
     json_: LineOption = False,
 ) -> None:
     """Measure accuracy against epsilon: central, local and distributed noise, and none."""

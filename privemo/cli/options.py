@@ -256,7 +256,14 @@ DecayOption = Annotated[
     float | None,
     typer.Option(help="Pull of weights to zero, without privacy.", show_default=BY_RECIPE),
 ]
-ONLY_PLAIN = frozenset({"epochs", "batch", "mixup", "label_smoothing", "weight_decay"})
+TeachersOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Networks trained first, for the model to learn from, without privacy.",
+        show_default=BY_RECIPE,
+    ),
+]
+ONLY_PLAIN = frozenset({"epochs", "batch", "mixup", "label_smoothing", "weight_decay", "teachers"})
 
 OF_CHAINS = ("proximal", "personal", "aggregation", "malicious_stores", "quorum", "participation")
 """Settings of runs with several stores that no recipe decides."""

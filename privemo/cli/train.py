@@ -147,6 +147,7 @@ def train(
     mixup: o.MixupOption = None,
     label_smoothing: o.SmoothingOption = None,
     weight_decay: o.DecayOption = None,
+    teachers: o.TeachersOption = None,
     sensitive: o.SensitiveOption = None,
     init: Annotated[
         str | None, typer.Option(help="`nobody` (default with privacy), `scratch`, or a file.")

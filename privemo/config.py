@@ -144,6 +144,17 @@ class PlainSettings(FrozenSettings):
     ema: float = Field(0.0, ge=0, le=0.99999)
     augment: AugmentName = "strong"
     precision: Precision = "float32"
+    teachers: int = Field(0, ge=0, le=10)
+
+    @model_serializer(mode="wrap")
+    def _teachers_only_where_they_are(
+        self, handler: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        """A run without teachers keeps the name, and the draws, that it had before there were any."""
+        written: dict[str, Any] = handler(self)
+        if not self.teachers:
+            del written["teachers"]
+        return written
 
 
 _ONLY_WHERE_CHOSEN = (

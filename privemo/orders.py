@@ -112,6 +112,7 @@ class PlainRecipe:
         precision: of the forward and backward pass; weights are float32 in any case.
         proximal: pull of each step towards the model that the round began with (FedProx's mu).
         personal: layers that the store keeps to itself.
+        teachers: networks trained first, whose average answer the model learns instead of labels.
     """
 
     epochs: int
@@ -126,6 +127,7 @@ class PlainRecipe:
     precision: Precision = "float32"
     proximal: float = 0.0
     personal: PersonalName = "none"
+    teachers: int = 0
 
 
 @dataclass(frozen=True)
@@ -165,10 +167,11 @@ _RANGES: dict[str, tuple[float, float]] = {
     "noise_stores": (1, 10_000),
     "label_smoothing": (0.0, 0.9),
     "mixup": (0.0, 100.0),
+    "teachers": (0, 10),
     "ema": (0.0, 0.99999),
     "proximal": (0.0, 100.0),
 }
-_WHOLE = {"steps", "epochs", "batch", "views", "images_per_person", "noise_stores"}
+_WHOLE = {"steps", "epochs", "batch", "views", "images_per_person", "noise_stores", "teachers"}
 _CHOICES: dict[tuple[type, str], tuple[str, ...]] = {
     (PrivateRecipe, "optimizer"): ("sgd", "adam"),
     (PrivateRecipe, "noise"): get_args(NoiseName),
@@ -256,6 +259,8 @@ def order_digest(order: RoundOrder, model_in: str) -> str:
         del recipe["proximal"]
     if recipe["personal"] == "none":
         del recipe["personal"]
+    if not recipe.get("teachers"):
+        recipe.pop("teachers", None)
     content: dict[str, Any] = {
         "run_id": order.run_id,
         "round": order.round,

@@ -280,6 +280,13 @@ DecayOption = Annotated[
     float | None,
     typer.Option(help="Pull of weights to zero, without privacy.", show_default=BY_RECIPE),
 ]
+TeachersOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Networks trained first, for the model to learn from, without privacy.",
+        show_default=BY_RECIPE,
+    ),
+]
 
 # -- groups, which commands take -----------------------------------------------------------------
 
@@ -320,6 +327,7 @@ def plain(
     mixup: MixupOption = None,
     label_smoothing: SmoothingOption = None,
     weight_decay: DecayOption = None,
+    teachers: TeachersOption = None,
 ) -> None:
     """Training without privacy."""
 

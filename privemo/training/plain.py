@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -29,28 +30,51 @@ def train_plain(
 ) -> None:
     """Train in place without privacy, on shuffled batches; the model becomes the moving average, if any.
 
+    With `recipe.teachers` so many networks are trained first, each from the same start by draws of its own.
+    The model then never sees a label: it learns what they say, on average, of the pictures that it is shown
+    (born-again networks, Furlanello et al. 2018, arXiv 1805.04770; consistent teachers, Beyer et al. 2022,
+    arXiv 2106.05237). That takes the sharpness off labels that people disagree about.
+
     Args:
         model: trained in place.
         faces: what the gate admitted.
         recipe: checked by `privemo.orders.check_order` before it comes here.
         randomness: of the shuffle, the pictures' changes and the mixing.
-        permitted_now: asked before every batch about the people in it.
+        permitted_now: asked before every batch about the people in it, teachers' batches first.
 
     Raises:
         SettingsError: no epoch, an empty batch or no learning rate.
     """
     if recipe.epochs < 1 or recipe.batch < 1 or not recipe.lr > 0:
         raise SettingsError("Plain training needs epochs >= 1, batch >= 1 and a learning rate > 0.")
+    steps = recipe.epochs * _batches(faces, recipe)
+    teachers: list[nn.Module] = []
+    for number in range(recipe.teachers):
+        teacher = copy.deepcopy(model)
+        _train(teacher, faces, recipe, randomness, permitted_now, (), number * steps)
+        teachers.append(teacher.eval().to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+    _train(model, faces, recipe, randomness, permitted_now, teachers, recipe.teachers * steps)
+
+
+def _train(
+    model: nn.Module,
+    faces: Faces,
+    recipe: PlainRecipe,
+    randomness: Randomness,
+    permitted_now: PermittedNow,
+    teachers: Sequence[nn.Module],
+    step: int,
+) -> None:
+    """One network, whose first batch has the number `step`; by labels where it has no teachers."""
     pixels, labels = torch.from_numpy(faces.images), torch.from_numpy(faces.label)
     change, jitter = AUGMENTATIONS[recipe.augment], randomness.jitter()
-    batches = max(1, math.ceil(len(faces) / recipe.batch))
+    batches = _batches(faces, recipe)
     model.train()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = _optimizer(model, recipe)
     keep_near(optimizer, recipe.proximal)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(recipe.epochs * batches))
     average = _Average(model, recipe.ema)
-    step = 0
     for _ in range(recipe.epochs):
         for rows in np.array_split(randomness.sampling.permutation(len(faces)), batches):
             rows = rows[permitted_now(step, faces.person[rows])]
@@ -58,8 +82,9 @@ def train_plain(
                 x, y = _mixed(
                     change(pixels[rows], jitter), labels[rows], recipe.mixup, randomness.sampling
                 )
+                x = x.contiguous(memory_format=torch.channels_last)
                 optimizer.zero_grad(set_to_none=True)
-                _loss(model, x, y, recipe).backward()  # type: ignore[no-untyped-call]
+                _loss(model, x, y, recipe, teachers).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 average.take()
             schedule.step()
@@ -68,11 +93,21 @@ def train_plain(
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
-def _loss(model: nn.Module, x: Tensor, y: Tensor, recipe: PlainRecipe) -> Tensor:
-    x = x.contiguous(memory_format=torch.channels_last)
+def _batches(faces: Faces, recipe: PlainRecipe) -> int:
+    """Batches of a pass; at least one."""
+    return max(1, math.ceil(len(faces) / recipe.batch))
+
+
+def _loss(
+    model: nn.Module, x: Tensor, y: Tensor, recipe: PlainRecipe, teachers: Sequence[nn.Module]
+) -> Tensor:
     with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
         logits = model(x)
-    return F.cross_entropy(logits.float(), y, label_smoothing=recipe.label_smoothing)
+        if teachers:
+            with torch.no_grad():
+                y = torch.stack([teacher(x).float().softmax(1) for teacher in teachers]).mean(0)
+    smoothing = 0.0 if teachers else recipe.label_smoothing  # theirs is in what they say already
+    return F.cross_entropy(logits.float(), y, label_smoothing=smoothing)
 
 
 def _mixed(

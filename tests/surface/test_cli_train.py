@@ -66,7 +66,7 @@ def test_options_of_plain_training_reach_the_run(data: Path) -> None:
         data,
         *("--no-private", "--epochs", "1", "--batch", "32", "--mixup", "0.2", "--ema", "0.9"),
         *("--label-smoothing", "0.1", "--weight-decay", "0.2", "--lr", "0.01"),
-        *("--optimizer", "sgd", "--augment", "mild", "--precision", "bfloat16"),
+        *("--optimizer", "sgd", "--augment", "mild", "--precision", "bfloat16", "--teachers", "1"),
     )
     assert facts["settings"]["plain"] == {
         "epochs": 1,
@@ -78,6 +78,7 @@ def test_options_of_plain_training_reach_the_run(data: Path) -> None:
         "ema": 0.9,
         "augment": "mild",
         "precision": "bfloat16",
+        "teachers": 1,
     }
     assert facts["lr"] == 0.01
     assert facts["settings"]["ema"] == 0.0  # the average is within the one round
@@ -88,6 +89,8 @@ def test_options_of_plain_training_reach_the_run(data: Path) -> None:
     [
         (["--epochs", "3"], ["--epochs", "--steps"]),
         (["--mixup", "0.2"], ["leave out --mixup"]),
+        (["--teachers", "2"], ["leave out --teachers"]),
+        (["--no-private", "--teachers", "11"], ["--teachers: "]),
         (["--no-private", "--views", "4"], ["leave out --views"]),
         (["--no-private", "--epsilon", "8", "--clip", "1"], ["--epsilon", "--clip"]),
         (["--no-private", "--optimizer", "adam"], ["optimizer"]),

@@ -106,3 +106,10 @@ def test_the_public_size_is_a_round_number(people: int, stores: int, declared: i
 def test_one_person_more_or_less_does_not_show_in_the_public_size() -> None:
     sizes = {RunSettings(stores=10).public_people(n) for n in range(22_200, 22_300)}
     assert sizes == {1100}
+
+
+def test_plain_settings_without_teachers_are_written_as_before_there_were_any() -> None:
+    """A run's name, and a seeded run's draws, follow from its settings as they are written."""
+    assert "teachers" not in PlainSettings().model_dump()
+    two = PlainSettings(teachers=2)
+    assert PlainSettings.of(**two.model_dump()) == two

@@ -28,7 +28,7 @@ from privemo.training import (
     train_plain,
     train_private,
 )
-from privemo.training.plain import _mixed, _optimizer
+from privemo.training.plain import _loss, _mixed, _optimizer
 from privemo.training.private import _cuts, draw_rows
 from tests.conftest import noise_faces
 
@@ -309,6 +309,7 @@ def test_mixing_takes_faces_and_labels_by_the_same_share() -> None:
         pytest.param({"optimizer": "sgd", "lr": 0.02}, marks=pytest.mark.slow),
         {"precision": "bfloat16"},
         pytest.param({"mixup": 0.2}, marks=pytest.mark.slow),
+        pytest.param({"teachers": 1}, marks=pytest.mark.slow),
     ],
 )
 def test_other_plain_recipes_learn_too(change: dict[str, Any]) -> None:
@@ -317,6 +318,39 @@ def test_other_plain_recipes_learn_too(change: dict[str, Any]) -> None:
     train_plain(model, data, recipe, randomness(), everyone)
     assert (predict(model, data.images).argmax(1) == data.label).mean() > 0.45
     assert all(a.dtype == np.float32 for a in w.from_model(model).values())
+
+
+def test_a_model_with_teachers_learns_what_they_say_and_not_the_labels() -> None:
+    student, teachers = build_model(seed=1), [build_model(seed=n).eval() for n in (2, 3)]
+    x = torch.randn(6, 1, 48, 48, generator=torch.Generator().manual_seed(0))
+    recipe = PlainRecipe(1, 6, 0.01, 0.0, label_smoothing=0.1, teachers=2)
+    labels = torch.arange(6) % 4
+    found = _loss(student, x, labels, recipe, teachers)
+    said = torch.stack([teacher(x).softmax(1) for teacher in teachers]).mean(0)
+    expected = -(said * student(x).log_softmax(1)).sum(1).mean()
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert torch.equal(found, _loss(student, x, 3 - labels, recipe, teachers))
+    found.backward()  # type: ignore[no-untyped-call]
+    assert all(p.grad is None for teacher in teachers for p in teacher.parameters())
+
+
+def test_teachers_are_trained_first_and_ask_before_each_of_their_batches_too() -> None:
+    asked: list[int] = []
+
+    def first_ten(batch: int, drawn: NDArray[np.str_]) -> NDArray[np.bool_]:
+        asked.append(batch)
+        return np.array([int(person[1:]) < 10 for person in drawn])
+
+    ends = []
+    for teachers in (0, 2):
+        asked.clear()
+        model, data = build_model(seed=1), faces()
+        recipe = PlainRecipe(2, 16, 0.002, 0.0, teachers=teachers)
+        train_plain(model, data, recipe, randomness(), first_ten)
+        assert asked == list(range((1 + teachers) * 2 * 3))
+        assert all(p.requires_grad for p in model.parameters())
+        ends.append(w.from_model(model))
+    assert any(not np.array_equal(ends[0][k], ends[1][k]) for k in ends[0])
 
 
 def test_decay_pulls_on_filters_and_spares_what_has_one_number_a_channel() -> None:

@@ -158,6 +158,9 @@ class SigningKey:
     def save(self, path: str | os.PathLike[str], *, passphrase: bytes | None = None) -> None:
         """Write a new PEM file (PKCS 8) that its owner alone can read, flushed to the disk.
 
+        Its first line says the name (RFC 7468, 2: text before the key is for people, and skipped), so that
+        nobody signs under another one by mistake.
+
         Raises:
             KeyFileError: something stands at ``path``, or it cannot be written.
             MalformedError: an empty passphrase.
@@ -175,19 +178,24 @@ class SigningKey:
         except OSError as error:
             raise KeyFileError(f"{path} cannot be written: {error.strerror}") from error
         with os.fdopen(handle, "wb") as file:
-            file.write(body)
+            file.write(b"name: %s\n" % self.name.encode() + body)
             file.flush()
             os.fsync(file.fileno())
 
     @classmethod
     def load(
-        cls, name: str, path: str | os.PathLike[str], *, passphrase: bytes | None = None
+        cls, name: str | None, path: str | os.PathLike[str], *, passphrase: bytes | None = None
     ) -> SigningKey:
         """Read what `save` wrote.
 
+        Args:
+            name: that it signs under; None for the one that the file says.
+            path: of the file.
+            passphrase: that it was saved with.
+
         Raises:
-            KeyFileError: missing, readable by others, not a key, or another passphrase. The
-                message holds neither key nor passphrase.
+            KeyFileError: missing, readable by others, not a key, of another name, of none, or another
+                passphrase. The message holds neither key nor passphrase.
         """
         file = Path(path)
         try:
@@ -206,7 +214,22 @@ class SigningKey:
             raise KeyFileError(f"{path} is no key, or the passphrase is another") from None
         if not isinstance(private, Ed25519PrivateKey):
             raise KeyFileError(f"{path} is a key of another kind: want Ed25519")
-        return cls(name, private)
+        return cls(_named(path, body, name), private)
+
+
+def _named(path: str | os.PathLike[str], body: bytes, name: str | None) -> str:
+    """Return the name that a key signs under, by its file and by its owner."""
+    first = body.partition(b"\n")[0]
+    said = (
+        first.removeprefix(b"name: ").decode(errors="replace")
+        if first.startswith(b"name: ")
+        else None
+    )
+    if said is None and name is None:
+        raise KeyFileError(f"{path} does not say whose key it is: give its name")
+    if None not in (said, name) and said != name:
+        raise KeyFileError(f"{path} is the key of {said}, not of {name}")
+    return str(said if name is None else name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

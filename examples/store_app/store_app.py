@@ -1,7 +1,7 @@
 """A store's app: the kiosk where shoppers answer, a camera beside it, a list that adapts to whoever agreed.
 
     privemo demo && privemo audit key exporter.key --name chain
-    privemo export runs/demo --out model.onnx --sign exporter.key --name chain
+    privemo export runs/demo --out model.onnx --sign exporter.key
     python store_app.py FOLDER --model model.onnx --key KEY
 
 plays a day with shoppers who do not exist, and ends by itself; with `--camera 0` it waits for you, your

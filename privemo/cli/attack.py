@@ -32,7 +32,9 @@ def attack(
         Path | None,
         typer.Option(help="The auditor's private key: signs how far the history of attacks goes."),
     ] = None,
-    name: Annotated[str, typer.Option(help="The auditor's name, as in the key.")] = "auditor",
+    name: Annotated[
+        str | None, typer.Option(help="The auditor's name, where the key does not say it.")
+    ] = None,
     json_: o.JsonOption = False,
 ) -> None:
     """Rehearse a run with people who do not exist, attack it, and bound epsilon from below.

@@ -49,7 +49,9 @@ def new(
     sign: Annotated[
         Path | None, typer.Option(help="The auditor's private key, to sign the report with.")
     ] = None,
-    name: Annotated[str, typer.Option(help="The auditor's name, as in the key.")] = "auditor",
+    name: Annotated[
+        str | None, typer.Option(help="The auditor's name, where the key does not say it.")
+    ] = None,
     beside: Annotated[
         list[Path] | None,
         typer.Option(

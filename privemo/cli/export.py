@@ -27,7 +27,9 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
     to: Annotated[Path, typer.Option("--out", help="The ONNX file to write.")],
     sign: Annotated[Path, typer.Option(help="Your private key, as `privemo audit key` makes one.")],
-    name: Annotated[str, typer.Option(help="Your name, as in the key.")] = "exporter",
+    name: Annotated[
+        str | None, typer.Option(help="Your name, where the key does not say it.")
+    ] = None,
     form: Annotated[
         FormName, typer.Option(help="Weights in 8 bits, small and fast, or in 32.")
     ] = FormName.int8,

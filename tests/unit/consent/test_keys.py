@@ -82,7 +82,8 @@ def test_a_key_others_can_touch_is_refused(tmp_path: Path, mode: int) -> None:
 
 
 def secrets(path: Path) -> list[str]:
-    return [line for line in path.read_text().splitlines() if not line.startswith("-")]
+    lines = path.read_text().splitlines()
+    return [line for line in lines if not line.startswith(("-", "name: "))]
 
 
 @pytest.mark.parametrize("wrong", [None, b"", b"wrong horse"])
@@ -119,6 +120,20 @@ def test_files_that_hold_no_key(tmp_path: Path) -> None:
         path.chmod(0o600)
         with pytest.raises(KeyFileError, match=r"no key|another kind"):
             SigningKey.load("log", path)
+
+
+def test_a_key_signs_under_the_name_that_its_file_says(tmp_path: Path) -> None:
+    key, path = SigningKey.generate("anna"), tmp_path / "anna.key"
+    key.save(path)
+    assert SigningKey.load(None, path).verifying == key.verifying
+    with pytest.raises(KeyFileError, match="is the key of anna, not of bert"):
+        SigningKey.load("bert", path)
+    bare = path.read_bytes().partition(b"\n")[2]
+    assert bare.startswith(b"-----BEGIN PRIVATE KEY-----")
+    path.write_bytes(bare)  # of another program
+    with pytest.raises(KeyFileError, match="give its name"):
+        SigningKey.load(None, path)
+    assert SigningKey.load("anna", path).verifying == key.verifying
 
 
 def test_a_signing_key_shows_nothing_and_does_not_travel(tmp_path: Path) -> None:

@@ -312,7 +312,7 @@ def signed(finished: Path, tmp_path: Path) -> tuple[Path, str]:
     """A signed report of the finished run, and the public key of who signed it."""
     key, out = tmp_path / "eve.key", tmp_path / "signed"
     public = privemo("audit", "key", key, "--name", "eve").stdout.strip()
-    made = privemo("audit", finished / "run", "--out", out, "--sign", key, "--name", "eve")
+    made = privemo("audit", finished / "run", "--out", out, "--sign", key)
     assert made.returncode == 0, made.stderr
     return out, public
 

@@ -60,7 +60,7 @@ def test_an_attack_made_again_is_told_to_be_the_second(run: Path) -> None:
 def test_an_attack_is_signed_and_the_audit_says_by_whom(run: Path) -> None:
     key = run.parent / "anna.key"
     public = privemo("audit", "key", key, "--name", "anna").stdout.strip()
-    told = unwrapped(privemo("attack", run, "--canaries", "50", "--sign", key, "--name", "anna"))
+    told = unwrapped(privemo("attack", run, "--canaries", "50", "--sign", key))
     assert "The history of attacks has 2 entries" in told
     assert "signed by store-01 and anna." in told
     evidence = signed_by(privemo("audit", run, "--json"))

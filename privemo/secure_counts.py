@@ -159,7 +159,9 @@ class SecureCounts(SecureStore):
         """
         config = self.store.config
         said = (session.order, session.run_id, session.round)
-        if said != (request.digest(), config.run_id, COUNTS_ROUND):
+        mine = (request.digest(), config.run_id, COUNTS_ROUND)
+        # Under another run's name a release would not be one of those that were agreed on for this run.
+        if said != mine or request.run_id != config.run_id:
             raise SecureSumError(
                 f"{config.name} agreed to another sum of counts than it was asked for."
             )

@@ -94,16 +94,27 @@ def measure(store: Store, weights: w.Weights, order: MeasureOrder) -> None:
         store.destroy_overdue()
 
 
-def check_measured(store: Store) -> None:
+def check_measured(store: Store, *, signed: bool = False) -> None:
     """Let a store pass that read its people with the finished model of its run.
+
+    Args:
+        store: the store.
+        signed: it has to be the model whose end the store signed. Noise hides a person from whatever model
+            they were read with; exact counts hide nobody whom a model was made to tell from all others.
 
     Raises:
         NotMeasured: it did not.
     """
     there = (store.folder / PREDICTIONS).exists()
-    if not there or _measured_with(store.folder, store.config.run_id) is None:
+    digest = _measured_with(store.folder, store.config.run_id)
+    if not there or digest is None:
         raise NotMeasured(
             f"{store.config.name} has not read its held-out people with the finished model."
+        )
+    if signed and digest != signed_model(store.folder, store.config.run_id):
+        raise NotMeasured(
+            f"{store.config.name} has not signed the end of the run with the model that it read its people "
+            "with, and exact counts take that."
         )
 
 

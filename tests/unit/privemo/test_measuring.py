@@ -548,6 +548,27 @@ def test_as_many_releases_as_agreed_and_exact_counts_once(
         assert paid(made)["store-01"] == (times if source is noisy else 0)
 
 
+def test_exact_counts_are_of_the_model_alone_whose_end_was_signed(
+    sums: Federated, tmp_path: Path
+) -> None:
+    """A server could have people read, before it shows any end, with a model made to tell one of them."""
+    made = sums.copy(tmp_path)
+    order = MeasureOrder(made.run.run_id, "gray-cnn", flip=True, threads=1)
+    made.drive(without("store-02", kinds=("query.advertise",)))
+    assert came_of(made).error is None  # two of three are enough
+    shutil.rmtree(made.chain / "counts")
+    for name in made.names:
+        (made.stores / name / AGREED).unlink(missing_ok=True)
+    with opened(made) as store:
+        kept = (store.folder / FINAL_FILE).read_bytes()
+        (store.folder / FINAL_FILE).unlink()
+        (store.folder / "measured.json").unlink()
+        measure(store, {n: a * 2 for n, a in made.run.finished().items()}, order)
+        (store.folder / FINAL_FILE).write_bytes(kept)
+    made.drive()
+    assert came_of(made).left_out == {"store-01": "not_measured"}
+
+
 def test_a_sum_in_another_runs_name_is_refused(noisy: Federated, tmp_path: Path) -> None:
     """Else a server counts as often as the budget lasts, and not as often as was agreed."""
     made = noisy.copy(tmp_path)

@@ -9,7 +9,7 @@ is that it was done, or why not.
 | another model comes for the same run | refuses: counts of the first may have left |
 | another model comes than it signed at the end of the run | refuses: people are read with the run's own |
 | a model of another run, another network, or with numbers that are none | refuses |
-| a model whose sums overflow on somebody's face | fails no more than on others: that would tell who is there |
+| a model whose sums overflow on somebody's face | fails no more than on others: else it tells who is there |
 | nobody agreed to a fairness audit, or all withdrew | keeps an empty table: that nobody is there stays here |
 | it dies before `measured.json` is there | asks the gate and reads again |
 | a later run | its predictions take the place of these |

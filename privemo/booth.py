@@ -231,7 +231,6 @@ class Booth:
                 f"{table.name} has no column 'identity': the id of each person in the registry, whose "
                 "consent is asked for."
             )
-        self._check_part(np.unique(table.person).tolist(), part)
         return self._captured(table, part, {})
 
     # -- both ----------------------------------------------------------------------------------------
@@ -247,8 +246,10 @@ class Booth:
             )
 
     def _captured(self, table: FaceTable, part: Part, unusable: Mapping[str, int]) -> Captured:
-        before = self._vault.counts()
         with self._alone():
+            # Also where it was asked before the camera was opened: another booth may have sat since.
+            self._check_part(np.unique(table.person).tolist(), part)
+            before = self._vault.counts()
             away = capture(
                 self.registry,
                 table,
@@ -259,7 +260,7 @@ class Booth:
                 sensitive=self.config.sensitive if part == "test" else (),
             )
             self._count(part, away)
-        after = self._vault.counts()
+            after = self._vault.counts()
         return Captured(
             kept=after[ItemKind.FACE] - before[ItemKind.FACE],
             turned_away={reason: counted.faces for reason, counted in away.items()},
@@ -285,7 +286,7 @@ class Booth:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One booth at a time writes the counts."""
+        """One booth at a time takes faces in, and writes the counts."""
         with (self.folder / "capture.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

@@ -21,7 +21,7 @@ from privemo.labels import EMOTIONS
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Columns", "count_rows", "joined", "keep_persons", "write_table"]
+__all__ = ["Columns", "count_rows", "joined", "keep_persons", "numbers_of", "write_table"]
 
 Columns = dict[str, NDArray[np.str_]]
 """Sensitive columns by name, each of the length of the faces beside them."""
@@ -44,6 +44,16 @@ def joined(
     return faces.take(np.array(rows, dtype=np.int64)), {
         name: np.array([found[pairs[i]][name] for i in rows], dtype=np.str_) for name in sensitive
     }
+
+
+def numbers_of(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, 4) as a model says them; where it says no number, as much of each: nothing was said.
+
+    Each face by itself, and nothing fails: finite weights can be made so that their sums overflow on one
+    person's face alone, and a store that refused then would tell whether that person is there.
+    """
+    said = np.isfinite(probabilities).all(axis=1, keepdims=True)
+    return np.where(said, probabilities, np.float32(1 / len(EMOTIONS)))
 
 
 def write_table(

@@ -9,6 +9,7 @@ is that it was done, or why not.
 | another model comes for the same run | refuses: counts of the first may have left |
 | another model comes than it signed at the end of the run | refuses: people are read with the run's own |
 | a model of another run, another network, or with numbers that are none | refuses |
+| a model whose sums overflow on somebody's face | fails no more than on others: else it tells who is there |
 | nobody agreed to a fairness audit, or all withdrew | keeps an empty table: that nobody is there stays here |
 | it dies before `measured.json` is there | asks the gate and reads again |
 | a later run | its predictions take the place of these |
@@ -93,16 +94,27 @@ def measure(store: Store, weights: w.Weights, order: MeasureOrder) -> None:
         store.destroy_overdue()
 
 
-def check_measured(store: Store) -> None:
+def check_measured(store: Store, *, signed: bool = False) -> None:
     """Let a store pass that read its people with the finished model of its run.
+
+    Args:
+        store: the store.
+        signed: it has to be the model whose end the store signed. Noise hides a person from whatever model
+            they were read with; exact counts hide nobody whom a model was made to tell from all others.
 
     Raises:
         NotMeasured: it did not.
     """
     there = (store.folder / PREDICTIONS).exists()
-    if not there or _measured_with(store.folder, store.config.run_id) is None:
+    digest = _measured_with(store.folder, store.config.run_id)
+    if not there or digest is None:
         raise NotMeasured(
             f"{store.config.name} has not read its held-out people with the finished model."
+        )
+    if signed and digest != signed_model(store.folder, store.config.run_id):
+        raise NotMeasured(
+            f"{store.config.name} has not signed the end of the run with the model that it read its people "
+            "with, and exact counts take that."
         )
 
 

@@ -8,9 +8,10 @@ again.
 
 | what happens | what the store does |
 |---|---|
-| nobody here agreed, or to another request (cells, epsilon) | refuses |
+| nobody here agreed, or to another request (cells, epsilon), or it is in another run's name | refuses |
 | other members than in `store.json`, or fewer as enough | refuses |
 | the model was not finished here, or exact counts would be of fewer than 10 people | refuses |
+| exact counts of what another model said than the one whose end it signed | refuses |
 | the budget of the people measured would be exceeded | refuses, and nothing was charged |
 | its masked numbers are asked for again in the same sum | the same again, at no cost |
 | the sum broke off after this store sent its numbers | they are paid for; another sum takes another release |
@@ -159,7 +160,9 @@ class SecureCounts(SecureStore):
         """
         config = self.store.config
         said = (session.order, session.run_id, session.round)
-        if said != (request.digest(), config.run_id, COUNTS_ROUND):
+        mine = (request.digest(), config.run_id, COUNTS_ROUND)
+        # Under another run's name a release would not be one of those that were agreed on for this run.
+        if said != mine or request.run_id != config.run_id:
             raise SecureSumError(
                 f"{config.name} agreed to another sum of counts than it was asked for."
             )
@@ -197,7 +200,7 @@ class SecureCounts(SecureStore):
         if config.counts is None:
             raise SecureSumError(f"Nobody at {config.name} agreed to a sum of counts.")
         config.counts.check(request)
-        check_measured(self.store)
+        check_measured(self.store, signed=request.epsilon is None)
         if request.epsilon is not None:
             return _Agreed(budget_of(self.store), once=False, releases=config.counts.releases)
         if kept.get("run_id") == config.run_id:

@@ -355,7 +355,8 @@ class Store:
         """Read the held-out faces of those who agreed to a fairness audit; returns how many.
 
         By the model as this store has it, with its own layers (`privemo.personal`), if any. With `flip`
-        each face and its mirror image are averaged.
+        each face and its mirror image are averaged. Of whom the model says no number it says nothing
+        (`heldout.numbers_of`).
 
         Writes `predictions.csv` in the store's folder (AI Act 10(5): labels of groups have their own
         purpose and never leave with an update). Once `forget_demographics` was called, what was
@@ -363,16 +364,13 @@ class Store:
 
         Raises:
             RunError: the file cannot be written.
-            SettingsError: the model says nothing that is a number.
         """
         path = self.folder / "predictions.csv"
         if self._demographics_are_gone() and path.exists():
             return heldout.count_rows(path)
         faces, columns = self._held_out(run_id)
         network = w.model_for(model, self.personal.onto(weights))
-        probabilities = predict(network, faces.images, flip=flip)
-        if not np.isfinite(probabilities).all():
-            raise SettingsError(f"{self.config.name}: what this model says is no probability.")
+        probabilities = heldout.numbers_of(predict(network, faces.images, flip=flip))
         heldout.write_table(path, self.config.name, faces, columns, probabilities)
         return len(faces)
 

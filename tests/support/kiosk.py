@@ -31,6 +31,7 @@ _NEVER = Rate(1_000_000, 0.001)
 #: For tests that are about something else than rates.
 UNLIMITED = Rates(pages=_NEVER, receipts=_NEVER, logins=_NEVER, answers=_NEVER)
 _TOKEN = re.compile(r'name="csrf" value="([^"]*)"')
+_ASKED = re.compile(r'/change/record">.*?name="purpose" value="([^"]*)"', re.DOTALL)
 
 
 def kiosk_registry(
@@ -99,6 +100,7 @@ class Shopper:
             transport=httpx.HTTPTransport(local_address=address),
         )
         self.token = ""
+        self.asked = ""  # for which purpose the page on the screen wants an answer
 
     def __enter__(self) -> Shopper:
         return self
@@ -110,6 +112,8 @@ class Shopper:
         found = _TOKEN.search(response.text)
         if found:
             self.token = found[1]
+        if asked := _ASKED.search(response.text):
+            self.asked = asked[1]
         return response
 
     def get(self, path: str, **how: Any) -> httpx.Response:
@@ -117,6 +121,8 @@ class Shopper:
 
     def post(self, path: str, form: dict[str, str] | None = None, **how: Any) -> httpx.Response:
         data = {"csrf": self.token} | (form or {})
+        if path == "change/record":
+            data = {"purpose": self.asked} | data
         return self._seen(self.http.post(f"/{self.language}/{path}", data=data, **how))
 
     def read_on(self, age: str = "25_34", role: str = "shopper") -> httpx.Response:

@@ -1,7 +1,8 @@
 """The page on which whoever came back gives one answer anew; taking one back needs none (GDPR 7(3)).
 
 A yes is explicit and informed each time (GDPR 4(11)): the notice in force stands on the page, age and role
-are asked for unless they were in this session, nothing is ticked, and no is as near as yes.
+are asked for unless they were in this session, nothing is ticked, and no is as near as yes. The form says for
+which purpose it was shown, and is of no use for another.
 """
 
 from __future__ import annotations
@@ -59,6 +60,9 @@ def record(asked: Asked) -> Response:
     with session.lock:
         if session.changing is None:
             return go(asked, "mine")
+        if form.get("purpose") != session.changing.value:
+            # Begun for another purpose in another tab: whoever answers has read of that one here.
+            return go(asked, "change")
         if session.age_band is None:
             try:
                 band, role = AgeBand(form.get("age", "")), Role(form.get("role", ""))

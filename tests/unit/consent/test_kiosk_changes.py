@@ -236,6 +236,25 @@ def test_another_purpose_is_none(kiosk: str, registry: ConsentRegistry, named: s
     assert registry.head() == before
 
 
+def test_a_yes_counts_for_the_purpose_on_its_page_and_for_no_other(
+    kiosk: str, registry: ConsentRegistry
+) -> None:
+    """Two tabs of one telephone: the first shows one purpose, and the second began another meanwhile."""
+    with Shopper(kiosk) as shopper:
+        code = shopper.decide(training="no", personalisation="no", fairness_audit="no")
+        shopper.post("change", {"purpose": "fairness_audit"})
+        shopper.post("change", {"purpose": "training"})
+        before = registry.head()
+        for shown in ("fairness_audit", ""):
+            page = shopper.post("change/record", {"answer": "yes", "purpose": shown})
+            assert page.url.path == "/en/change"
+            assert 'name="purpose" value="training"' in page.text
+        assert registry.head() == before
+        assert shopper.post("change/record", {"answer": "yes"}).url.path == "/en/receipt"
+    assert permits(registry, code, Purpose.TRAINING)
+    assert not permits(registry, code, Purpose.FAIRNESS_AUDIT)
+
+
 def test_taking_back_takes_fewer_steps_than_giving(kiosk: str) -> None:
     with Shopper(kiosk) as shopper:
         code = shopper.decide(fairness_audit="no")

@@ -23,7 +23,7 @@ from privemo.labels import EMOTIONS
 from privemo.measured import MeasureOrder, measure
 from privemo.runs import Run
 from privemo.store import Store
-from privemo_consent import AgeBand, ConsentRegistry, Purpose, Reason, UnknownPersonError
+from privemo_consent import AgeBand, ConsentRegistry, Purpose, Reason, UnknownPersonError, Vault
 from privemo_consent.kiosk.codes import draw_code, person_of
 from tests.support.kiosk import Shopper, kiosk_registry, running, settings_for
 from tests.support.kiosks import KIOSK, cast, frame
@@ -193,6 +193,21 @@ def test_nobody_is_measured_on_what_they_trained(folder: Path, tmp_path: Path) -
         assert sit(booth, booth.holder(code), face).kept == 1
         with pytest.raises(DataError, match="for train already"):
             sit(booth, booth.holder(code), face, part="test")
+
+
+def test_nor_where_two_booths_photograph_somebody_at_once(folder: Path, tmp_path: Path) -> None:
+    [code] = agree(folder, tmp_path, ("yes", "yes"))
+    [face] = adults(1)
+    with Booth(folder) as booth, Booth(folder) as other:
+        person = booth.holder(code)
+
+        def meanwhile() -> Iterator[NDArray[np.uint8]]:
+            assert sit(other, person, face, part="test").kept == 1
+            yield face
+
+        with pytest.raises(DataError, match="for test already"):
+            booth.sit(person, meanwhile(), label="happy", part="train", age_band=AgeBand.FROM_35)
+        assert len(Vault(booth.registry).sealed()) == 1
 
 
 # -- tables ----------------------------------------------------------------------------------------

@@ -186,9 +186,12 @@ def test_sensitive_columns_come_out_for_the_audit_alone(
     assert {person for person, _ in found} == {"bob"}
 
 
-def test_a_missing_column_is_named(registry: ConsentRegistry, table: FaceTable) -> None:
+def test_a_missing_column_is_named_before_any_face_is_kept(
+    registry: ConsentRegistry, table: FaceTable
+) -> None:
     with pytest.raises(DataError, match="no column 'skin'"):
         taken(registry, table, "test", sensitive=["skin"])
+    assert not Vault(registry).counts()[ItemKind.FACE]
 
 
 def test_the_challenge_age_of_the_store_holds_at_the_door(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,15 @@ from privemo.count_answers import counts_from
 from privemo.counted import Counted, ask_for, asked, request_of
 from privemo.counted import measured as measured_by
 from privemo.counting import count_vector
-from privemo.errors import NotMeasured, PrivemoError, RunError, SettingsError
+from privemo.errors import NotMeasured, PrivemoError, RunError, SecureSumError, SettingsError
 from privemo.flower import ConfigRecord, Context, Grid, Message, RecordDict, ServerApp
 from privemo.grid import InProcessGrid
 from privemo.heldoutledger import FILE, HeldOutLedger
 from privemo.measured import MeasureOrder, check_measured, measure
 from privemo.measuring import finish_run, wants_measuring
 from privemo.runs import Run
-from privemo.secagg import Member
-from privemo.secure_counts import AGREED
+from privemo.secagg import Member, Session, needed
+from privemo.secure_counts import AGREED, COUNTS_ROUND, SecureCounts
 from privemo.store import Store
 from privemo_audits import build_report
 from privemo_audits.cellcounts import CellCounts, read_any
@@ -218,7 +219,6 @@ def test_what_is_no_finished_model_of_this_run_is_refused(apart: Federated, tmp_
         for broken, said, words in (
             (weights, MeasureOrder("another", "gray-cnn", flip=True), "another run"),
             ({**weights, name: weights[name] * np.nan}, order, "numbers that are none"),
-            ({n: a * np.float32(1e30) for n, a in weights.items()}, order, "no probability"),
         ):
             with pytest.raises(SettingsError, match=words):
                 measure(store, broken, said)
@@ -232,6 +232,25 @@ def test_what_is_no_finished_model_of_this_run_is_refused(apart: Federated, tmp_
         ):
             measure(store, {n: a * 2 for n, a in weights.items()}, order)
         check_measured(store)
+
+
+def test_a_model_that_overflows_on_a_face_does_not_tell_that_somebody_is_there(
+    apart: Federated, tmp_path: Path
+) -> None:
+    """Finite weights, infinite sums: an answer that hung on it would say of whom the model was made."""
+    made = apart.copy(tmp_path)
+    crafted = {n: a * np.float32(1e30) for n, a in made.run.finished().items()}
+    order = MeasureOrder(made.run.run_id, "gray-cnn", flip=True, threads=1)
+    with opened(made) as store:
+        (store.folder / FINAL_FILE).unlink()  # it signed no end, and takes what it is sent
+        measure(store, crafted, order)
+        check_measured(store)
+        frame = pd.read_csv(store.folder / "predictions.csv")
+        assert len(frame)
+        assert set(frame[["p_happy", "p_sad", "p_neutral", "p_surprise"]].to_numpy().flat) == {0.25}
+        assert int(count_vector(store, request_of(made.run).plan).sum())  # counted like all others
+        with pytest.raises(SettingsError, match="another model of this run"):
+            measure(store, made.run.finished(), order)  # nor can it be asked with model after model
 
 
 def test_predictions_of_an_earlier_run_do_not_pass_for_this_ones(
@@ -527,6 +546,44 @@ def test_as_many_releases_as_agreed_and_exact_counts_once(
             made.drive()
         assert came_of(made).left_out["store-01"] == reason
         assert paid(made)["store-01"] == (times if source is noisy else 0)
+
+
+def test_exact_counts_are_of_the_model_alone_whose_end_was_signed(
+    sums: Federated, tmp_path: Path
+) -> None:
+    """A server could have people read, before it shows any end, with a model made to tell one of them."""
+    made = sums.copy(tmp_path)
+    order = MeasureOrder(made.run.run_id, "gray-cnn", flip=True, threads=1)
+    made.drive(without("store-02", kinds=("query.advertise",)))
+    assert came_of(made).error is None  # two of three are enough
+    shutil.rmtree(made.chain / "counts")
+    for name in made.names:
+        (made.stores / name / AGREED).unlink(missing_ok=True)
+    with opened(made) as store:
+        kept = (store.folder / FINAL_FILE).read_bytes()
+        (store.folder / FINAL_FILE).unlink()
+        (store.folder / "measured.json").unlink()
+        measure(store, {n: a * 2 for n, a in made.run.finished().items()}, order)
+        (store.folder / FINAL_FILE).write_bytes(kept)
+    made.drive()
+    assert came_of(made).left_out == {"store-01": "not_measured"}
+
+
+def test_a_sum_in_another_runs_name_is_refused(noisy: Federated, tmp_path: Path) -> None:
+    """Else a server counts as often as the budget lasts, and not as often as was agreed."""
+    made = noisy.copy(tmp_path)
+    made.drive()
+    foreign = replace(request_of(made.run), run_id="another-run")
+    with opened(made) as store:
+        members = tuple(sorted(store.config.roster))
+        known = needed(len(members), 1 - store.config.noise_stores / len(members))
+        session = Session(
+            store.config.run_id, COUNTS_ROUND, "ab" * 16, foreign.digest(), members, *known
+        )
+        with pytest.raises(SecureSumError, match="agreed to another sum of counts"):
+            SecureCounts(store).advertise_counts(foreign, session)
+        ours = replace(foreign, run_id=store.config.run_id)
+        SecureCounts(store).advertise_counts(ours, replace(session, order=ours.digest()))
 
 
 def test_masked_numbers_that_were_lost_on_their_way_are_sent_again(

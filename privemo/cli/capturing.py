@@ -73,7 +73,7 @@ def sitting(
 ) -> None:
     """Photograph one person who presents a receipt and sits before the camera alone."""
     from privemo.booth import Booth
-    from privemo.frames import frames
+    from privemo.pictures import frames
 
     answers = dict(_answer(each) for each in said or ())
     where = None if region is None else _region(region)

@@ -68,6 +68,10 @@ class Invitation(BaseModel):
         Raises:
             RunError: it is missing, or none.
         """
+        if not path.exists():
+            raise RunError(
+                f"{path} does not exist. Whoever runs the server has one for each store, in invitations/."
+            )
         content = read_json(path, schema="privemo.invitation/1")
         try:
             return cls(**content)

@@ -81,7 +81,15 @@ def test_a_store_says_what_it_agreed_to(drawing_up: list[str | Path], tmp_path: 
     assert "Nobody measured is counted for others." in " ".join(told.stderr.split())
     refused(privemo(*join, *invitation, "--count-epsilon", "3"), "3 is not less")
     refused(privemo(*join, "--count-epsilon", "1"), "goes with --invitation")
-    refused(privemo("federation", "counts", chain), "0 of 1 rounds")
+    refused(privemo("federation", "counts", chain), "0 of 1 whole rounds", "privemo federation run")
+
+
+def test_who_has_the_file_that_is_missing_is_said(tmp_path: Path) -> None:
+    join = ("federation", "join", tmp_path / "amber", "--invitation", tmp_path / "none.json")
+    refused(privemo(*join), "none.json does not exist", "runs the server")
+    init = ("federation", "init", tmp_path / "chain", "--card", tmp_path / "none.json")
+    rest = ("--host", "a.example", "--declared-people", "10")
+    refused(privemo(*init, *rest), "none.json does not exist", "privemo federation enroll")
 
 
 def test_what_was_counted_is_shown_and_nobody_is_asked(tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ app.add_typer(keys.app, name="keys", rich_help_panel=_CONSENT)
 
 app.add_typer(bench.app, name="bench", rich_help_panel="Measure this machine")
 
+_OURS = ("privemo", "privemo_audits", "privemo_consent")
 _EXTRAS = {
     "torch": "train",
     "flwr": "train",
@@ -163,6 +164,8 @@ def _sentence(error: Exception) -> str | None:
     if type(error).__module__.partition(".")[0] == "privemo_audits":
         return str(error)
     if isinstance(error, ModuleNotFoundError):
+        if str(error.name).partition(".")[0] in _OURS:
+            return None  # no package brings it: it should be here
         extra = _EXTRAS.get(str(error.name))
         if extra is None:
             return f"{error}; pip install {error.name} brings it."

@@ -52,6 +52,12 @@ def run_counts(folder: Path, request: CountRequest) -> Counted:
         RunError: rounds are missing, it is not being served, or the counts failed.
     """
     run = Run(folder)
+    whole, of = len(run.manifests()), run.settings.rounds
+    if whole < of:
+        raise RunError(
+            f"{folder} has {whole} of {of} whole rounds, and counts are of the finished model: first "
+            f"`privemo federation run {folder}`."
+        )
     run.finished()
     if _uncounted(run, request):
         if not is_served(folder):

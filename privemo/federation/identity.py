@@ -42,6 +42,10 @@ class StoreCard(BaseModel):
         Raises:
             RunError: it is missing, or no card.
         """
+        if not path.exists():
+            raise RunError(
+                f"{path} does not exist. Each store makes its own: privemo federation enroll STORE"
+            )
         content = read_json(path, schema="privemo.store-card/1")
         try:
             return cls(**content)

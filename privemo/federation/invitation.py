@@ -68,6 +68,10 @@ class Invitation(BaseModel):
         Raises:
             RunError: it is missing, or none.
         """
+        if not path.exists():
+            raise RunError(
+                f"{path} does not exist. Whoever runs the server has one for each store, in invitations/."
+            )
         content = read_json(path, schema="privemo.invitation/1")
         try:
             return cls(**content)
@@ -132,7 +136,7 @@ def _config(folder: Path, name: str, agreed: Agreement) -> StoreConfig:
 
 
 def _mode(folder: Path) -> str:
-    from privemo_consent import ConsentRegistry, ModeMismatchError
+    from privemo_consent import ConsentRegistry, KeyFileError, ModeMismatchError
 
     path = folder / "consent.sqlite"
     if not path.exists():
@@ -143,4 +147,9 @@ def _mode(folder: Path) -> str:
         ConsentRegistry.open(path, mode="production").close()
     except ModeMismatchError:
         return "simulation"
+    except KeyFileError as error:
+        raise RunError(
+            f"{error}. A store opens its registry by itself while rounds run: its keys must lie beside it, "
+            "whole, without a passphrase and not in a keyring."
+        ) from error
     return "production"

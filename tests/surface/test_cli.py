@@ -99,6 +99,17 @@ def test_the_help_puts_every_command_under_a_heading_once() -> None:
     assert "─ Commands ─" not in text
 
 
+def test_a_module_of_our_own_that_is_missing_is_nothing_to_install() -> None:
+    from privemo.cli import _sentence
+
+    ours, theirs = (
+        ModuleNotFoundError(f"No module named '{name}'", name=name)
+        for name in ("privemo.nowhere", "somepackage")
+    )
+    assert _sentence(ours) is None  # a mistake of ours keeps its traceback
+    assert "pip install somepackage" in str(_sentence(theirs))
+
+
 def test_options_of_a_chain_stand_together() -> None:
     text = privemo("simulate", "--help").stdout
     for heading, option in (

@@ -81,7 +81,35 @@ def test_a_store_says_what_it_agreed_to(drawing_up: list[str | Path], tmp_path: 
     assert "Nobody measured is counted for others." in " ".join(told.stderr.split())
     refused(privemo(*join, *invitation, "--count-epsilon", "3"), "3 is not less")
     refused(privemo(*join, "--count-epsilon", "1"), "goes with --invitation")
-    refused(privemo("federation", "counts", chain), "0 of 1 rounds")
+    refused(privemo("federation", "counts", chain), "0 of 1 whole rounds", "privemo federation run")
+
+
+def test_a_store_whose_keys_nobody_would_open_for_it_does_not_join(
+    drawing_up: list[str | Path], tmp_path: Path
+) -> None:
+    assert privemo(*drawing_up).returncode == 0
+    secret = tmp_path / "passphrase"
+    secret.touch(mode=0o600)
+    secret.write_text("nobody types this while rounds run\n")
+    (tmp_path / "controller.json").write_text(PARTY.model_dump_json(exclude={"type"}))
+    protected = ("--protect", "passphrase", "--passphrase-file", secret)
+    made = ("--mode", "production", "--controller", tmp_path / "controller.json")
+    place = tmp_path / "birch" / "consent.sqlite"
+    assert privemo("registry", "new", place, *made, *protected).returncode == 0
+    invitation = tmp_path / "chain" / "invitations" / "birch.json"
+    done = privemo(
+        "federation", "join", tmp_path / "birch", "--invitation", invitation, "--no-start"
+    )
+    refused(done, "passphrase", "by itself while rounds run")
+    assert not (tmp_path / "birch" / "store.json").exists()
+
+
+def test_who_has_the_file_that_is_missing_is_said(tmp_path: Path) -> None:
+    join = ("federation", "join", tmp_path / "amber", "--invitation", tmp_path / "none.json")
+    refused(privemo(*join), "none.json does not exist", "runs the server")
+    init = ("federation", "init", tmp_path / "chain", "--card", tmp_path / "none.json")
+    rest = ("--host", "a.example", "--declared-people", "10")
+    refused(privemo(*init, *rest), "none.json does not exist", "privemo federation enroll")
 
 
 def test_what_was_counted_is_shown_and_nobody_is_asked(tmp_path: Path) -> None:

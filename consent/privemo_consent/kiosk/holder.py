@@ -19,7 +19,9 @@ def holder_of(registry: ConsentRegistry, presented: str) -> str:
         UnknownPersonError: it leads to nobody; the message does not say why.
 
     """
-    nobody = UnknownPersonError("no record under this receipt")
+    nobody = UnknownPersonError(
+        "no record under this receipt: erased, of another registry, or mistyped"
+    )
     # A blank counts in the text of a QR code, and nowhere else.
     line = presented.strip("\r\n\t")
     text = line if line.startswith(PREFIX) else "".join(line.split())

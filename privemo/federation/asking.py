@@ -13,7 +13,7 @@ from privemo.runs import Run
 
 __all__ = ["run_counts", "run_rounds"]
 
-_NOT_SERVED = "{} is not being served: start it with `privemo federation start`."
+_NOT_SERVED = "{0} is not being served: start it with `privemo federation start {0}`."
 
 
 def run_rounds(folder: Path) -> Counted | None:

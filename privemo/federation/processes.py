@@ -156,7 +156,10 @@ def online_nodes(folder: Path) -> list[dict[str, Any]]:
     try:
         found: list[dict[str, Any]] = json.loads(done.stdout)["nodes"]
     except (ValueError, KeyError) as error:
-        raise RunError(f"{folder} is not being served.") from error
+        raise RunError(
+            f"{folder} is not being served, so nobody can say which stores are there: start it with "
+            f"`privemo federation start {folder}`. Its rounds: `privemo watch {folder} --once`."
+        ) from error
     return found
 
 
@@ -171,7 +174,7 @@ def stop(folder: Path) -> None:
         pid = int(path.read_text())
         os.kill(pid, signal.SIGTERM)
     except (OSError, ValueError) as error:
-        raise RunError(f"{folder} is not being served.") from error
+        raise RunError(f"{folder} is not being served: there is nothing to stop.") from error
     _until(lambda: not path.exists(), _END_S + 5)
 
 

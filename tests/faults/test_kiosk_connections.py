@@ -16,6 +16,7 @@ import pytest
 
 from privemo_consent import ConsentRegistry, MalformedError
 from privemo_consent.kiosk import Patience
+from privemo_consent.kiosk.connections import Door
 from privemo_consent.kiosk.limits import Rate, RateLimit, counted_as
 from privemo_consent.kiosk.serving import _room
 from tests.support.certificates import certificate
@@ -285,3 +286,48 @@ def test_another_address_of_the_same_network_is_no_new_start() -> None:
     assert limit.take("2001:db8::1") == 0
     assert limit.take("2001:db8::2") > 0
     assert limit.take("2001:db8:0:1::1") == 0
+
+
+def test_a_screen_shares_no_count_with_the_telephones_of_its_network() -> None:
+    limit = RateLimit(Rate(1, 60.0), apart=["2001:DB8::1"])
+    assert limit.take("2001:db8::2") == 0
+    assert limit.take("2001:db8::3") > 0
+    assert limit.take("2001:db8::1") == 0
+
+
+def test_nobody_has_the_places_of_a_screen_or_the_freedom_of_a_proxy_by_its_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Real connections, of which the network says that they come from such addresses."""
+    coming: list[str] = []
+
+    def accept(_: socket.socket) -> tuple[socket.socket, Any]:
+        if not coming:
+            raise BlockingIOError
+        ours, theirs = socket.socketpair()
+        ends.append(theirs)
+        return ours, (coming.pop(0), 1, 0, 0)
+
+    monkeypatch.setattr(socket.socket, "accept", accept)
+    patience = Patience(most=6, reserved=2, each=3)
+    with contextlib.ExitStack() as stack:
+        ends: list[socket.socket] = []
+        door = stack.enter_context(
+            Door(socket.AF_INET6, patience, screens=["2001:db8::1"], proxy="2001:db8::9")
+        )
+
+        def let_in(address: str, times: int) -> int:
+            coming.extend([address] * times)
+            came = 0
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    stack.enter_context(door.accept()[0])
+                    came += 1
+            return came
+
+        assert let_in("2001:db8::5", 5) == 3  # its share, and no proxy's
+        assert let_in("2001:db8::9", 5) == 1  # as many as there are for everybody
+        assert let_in("2001:db8::6", 1) == 0
+        assert let_in("2001:db8::1", 5) == 2  # the screen has its own
+        for end in ends:
+            end.close()

@@ -26,7 +26,7 @@ from typing import Any, Literal
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from .limits import Patience, counted_as
+from .limits import Patience, counted_as, plain
 
 __all__ = ["Door", "Prompt", "event_loop", "prompt_protocol"]
 
@@ -58,8 +58,10 @@ class Door(socket.socket):
     ) -> None:
         super().__init__(family, socket.SOCK_STREAM)
         self.patience = patience
-        self._screens = frozenset(map(counted_as, screens))
-        self._proxy = None if proxy is None else counted_as(proxy)
+        self._screens = frozenset(map(plain, screens))
+        self._proxy = None if proxy is None else plain(proxy)
+        # Whoever is in one network of 64 bits with them has neither their places nor the proxy's freedom.
+        self._apart = self._screens | ({self._proxy} if self._proxy is not None else set())
         self.open: Counter[str] = Counter()
         self._turned_away = 0
         self._said = -math.inf
@@ -73,7 +75,7 @@ class Door(socket.socket):
         """
         for _ in range(_REFUSED_AT_ONCE):
             connection, peer = super().accept()
-            address = counted_as(str(peer[0]))
+            address = counted_as(str(peer[0]), self._apart)
             if self._may_come_in(address):
                 return _Counted(connection, self.open, address), peer
             connection.close()

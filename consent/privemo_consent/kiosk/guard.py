@@ -58,7 +58,7 @@ class Guard:
         self._app = app
         self._settings = settings
         self._refuse = refuse
-        self._pages = RateLimit(settings.rates.pages)
+        self._pages = RateLimit(settings.rates.pages, apart=tuple(settings.screens or ()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""

@@ -7,12 +7,12 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from ..errors import MalformedError
 
-__all__ = ["Patience", "Rate", "RateLimit", "counted_as"]
+__all__ = ["Patience", "Rate", "RateLimit", "counted_as", "plain"]
 
 _MOST_ADDRESSES = 4096
 
@@ -60,17 +60,31 @@ class Patience:
 
 
 class RateLimit:
-    """Counts by address. Safe for threads; the addresses seen longest ago are forgotten first."""
+    """Counts by address. Safe for threads; the addresses seen longest ago are forgotten first.
 
-    def __init__(self, rate: Rate, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        rate: how often each may ask.
+        clock: seconds that only grow.
+        apart: addresses that are counted by themselves; see `counted_as`.
+
+    """
+
+    def __init__(
+        self,
+        rate: Rate,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        apart: Collection[str] = (),
+    ) -> None:
         self._rate = rate
         self._clock = clock
+        self._apart = frozenset(map(plain, apart))
         self._lock = threading.Lock()
         self._spent: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, address: str) -> float:
         """Take one token; return 0, or the seconds to wait where there was none."""
-        address = counted_as(address)
+        address = counted_as(address, self._apart)
         with self._lock:
             now = self._clock()
             spent, at = self._spent.pop(address, (0.0, now))
@@ -86,24 +100,39 @@ class RateLimit:
         return wait
 
 
-def counted_as(address: str) -> str:
+def plain(address: str) -> str:
+    """Return an address as it is compared: one of IPv4 comes in two forms to a socket of IPv6."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    mapped = getattr(found, "ipv4_mapped", None)
+    return str(found if mapped is None else mapped)
+
+
+def counted_as(address: str, apart: Collection[str] = ()) -> str:
     """Return under what an address is counted.
 
+    Args:
+        address: of whoever connects.
+        apart: addresses, as `plain` has them, that never share a count: the kiosk's own screens, which stand
+            in one network with the telephones of its shoppers.
+
     ==========================  ==================================================================
+    one of ``apart``            itself
     IPv4                        itself
     IPv4 in a socket of IPv6    the IPv4 address
     IPv6                        its network of 64 bits: whoever has one address there has them all
     anything else               itself
     ==========================  ==================================================================
+
     """
+    if (here := plain(address)) in apart:
+        return here
     try:
-        found = ipaddress.ip_address(address.partition("%")[0])
+        found = ipaddress.ip_address(here.partition("%")[0])
     except ValueError:
         return address
-    if isinstance(found, ipaddress.IPv4Address):
-        return str(found)
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    if found.is_loopback:
+    if isinstance(found, ipaddress.IPv4Address) or found.is_loopback:
         return str(found)
     return str(ipaddress.IPv6Network((int(found) >> 64 << 64, 64)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from pathlib import Path
 from ..errors import MalformedError
 from ..jurisdictions import jurisdiction
 from ..policy import check_validity
-from .limits import Rate
+from .limits import Rate, plain
 
 __all__ = ["KioskSettings", "Rates"]
 
@@ -102,14 +101,4 @@ class KioskSettings:
     def place_at(self, address: str) -> str | None:
         """Return the place of the screen at an address; None where no screen is known there."""
         screens = dict.fromkeys(_THIS_MACHINE, self.place) if self.screens is None else self.screens
-        return {_plain(each): place for each, place in screens.items()}.get(_plain(address))
-
-
-def _plain(address: str) -> str:
-    """Return an address as it is compared: one of IPv4 comes in two forms to a socket of IPv6."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    mapped = getattr(found, "ipv4_mapped", None)
-    return str(found if mapped is None else mapped)
+        return {plain(each): place for each, place in screens.items()}.get(plain(address))

@@ -132,9 +132,10 @@ class Web:
         self.sessions = Sessions(idle_s=settings.idle_s)
         self.staff_sessions = Sessions(idle_s=settings.idle_s, most=50)
         self.staff = None if settings.staff_file is None else StaffDoor(settings.staff_file)
-        self.receipts = RateLimit(settings.rates.receipts)
-        self.answers = RateLimit(settings.rates.answers)
-        self.logins = RateLimit(settings.rates.logins)
+        apart = tuple(settings.screens or ())
+        self.receipts = RateLimit(settings.rates.receipts, apart=apart)
+        self.answers = RateLimit(settings.rates.answers, apart=apart)
+        self.logins = RateLimit(settings.rates.logins, apart=apart)
         self._threads = anyio.CapacityLimiter(_THREADS)
         mark = "__Host-" if settings.secure else ""
         self._cookies = {False: f"{mark}privemo_kiosk", True: f"{mark}privemo_staff"}

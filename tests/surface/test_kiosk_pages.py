@@ -286,13 +286,17 @@ def test_no_is_as_large_as_yes_and_leaving_as_large_as_going_on(
                 assert boxes[0][side] == pytest.approx(boxes[1][side], abs=1)
             pairs += 1
 
+    def go_on(button: str) -> None:
+        with page.expect_navigation():  # a click does not wait for the next page
+            page.click(button)
+
     page.goto(f"{kiosk}/{language}/notice")
     compare(".pair")
-    page.click("main a.button")
+    go_on("main a.button")
     compare(".pair")
     page.check("input[value='25_34']")
     page.check("input[value=shopper]")
-    page.click("main .pair button:last-child")
+    go_on("main .pair button:last-child")
     compare(".pair")
     assert pairs == 1 + 1 + 4
     for purpose, answer in {
@@ -301,7 +305,7 @@ def test_no_is_as_large_as_yes_and_leaving_as_large_as_going_on(
         "fairness_audit": "no",
     }.items():
         page.check(f"input[name={purpose}][value={answer}]")
-    page.click("main form > .pair button:last-child")
+    go_on("main form > .pair button:last-child")
     page.goto(f"{kiosk}/{language}/mine")
     # To take an answer back and to give one: one kind of button for both, and taking back is first.
     looks = {
@@ -312,7 +316,7 @@ def test_no_is_as_large_as_yes_and_leaving_as_large_as_going_on(
         for form in page.locator(".answers form").all()
     }
     assert looks[f"/{language}/withdraw"] == looks[f"/{language}/change"]
-    page.click("form[action$=change] button")
+    go_on("form[action$=change] button")
     compare(".pair")
     assert pairs == 6 + 2
     context.close()

@@ -285,7 +285,7 @@ def test_what_is_asked_of_a_federation_that_is_not_served_or_not_finished(chain:
     with pytest.raises(RunError, match="agreed to no counts"):
         request_of(chain)
     request = CountTerms(epsilon=1.0).request(chain.run_id, 1e-5)
-    with pytest.raises(RunError, match="0 of 2 rounds"):
+    with pytest.raises(RunError, match=r"0 of 2 whole rounds.*privemo federation run"):
         run_counts(chain.folder, request)
     with pytest.raises(RunError, match="not being served"):
         run_rounds(chain.folder)

@@ -86,7 +86,7 @@ def read_asked(run: Run) -> dict[str, Asked]:
     """The counts of each store that made any.
 
     Raises:
-        RunFilesError: a file is torn, contradicts itself, or is of another run or store.
+        RunFilesError: a file is torn, contradicts itself, or is of another store.
     """
     found = {}
     for store in run.info.stores:
@@ -94,12 +94,12 @@ def read_asked(run: Run) -> dict[str, Asked]:
         if not (run.directory / name).is_file():
             continue
         counts = read_model(run, name, Asked)
-        if (counts.run_id, counts.store) != (run.info.run_id, store):
+        if counts.store != store:
             raise RunFilesError(
-                f"{name} is of store {counts.store!r} in run {counts.run_id!r}",
-                "Restore the file of this store and run.",
+                f"{name} is of store {counts.store!r}", "Restore the file of this store."
             )
-        found[store] = counts
+        if counts.run_id == run.info.run_id:  # else the store kept it of an earlier run
+            found[store] = counts
     return found
 
 

@@ -330,7 +330,8 @@ def load_run(run_dir: Path) -> Run:
         if (directory / "stores" / store / ASKED_FILE).is_file():
             _read(directory, f"stores/{store}/{ASKED_FILE}", files)
     ledgers = {s: _ledger(directory, s, files, info.privacy.private) for s in info.stores}
-    admissions = {s: _admissions(directory, s, files) for s in info.stores}
+    answered = {s for r in rounds for s, said_of in r.stores.items() if said_of.reason != "silent"}
+    admissions = {s: _admissions(directory, s, files, due=s in answered) for s in info.stores}
     kept = {s: _statements(directory, s, files) for s in info.stores}
     details = {s: _details(rows, s) for s, rows in kept.items()}
     signed = {s: tuple(rows) for s, rows in kept.items()}
@@ -419,8 +420,12 @@ def _ledger(directory: Path, store: str, files: dict[str, str], private: bool) -
     )
 
 
-def _admissions(directory: Path, store: str, files: dict[str, str]) -> tuple[Admission, ...]:
+def _admissions(
+    directory: Path, store: str, files: dict[str, str], *, due: bool
+) -> tuple[Admission, ...]:
     name = f"stores/{store}/admissions.jsonl"
+    if not due and not (directory / name).is_file():
+        return ()  # a store that was away in every round never asked its gate
     rows = _json_lines(
         directory, name, files, "Restore the file: without it nobody can say who was left out."
     )

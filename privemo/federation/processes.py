@@ -31,6 +31,7 @@ from privemo.runs import Run
 __all__ = ["is_served", "online_nodes", "run_apps", "serve", "serve_store", "stop"]
 
 _START_S, _END_S = 90.0, 20.0
+_PORTS_TRIED = 3
 _PID_FILE = "server.pid"
 _LET_IN = (
     "SuperNode ID"  # so Flower's node begins the line that says under which number it was let in
@@ -88,6 +89,19 @@ def serve_store(folder: Path, say: Say) -> None:
     Raises:
         RunError: the store has joined nothing, or Flower's process ended by itself.
     """
+    path = folder / "flower" / "supernode.log"
+    for left in reversed(range(_PORTS_TRIED)):
+        begun = path.stat().st_size if path.exists() else 0
+        try:
+            _serve_store(folder, say)
+            break
+        except RunError:
+            # Another process may take a free port between our look and the node's.
+            if not left or "address already in use" not in _tail(path, begun):
+                raise
+
+
+def _serve_store(folder: Path, say: Say) -> None:
     card = StoreCard.read(folder / CARD_FILE)
     joined = read_json(folder / JOINED_FILE, schema="privemo.joined/1")
     state = folder / "flower"

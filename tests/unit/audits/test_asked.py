@@ -260,7 +260,6 @@ def test_counts_that_appeared_afterwards_are_named(run: RunMaker) -> None:
     ("changes", "words"),
     [
         ({"persons": {"admitted": 1, "refused": {}}}, "do not add up"),
-        ({"run_id": "another"}, "in run 'another'"),
         ({"store": "store-02"}, "is of store 'store-02'"),
         ({"purpose": "fairness_audit"}, "purpose"),
         ({"schema": "privemo.asked/9"}, "schema"),
@@ -274,6 +273,11 @@ def test_counts_that_contradict_themselves_are_refused(
     run.count_by_look(0, {"gender": EVEN}, changes=changes)
     with pytest.raises(RunFilesError, match=words):
         build_report(run.directory)
+
+
+def test_counts_that_a_store_kept_of_an_earlier_run_are_not_this_ones(run: RunMaker) -> None:
+    run.count_by_look(0, {"gender": EVEN}, changes={"run_id": "earlier"})
+    assert build_report(run.directory).exclusions.by_group is None
 
 
 def test_a_torn_file_of_counts_is_named(run: RunMaker) -> None:

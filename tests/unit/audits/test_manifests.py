@@ -226,3 +226,20 @@ def test_a_torn_or_foreign_line_of_statements_is_an_error(run: RunMaker) -> None
         path.write_bytes(bad)
         with pytest.raises(RunFilesError, match=r"statements\.jsonl line"):
             build_report(run.directory)
+
+
+def test_a_store_that_was_away_in_every_round_needs_no_file_of_its_gate(run: RunMaker) -> None:
+    away = {"status": "failed", "reason": "silent", "update_sha256": None}
+    for name in ("rounds/0001.json", "rounds/0002.json"):
+        run.edit_json(name, lambda item: item["stores"]["store-02"].update(away))
+    run.path(1, "admissions.jsonl").unlink()
+    run.seal()
+    purposes = {row.store: row.purposes for row in build_report(run.directory).exclusions.stores}
+    assert purposes["store-01"]
+    assert not purposes["store-02"]
+
+
+def test_a_store_that_answered_once_needs_it(run: RunMaker) -> None:
+    run.path(1, "admissions.jsonl").unlink()
+    with pytest.raises(RunFilesError, match=r"store-02/admissions\.jsonl is missing"):
+        build_report(run.directory)

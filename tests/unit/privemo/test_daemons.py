@@ -21,6 +21,7 @@ from flwr.supercore.constant import TaskType
 from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResultStatus
 from flwr.supernode import fleet_http_connection
 
+from privemo.errors import RunError
 from privemo.federation import daemons, processes
 from privemo.federation.authority import issue
 
@@ -195,3 +196,44 @@ def test_a_daemon_that_gives_up_is_gone_whatever_its_threads_wait_for(tmp_path: 
     )
     done = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
     assert done.returncode == 3
+
+
+@pytest.mark.parametrize("taken", [0, 2, 3])
+def test_a_store_whose_port_was_taken_meanwhile_tries_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    log, tried = tmp_path / "flower" / "supernode.log", []
+    log.parent.mkdir()
+    log.write_text("of another day: address already in use\n")
+
+    def node(folder: Path, say: Callable[[str], None]) -> None:
+        tried.append(folder)
+        if len(tried) <= taken:
+            with log.open("a") as more:
+                more.write("[Errno 98] error while attempting to bind: address already in use\n")
+            raise RunError("The SuperNode ended by itself.")
+
+    monkeypatch.setattr(processes, "_serve_store", node)
+    if taken == 3:
+        with pytest.raises(RunError, match="ended by itself"):
+            processes.serve_store(tmp_path, print)
+    else:
+        processes.serve_store(tmp_path, print)
+    assert len(tried) == min(taken + 1, 3)
+
+
+def test_a_store_that_ends_for_another_reason_does_not_try_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, tried = tmp_path / "flower" / "supernode.log", []
+    log.parent.mkdir()
+    log.write_text("of another day: address already in use\n")
+
+    def node(folder: Path, say: Callable[[str], None]) -> None:
+        tried.append(folder)
+        raise RunError("The SuperNode ended by itself.")
+
+    monkeypatch.setattr(processes, "_serve_store", node)
+    with pytest.raises(RunError):
+        processes.serve_store(tmp_path, print)
+    assert len(tried) == 1

@@ -330,9 +330,10 @@ def load_run(run_dir: Path) -> Run:
         if (directory / "stores" / store / ASKED_FILE).is_file():
             _read(directory, f"stores/{store}/{ASKED_FILE}", files)
     ledgers = {s: _ledger(directory, s, files, info.privacy.private) for s in info.stores}
-    answered = {s for r in rounds for s, said_of in r.stores.items() if said_of.reason != "silent"}
-    admissions = {s: _admissions(directory, s, files, due=s in answered) for s in info.stores}
     kept = {s: _statements(directory, s, files) for s in info.stores}
+    answered = {s for r in rounds for s, said_of in r.stores.items() if said_of.reason != "silent"}
+    answered |= {s for s in info.stores if ledgers[s] or kept[s]}  # whatever the server says of it
+    admissions = {s: _admissions(directory, s, files, due=s in answered) for s in info.stores}
     details = {s: _details(rows, s) for s, rows in kept.items()}
     signed = {s: tuple(rows) for s, rows in kept.items()}
     return Run(directory, info, rounds, ledgers, admissions, details, signed, said, files)

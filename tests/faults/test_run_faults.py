@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from privemo.cli import app
 from privemo.ledger import Ledger
 from tests.conftest import noise_faces
+from tests.support.interrupt import heed_ctrl_c
 
 ROUNDS = [1, 2]
 ARGUMENTS = [
@@ -33,11 +34,6 @@ def data(tmp_path: Path) -> Path:
     path = tmp_path / "faces.npz"
     np.savez(path, **noise_faces(70, 2))
     return path
-
-
-def heed_ctrl_c() -> None:
-    """Whoever runs the tests in the background may have had Ctrl-C ignored for all its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def start(

@@ -26,6 +26,7 @@ from privemo.recognizer import Event, Outcome, Reading
 from privemo.recognizer.base import FrameReader
 from privemo.recommend import Why
 from privemo_consent import AgeBand, ConsentRegistry, Context, SigningKey
+from tests.support.interrupt import heed_ctrl_c
 from tests.support.kiosks import KIOSK, agree, cast, frame, new_registry, signed
 from tests.support.recommend import shelf
 
@@ -254,11 +255,6 @@ def test_a_film_that_ends_is_not_opened_again(app: App, tmp_path: Path) -> None:
 def test_how_soon_again_is_checked_at_once(app: App, again: float) -> None:
     with pytest.raises(SettingsError, match="tried again after 0 to 3600"):
         app.reader.watch(lambda: frames(0), lambda: None, again=again)
-
-
-def heed_ctrl_c() -> None:
-    """Whoever runs the tests in the background may have had Ctrl-C ignored for all its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_the_example_goes_on_without_a_camera(tmp_path: Path) -> None:

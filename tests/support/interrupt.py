@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["CALLS", "interrupt"]
+__all__ = ["CALLS", "heed_ctrl_c", "interrupt"]
 
 #: The calls of `os` that change a disk.
 CALLS = ("open", "write", "pwrite", "fsync", "rename", "unlink", "mkdir", "rmdir", "ftruncate")
@@ -45,3 +46,8 @@ def interrupt(step: int, end: Callable[[], None]) -> Callable[[], None]:
     for name in CALLS:
         hook(name)
     return reached
+
+
+def heed_ctrl_c() -> None:
+    """For `preexec_fn`: whoever runs tests in the background may have all their children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -232,8 +232,12 @@ def test_a_store_that_was_away_in_every_round_needs_no_file_of_its_gate(run: Run
     away = {"status": "failed", "reason": "silent", "update_sha256": None}
     for name in ("rounds/0001.json", "rounds/0002.json"):
         run.edit_json(name, lambda item: item["stores"]["store-02"].update(away))
-    run.path(1, "admissions.jsonl").unlink()
     run.seal()
+    run.path(1, "admissions.jsonl").unlink()
+    with pytest.raises(RunFilesError, match="admissions"):  # it released, whatever the rounds say
+        build_report(run.directory)
+    for name in ("ledger.jsonl", "statements.jsonl"):
+        run.path(1, name).unlink()
     purposes = {row.store: row.purposes for row in build_report(run.directory).exclusions.stores}
     assert purposes["store-01"]
     assert not purposes["store-02"]

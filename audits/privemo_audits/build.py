@@ -10,29 +10,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .asked import measure_asked
-from .askedchecks import shares_checks
-from .attempts import measure_attacks
 from .beside import Read, held_beside
-from .cells import measure_groups
-from .checks import end_checks, looks_checks, make_checks
-from .closing import end_of
-from .consent_log import read_consent_logs
 from .errors import MissingExtraError, ReportWriteError
-from .excluded import measure_drawn, told_of_ages
-from .exclusions import measure_exclusions
-from .fairness import measure_performance
+from .excluded import told_of_ages
+from .found import checks_of, measure_all
 from .groups import MIN_PERSONS, SUPPRESS_BELOW
 from .intervals import ALPHA, DRAWS, SEED
-from .lineage import measure_lineage
-from .looks import measure_looks
-from .manifests import manifest_faults
 from .permutation import DEALS
-from .policy import controls_of, load_policy, policy_checks
-from .predictions import load_predictions
-from .privacy import measure_privacy
-from .report import DataFacts, Evidence, PolicyFacts, Report, Representation, RunFacts
-from .representation import measure_representation
+from .policy import Policy, load_policy
+from .report import DataFacts, Evidence, PolicyFacts, Report, RunFacts
 from .runfiles import Run, load_run
 from .signature import PAGES, REPORT, SIGNATURE, signature_of
 from .summary import make_limits, make_summary
@@ -75,66 +61,57 @@ def build_report(
     _need_extra()
     rules, policy_hash = (None, None) if policy is None else load_policy(policy)
     run = load_run(Path(run_dir))
-    looks = measure_looks(run)
-    predictions = load_predictions(run)
-    labels = run.info.label_names
-    performance = measure_performance(predictions, labels)
-    controls = () if rules is None else controls_of(rules, run.info.sensitive)
-    groups, gaps, notes = measure_groups(predictions, run.info.sensitive, labels, controls=controls)
-    logs = read_consent_logs(run)
-    reference = {} if rules is None else rules.representation.reference
-    exclusions = measure_exclusions(
-        run, [log.turned_away for log in logs.values()], measure_asked(run, reference)
-    )
-    lineage, breaches, shared = measure_lineage(run, logs, predictions)
-    privacy, faults = measure_privacy(run, shared)
-    attacked, attempts = measure_attacks(run, keys, earlier)
-    privacy = privacy.model_copy(update={"attacked": attacked, "attempts": attempts})
-    end = end_of(run)
-    found = [*breaches, *faults, *manifest_faults(run), *end.faults]
-    checks = make_checks(run, exclusions, performance, privacy, lineage, found)
-    checks += [*end_checks(end), *looks_checks(looks), *shares_checks(exclusions.by_group)]
-    drawn = measure_drawn(run)
-    said_of_ages, not_shown = told_of_ages(drawn)
-    represented: list[Representation] = []
-    if rules is not None:
-        represented = measure_representation(predictions, groups, reference)
-        checks += policy_checks(rules, performance, groups, gaps, privacy, exclusions, represented)
+    found = measure_all(run, rules, keys, earlier)
+    checks = checks_of(run, rules, found)
     failed = tuple(c.id for c in checks if c.required and not c.passed)
+    said_of_ages, not_shown = told_of_ages(found.drawn)
     report = Report(
         passed=not failed,
         verdict="failed" if failed else "passed",
         failed_checks=failed,
         summary=(
-            *make_summary(run, exclusions, performance, groups, gaps, privacy, lineage, checks),
+            *make_summary(
+                run,
+                found.exclusions,
+                found.performance,
+                found.groups,
+                found.gaps,
+                found.privacy,
+                found.lineage,
+                checks,
+            ),
             *said_of_ages,
         ),
         run=_run_facts(run),
         data=DataFacts(**run.info.data.model_dump()),
-        exclusions=exclusions,
-        performance=performance,
-        groups=tuple(groups),
-        gaps=tuple(gaps),
-        representation=tuple(represented),
-        excluded=drawn,
+        exclusions=found.exclusions,
+        performance=found.performance,
+        groups=tuple(found.groups),
+        gaps=tuple(found.gaps),
+        representation=tuple(found.represented),
+        excluded=found.drawn,
         group_rules=_rules(),
-        privacy=privacy,
-        lineage=lineage,
+        privacy=found.privacy,
+        lineage=found.lineage,
         checks=tuple(checks),
-        policy=None
-        if rules is None or policy_hash is None
-        else PolicyFacts(
-            sha256=policy_hash,
-            rules=rules.model_dump(mode="json", exclude_none=True, by_alias=True),
-        ),
-        looks=looks,
+        policy=_policy_facts(rules, policy_hash),
+        looks=found.looks,
         limits=(
-            *make_limits(run, privacy, lineage, exclusions, looks, notes),
+            *make_limits(
+                run, found.privacy, found.lineage, found.exclusions, found.looks, found.notes
+            ),
             *not_shown,
         ),
         evidence=Evidence(files=dict(sorted(run.files.items())), tools=_tools()),
     )
     return held_beside(report, beside)
+
+
+def _policy_facts(rules: Policy | None, sha256: str | None) -> PolicyFacts | None:
+    if rules is None or sha256 is None:
+        return None
+    content = rules.model_dump(mode="json", exclude_none=True, by_alias=True)
+    return PolicyFacts(sha256=sha256, rules=content)
 
 
 def write_report(

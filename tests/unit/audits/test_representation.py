@@ -138,7 +138,7 @@ def test_what_cannot_be_judged_does_not_pass(
         Representation(feature="skin", group=group, status="suppressed", reference=0.5)
         for group in ("light", "dark")
     ]
-    monkeypatch.setattr("privemo_audits.build.measure_representation", lambda *_: hidden)
+    monkeypatch.setattr("privemo_audits.found.measure_representation", lambda *_: hidden)
     report = build_report(
         run.directory, policy=policy(tmp_path, rules(run, region_shares(run), 0.8))
     )

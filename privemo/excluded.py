@@ -19,6 +19,7 @@ from importlib import metadata
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from privemo import weights as w
 from privemo.errors import RunError, SettingsError
@@ -26,7 +27,7 @@ from privemo.files import write_json
 from privemo.labels import EMOTIONS
 from privemo.machine import tuned
 from privemo.runs import Run
-from privemo.synthetic import synthesize
+from privemo.synthetic import SyntheticPeople, synthesize
 from privemo.synthetic.identity import OLDEST
 from privemo.training import predict
 
@@ -115,26 +116,9 @@ def measure_excluded(
                 before + done, len(bands) * people
             ),
         )
-        with tuned(run.settings.threads):
-            said = predict(network, drawn.images, flip=run.settings.flip).argmax(1)
         label = drawn.label.astype(np.int64)  # of the same people: the same for every band
-        ages.append(
-            {
-                "band": name,
-                "from": low,
-                "below": high,
-                # Down, so that nobody is rounded into the band above.
-                "age": (np.floor(drawn.age.astype(np.float64) * 100) / 100).tolist(),
-                "prediction": said.tolist(),
-            }
-        )
-    found = {
-        "schema": "privemo.excluded/1",
-        "run_id": run.run_id,
-        "made": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-        "people_exist": False,
-        "model_sha256": model_hash,
-        "challenge_age": run.settings.challenge_age,
+        ages.append({"band": name, "from": low, "below": high, **_said_of(run, network, drawn)})
+    found = _content(run, model_hash) | {
         "seed": seed,
         "people": people,
         "label_names": list(EMOTIONS),
@@ -144,6 +128,29 @@ def measure_excluded(
     }
     write_json(run.folder / EXCLUDED_FILE, found)
     return found
+
+
+def _said_of(run: Run, network: nn.Module, drawn: SyntheticPeople) -> dict[str, list[Any]]:
+    """How old each of these people is, in years, and which emotion the model names."""
+    with tuned(run.settings.threads):
+        said = predict(network, drawn.images, flip=run.settings.flip).argmax(1)
+    return {
+        # Down, so that nobody is rounded into the band above.
+        "age": (np.floor(drawn.age.astype(np.float64) * 100) / 100).tolist(),
+        "prediction": said.tolist(),
+    }
+
+
+def _content(run: Run, model_hash: str) -> dict[str, Any]:
+    """What the file says of the run and the moment."""
+    return {
+        "schema": "privemo.excluded/1",
+        "run_id": run.run_id,
+        "made": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        "people_exist": False,
+        "model_sha256": model_hash,
+        "challenge_age": run.settings.challenge_age,
+    }
 
 
 def _asked(run: Run, people: int) -> tuple[dict[str, tuple[float, float]], str]:

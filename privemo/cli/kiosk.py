@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -110,11 +110,7 @@ def kiosk(
         "screens": screens,
         "valid_for": timedelta(days=valid_days),
         "idle_s": idle,
-        "hosts": (
-            *_LOOPBACK,
-            *((_bare(host),) if host not in _LOOPBACK else ()),
-            *map(str.lower, name or ()),
-        ),
+        "hosts": _hosts(host, name or ()),
         "secure": listening.secure,
     }
     if demo:
@@ -167,8 +163,20 @@ def _screens(given: list[str] | None, listening: Listening) -> dict[str, str] | 
     return found
 
 
-def _bare(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def _hosts(host: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names by which a browser may ask: this machine's, the address's, and those given."""
+    bare = f"[{host}]" if ":" in host else host
+    own = () if host in _LOOPBACK else (bare,)
+    return (*_LOOPBACK, *own, *map(str.lower, names))
+
+
+@contextmanager
+def _kept_registry(where: Place, notices: Path | None) -> Iterator[ConsentRegistry]:
+    """Open a registry of real people, with the notices of a folder in force."""
+    with where.open(busy_timeout_ms=_BUSY_MS) as opened:
+        if notices is not None:
+            _register(opened, notices)
+        yield opened
 
 
 def _register(registry: ConsentRegistry, folder: Path) -> None:

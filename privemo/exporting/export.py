@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -131,22 +132,13 @@ def export(
         MissingExtra: a library of the `export` extra is not installed.
         privemo_audits.AuditError: the run cannot be audited.
     """
-    if form not in ("fp32", "int8"):
-        raise SettingsError(f"form is {form!r}: choose fp32 or int8.")
-    if not 0 < coverage <= 1:
-        raise SettingsError(f"coverage is {coverage}: a share of faces, above 0 and at most 1.")
-    if epsilon is not None:
-        Choice.of(epsilon)  # before people are drawn
+    _check_asked(form, coverage, epsilon)
     _need_onnx()
     prepared = Run(run)
-    if prepared.settings.personal != "none":
-        raise ExportRefused(
-            "Each store of this run keeps layers of its own, so there is no one model to export. Nothing was "
-            "written."
-        )
-    weights, name = prepared.finished(), prepared.settings.model
+    _check_one_model(prepared)
+    weights = prepared.finished()
     signed = prepared.closings()  # of another model, and nothing is exported
-    network = w.model_for(name, weights).eval()
+    network = w.model_for(prepared.settings.model, weights).eval()
     channels = int(prepared.facts["model"]["channels"])
     drawn = Drawn.of(people, channels)
     if epsilon is None:
@@ -160,38 +152,72 @@ def export(
             budget=budget,
             budget_epsilon=budget_epsilon,
         )
-    reads = Reads(network, temperature).eval()
     body = graph(Reads(plain(network), temperature).eval(), channels)
     if form == "int8":
         body = quantized(body, drawn.ranges.images)
-    agreement = _agreement(reads, body, form, drawn)
+    agreement = _agreement(Reads(network, temperature).eval(), body, form, drawn)
     card = ModelCard(
-        run_id=prepared.run_id,
         exported=datetime.now(UTC).replace(microsecond=0),
         form=form,
-        architecture=name,
         channels=channels,
         label_names=EMOTIONS,
         weights_sha256=w.sha256(weights),
         stores_signed=len(signed),
-        trained_on={**prepared.facts["data"], "stores": len(prepared.stores)},
-        start=prepared.facts["model"]["initial_origin"],
-        simulated_consents=bool(prepared.facts["simulated"]),
         temperature=temperature,
         calibration=_calibration(network, temperature, drawn, epsilon),
-        privacy=_privacy(Path(run)),
+        privacy=_privacy(prepared.folder),
         agreement=agreement,
         abstention=_abstention(body, drawn, coverage),
-        check=SelfCheck(
-            probabilities=tuple(
-                said_by(body, pattern(channels))[0].astype(float).clip(0, 1).tolist()
-            ),
-            tolerance=0.05,
-        ),
+        check=_self_check(body, channels),
         versions={name: metadata.version(name) for name in _VERSIONS},
+        **_of_the_run(prepared),
     )
     write_bytes(Path(out), packed(body, card, key))
     return card
+
+
+def _check_asked(form: str, coverage: float, epsilon: float | None) -> None:
+    """Let through what makes sense, before people are drawn.
+
+    Raises:
+        SettingsError: it does not.
+    """
+    if form not in ("fp32", "int8"):
+        raise SettingsError(f"form is {form!r}: choose fp32 or int8.")
+    if not 0 < coverage <= 1:
+        raise SettingsError(f"coverage is {coverage}: a share of faces, above 0 and at most 1.")
+    if epsilon is not None:
+        Choice.of(epsilon)
+
+
+def _check_one_model(run: Run) -> None:
+    """Let a run through whose stores share one model.
+
+    Raises:
+        ExportRefused: each has another.
+    """
+    if run.settings.personal != "none":
+        raise ExportRefused(
+            "Each store of this run keeps layers of its own, so there is no one model to export. Nothing was "
+            "written."
+        )
+
+
+def _of_the_run(run: Run) -> dict[str, Any]:
+    """What the card says of the run itself."""
+    return {
+        "run_id": run.run_id,
+        "architecture": run.settings.model,
+        "trained_on": {**run.facts["data"], "stores": len(run.stores)},
+        "start": run.facts["model"]["initial_origin"],
+        "simulated_consents": bool(run.facts["simulated"]),
+    }
+
+
+def _self_check(body: bytes, channels: int) -> SelfCheck:
+    """What the graph says of a known pattern, which an app asks it again."""
+    said = said_by(body, pattern(channels))[0].astype(float).clip(0, 1)
+    return SelfCheck(probabilities=tuple(said.tolist()), tolerance=0.05)
 
 
 def _need_onnx() -> None:

@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .counts import RefusalCounts
+from .deciding import reason_of
 from .errors import MalformedError, ModeMismatchError
 from .handle import Mode
 from .policy import CHALLENGE_AGE, check_challenge_age
-from .reader import RegistryReader, reason_of
+from .reader import RegistryReader
 from .records import Context
 from .snapshot import Verdicts, refuse_all
 from .terms import Purpose

@@ -13,60 +13,36 @@ the budget hold? -> gate -> enough people? -> train, asking the gate before ever
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from hashlib import sha256
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from privemo import heldout
 from privemo import weights as w
 from privemo.agreement import check_agreed
-from privemo.capture import PURPOSE_OF, Admission, Part, asked, demographics, faces_of
 from privemo.dp import GaussianNoise
 from privemo.errors import (
     BudgetExhausted,
     LedgerLost,
     NoFacesAdmitted,
-    RunError,
     SettingsError,
     TooFewPeople,
 )
 from privemo.faces import Faces
-from privemo.files import append_line, read_json
-from privemo.ledger import Ledger
 from privemo.machine import tuned
 from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder, check_order, order_digest
-from privemo.outbox import Outbox
-from privemo.personal import Personal
 from privemo.records import state
 from privemo.statements import Signed
-from privemo.storeconfig import StoreConfig
-from privemo.training import PermittedNow, Randomness, predict, train_plain, train_private
-from privemo_consent import (
-    ConsentGate,
-    ConsentRegistry,
-    Context,
-    Erased,
-    ItemKind,
-    Purpose,
-    RegistryBusyError,
-    Setting,
-    UnknownPersonError,
-    Vault,
-)
+from privemo.storeheldout import StoreHeldOut
+from privemo.training import PermittedNow, Randomness, train_plain, train_private
+from privemo_consent import Purpose, UnknownPersonError
 
 __all__ = ["REASONS", "Released", "RoundResult", "Store", "threads_of"]
-
-TRIES = 5  # reads of a vault from which somebody is erased meanwhile
 
 FLOOR_OF_PEOPLE = 2
 """Without privacy a store still needs this many people: one person's model is that person's data."""
@@ -108,7 +84,7 @@ class RoundResult:
         return self.signed.unverified().update_sha256
 
 
-class Store:
+class Store(StoreHeldOut):
     """The private side of one store.
 
     Args:
@@ -118,29 +94,6 @@ class Store:
         RunError: the folder is incomplete, or was made by another version.
         privemo_consent.ConsentError: the registry or its key folder cannot be opened.
     """
-
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        content = read_json(self.folder / "store.json", schema="privemo.store/3")
-        self.config = StoreConfig.of(**content)
-        self.registry = ConsentRegistry.open(
-            self.folder / "consent.sqlite", mode=self.config.registry_mode
-        )
-        self.vault = Vault(self.registry)
-        self.outbox = Outbox(self.folder, self.config)
-        self.personal = Personal(self.folder)
-        self.gate = ConsentGate(self.registry, challenge_age=self.config.challenge_age)
-        self.context = Context(setting=Setting.RETAIL, jurisdiction=self.config.jurisdiction)
-        self.forget_erased()  # a kiosk or a command may have erased somebody meanwhile
-
-    def close(self) -> None:
-        """Close the registry."""
-        self.registry.close()
-
-    @property
-    def ledger(self) -> Ledger:
-        """The store's ledger, read afresh and verified: what was read before may have been changed since."""
-        return self.outbox.ledger
 
     # -- one round ---------------------------------------------------------------------------
 
@@ -347,162 +300,6 @@ class Store:
         if self.registry.preview(person, Purpose.TRAINING, self.context).permit:
             self.registry.withdraw(person)
 
-    # -- held-out faces ----------------------------------------------------------------------
-
-    def write_predictions(
-        self, weights: w.Weights, *, model: str, run_id: str, flip: bool = True
-    ) -> int:
-        """Read the held-out faces of those who agreed to a fairness audit; returns how many.
-
-        By the model as this store has it, with its own layers (`privemo.personal`), if any. With `flip`
-        each face and its mirror image are averaged. Of whom the model says no number it says nothing
-        (`heldout.numbers_of`).
-
-        Writes `predictions.csv` in the store's folder (AI Act 10(5): labels of groups have their own
-        purpose and never leave with an update). Once `forget_demographics` was called, what was
-        written before stays: it could not be written again.
-
-        Raises:
-            RunError: the file cannot be written.
-        """
-        path = self.folder / "predictions.csv"
-        if self._demographics_are_gone() and path.exists():
-            return heldout.count_rows(path)
-        faces, columns = self._held_out(run_id)
-        network = w.model_for(model, self.personal.onto(weights))
-        probabilities = heldout.numbers_of(predict(network, faces.images, flip=flip))
-        heldout.write_table(path, self.config.name, faces, columns, probabilities)
-        return len(faces)
-
-    def held_out_faces(self, run_id: str) -> Faces:
-        """Held-out faces of whoever may be measured now, without anything sensitive; the use is logged.
-
-        Raises:
-            RunError: the decision cannot be written down.
-        """
-        try:
-            admitted = self._admit("test", run_id, 0)
-        except NoFacesAdmitted:
-            return faces_of([])
-        self._use_held_out(admitted.faces, admitted, run_id)
-        return admitted.faces
-
-    def _held_out(self, run_id: str) -> tuple[Faces, heldout.Columns]:
-        """Faces that may be measured, and their sensitive columns; the use is logged."""
-        try:
-            admitted = self._admit("test", run_id, 0)
-        except NoFacesAdmitted:
-            return heldout.joined(faces_of([]), {}, self.config.sensitive)
-        found = {}
-        if self.config.sensitive:
-            found = demographics(self.vault, self.gate, self.context)
-        faces, columns = heldout.joined(admitted.faces, found, self.config.sensitive)
-        self._use_held_out(faces, admitted, run_id)
-        return faces, columns
-
-    def _use_held_out(self, faces: Faces, admitted: Admission, run_id: str) -> None:
-        if len(faces):
-            self.registry.record_use(
-                np.unique(faces.person),
-                Purpose.FAIRNESS_AUDIT,
-                run=run_id,
-                round=0,
-                store=self.config.name,
-                batch=0,
-                log_seq=admitted.log_seq,
-            )
-
-    def forget_demographics(self) -> int:
-        """Delete the sensitive columns from the vault; returns how many items (AI Act 10(5)).
-
-        For after the audit has what it needs: `predictions.csv` is read by it and no more.
-        """
-        return self.vault.delete(kind=ItemKind.DEMOGRAPHIC)
-
-    def destroy_overdue(self) -> int:
-        """Destroy what is due, faces of whoever withdrew above all; returns how many items (GDPR 5(1)(e)).
-
-        Raises:
-            privemo_consent.RegistryError, KeyFileError: what was not destroyed is due as before.
-        """
-        return self.registry.destroy_overdue().items
-
-    def _demographics_are_gone(self) -> bool:
-        return bool(self.config.sensitive) and not self.vault.counts()[ItemKind.DEMOGRAPHIC]
-
-    # -- erasure -----------------------------------------------------------------------------
-
-    def erase(self, persons: Sequence[str], *, cause: str = "request") -> Erased:
-        """Erase people from registry and vault, backups included, and from this store's files.
-
-        What a model learned of them before stays in it; its bound is epsilon.
-
-        Raises:
-            privemo_consent.UnknownPersonError: someone has no record; nothing changed.
-            privemo_consent.RegistryError, KeyFileError: nothing was acknowledged; ask again.
-            RunError: erased, but `predictions.csv` could not be written: call `forget_erased`.
-        """
-        done = self.registry.erase_many(persons, cause=cause)
-        self.forget_erased()
-        return done
-
-    def forget_erased(self) -> int:
-        """Take people without a record out of `predictions.csv`; returns how many rows went.
-
-        For erasures that were asked of the registry itself, as a kiosk does.
-
-        Raises:
-            RunError: the file cannot be written.
-        """
-        path = self.folder / "predictions.csv"
-        if not path.exists():
-            return 0
-        return heldout.keep_persons(path, self.registry.persons())
-
-    # -- the gate ----------------------------------------------------------------------------
-
-    def _admit(self, part: Part, run_id: str, round_: int) -> Admission:
-        purpose = PURPOSE_OF[part]
-        admitted = self._ask(part, purpose)
-        self._log_admission(admitted, purpose, run_id, round_)
-        if not len(admitted.faces):
-            raise NoFacesAdmitted(
-                f"{self.config.name}: of {admitted.counts['asked']['faces']} faces the gate admitted "
-                f"none for {purpose.value}; reasons: {admitted.reasons}."
-            )
-        return admitted
-
-    def _ask(self, part: Part, purpose: Purpose) -> Admission:
-        """Ask the gate about everyone; again when a kiosk erased somebody in between."""
-        for attempt in range(1, TRIES + 1):
-            sealed = asked(self.vault, part, self.config.turned_away.get(part, {}))
-            try:
-                return Admission.of(sealed, self.gate.admit(sealed, purpose, self.context))
-            except RegistryBusyError:
-                if attempt == TRIES:
-                    raise
-        raise AssertionError("unreachable")
-
-    def _log_admission(
-        self, admitted: Admission, purpose: Purpose, run_id: str, round_: int
-    ) -> None:
-        line = {
-            "schema": "privemo.admission/1",
-            "at": _utc(admitted.at),
-            "run_id": run_id,
-            "round": round_,
-            "purpose": purpose.value,
-            "log_seq": admitted.log_seq,
-            **admitted.counts,
-        }
-        append_line(self.folder / "admissions.jsonl", line)
-
-    def _note(self, order: RoundOrder, kind: str, text: str) -> None:
-        append_line(
-            self.folder / "refusals.jsonl",
-            {"at": _utc(datetime.now(UTC)), "round": order.round, "kind": kind, "text": text},
-        )
-
     # -- chance ------------------------------------------------------------------------------
 
     def _randomness(self, order: str) -> Randomness:
@@ -519,22 +316,6 @@ class Store:
             keys = [sha256(f"{part}/{named}".encode()).digest() for part in ("sampling", "noise")]
         return Randomness(np.random.default_rng(int.from_bytes(keys[0])), GaussianNoise(keys[1]))
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Only one process trains a store: the budget is checked and spent under one lock.
-
-        Raises:
-            RunError: another one does.
-        """
-        with (self.folder / ".lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RunError(
-                    f"{self.config.name} is being trained by another process; wait for it to end."
-                ) from error
-            yield
-
 
 class _Threaded(Protocol):
     @property
@@ -544,7 +325,3 @@ class _Threaded(Protocol):
 def threads_of(order: _Threaded) -> int | None:
     """As many threads as an order asks for, and no more than there are cores."""
     return min(order.threads, os.cpu_count() or 1) if order.threads else None
-
-
-def _utc(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

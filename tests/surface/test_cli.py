@@ -7,12 +7,15 @@ import shutil
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
 from importlib import metadata
 from io import StringIO
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
+import typer
 from rich.console import Console
 
 from tests.conftest import noise_faces
@@ -33,12 +36,19 @@ HEADINGS = (
 )
 
 
-def privemo(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """The command's own `main`, in this process: the imports of torch are paid once."""
-    from privemo.cli import common, main
+@cache
+def parser(app: typer.Typer) -> click.Command:
+    """What typer reads off all commands whenever one is called, and then most of what a short one costs."""
+    return typer.main.get_command(app)
 
-    stdout, stderr = StringIO(), StringIO()
+
+def privemo(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command's own `main`, in this process: the imports of torch are paid once, as is the parser."""
+    from privemo.cli import app, common, main
+
+    read, stdout, stderr = parser(app), StringIO(), StringIO()
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", lambda _app: read)
         patch.setattr(sys, "argv", ["privemo", *map(str, arguments)])
         patch.setattr(common, "_err", Console(file=stderr, width=1000))
         patch.setattr(common.out, "_file", stdout)

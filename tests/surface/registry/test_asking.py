@@ -67,20 +67,19 @@ def test_a_passphrase_comes_from_environment_file_or_terminal(
     file = tmp_path / "passphrase.txt"
     file.write_text(f"{secret}\n")
     file.chmod(0o644)
-    refused(process(*ask, "--passphrase-file", file), "chmod 600")
+    refused(privemo(*ask, "--passphrase-file", file), "chmod 600")
     file.chmod(0o600)
-    assert process(*ask, "--passphrase-file", file).returncode == 0
+    assert privemo(*ask, "--passphrase-file", file).returncode == 0
     code, screen = at_a_terminal(f"{secret}\n", *ask)
     assert code == 0, screen
     assert secret not in screen
     file.write_text("incorrect horse\n")
-    wrong = process(*ask, "--passphrase-file", file)
-    refused(wrong, "passphrase")
+    refused(privemo(*ask, "--passphrase-file", file), "passphrase")
     file.write_text("")
-    refused(process(*ask, "--passphrase-file", file), "is empty")
+    refused(privemo(*ask, "--passphrase-file", file), "is empty")
     # A wrong passphrase is a mistake, and no proof that anything was changed.
     file.write_text("incorrect horse\n")
-    refused(process("log", "verify", path, "--passphrase-file", file), "passphrase")
+    refused(privemo("log", "verify", path, "--passphrase-file", file), "passphrase")
 
 
 def test_a_new_passphrase_is_typed_twice(tmp_path: Path, controller: Path) -> None:

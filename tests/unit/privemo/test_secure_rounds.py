@@ -30,6 +30,11 @@ from privemo_audits import build_report
 from tests.support.small_runs import changed, first_model, small_run
 
 STEPS = ("advertise", "share", "mask", "confirm", "reveal")
+TURNS = [
+    step if step in ("mask", "confirm") else pytest.param(step, marks=pytest.mark.slow)
+    for step in STEPS
+]
+"""All numbers are there from `confirm` on. The steps further off run in `make test-all`, and below."""
 App = Callable[[Message, Context], Message]
 
 
@@ -111,7 +116,7 @@ def test_the_same_seed_gives_the_same_model_whatever_the_masks(tmp_path: Path) -
     assert found[0]["secure_sum"]["attempt"] != found[1]["secure_sum"]["attempt"]
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", TURNS)
 def test_a_round_succeeds_without_the_stores_that_may_drop(step: str, tmp_path: Path) -> None:
     run = shared_run(tmp_path, rounds=2)
     drive(run, silent("store-02", step))

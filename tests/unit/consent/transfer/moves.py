@@ -22,10 +22,8 @@ from privemo_consent import (
 )
 from privemo_consent.copies.transfer import TransferRead, read_transfer, write_transfer
 from privemo_consent.copies.transferfile import LineWriter
-from privemo_consent.errors import (
-    ConsentError,
-)
-from privemo_consent.vault import ItemKind, Vault
+from privemo_consent.errors import ConsentError
+from privemo_consent.vault import ItemKind, NewItem, Vault
 from tests.unit.consent.conftest import MovableClock, Yes
 
 TRAINING = Purpose.TRAINING
@@ -44,6 +42,28 @@ def grant_of(yes: Yes, person: str, band: AgeBand) -> Grant:
         notice=notice,
         valid_for=timedelta(days=9),
     )
+
+
+def fill(registry: ConsentRegistry, yes: Yes) -> None:
+    """Something in every table, an erased person, two epochs and two signers."""
+    for name in ("anna", "ben", "cy", "dora"):
+        registry.grant(name, [TRAINING, Purpose.FAIRNESS_AUDIT], **yes())  # type: ignore[arg-type]
+    registry.grant_many([grant_of(yes, "kid", AgeBand.UNDER_13)])
+    registry.withdraw("dora")
+    registry.record_use(["anna", "ben"], TRAINING, batch=0, **USE)
+    registry.decide("anna", TRAINING, SHOP)
+    vault = Vault(registry)
+    faces = [
+        NewItem(person=name, item_id=f"f{i}", body=bytes([i]) * 40, facts={"estimated_age": 30.25})
+        for name in ("anna", "cy")
+        for i in range(2)
+    ]
+    vault.put(faces, SHOP)
+    vault.put([NewItem(person="ben", item_id="d", body=b"group")], SHOP, kind=ItemKind.DEMOGRAPHIC)
+    registry.announce_reading(registry.notices()[0], place="at the door")
+    registry.erase("cy")
+    registry.rotate_person_keys()
+    registry.rotate_signing_key()
 
 
 def everything(registry: ConsentRegistry, events: int) -> dict[str, object]:

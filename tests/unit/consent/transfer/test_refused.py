@@ -26,8 +26,10 @@ from privemo_consent.errors import (
 from privemo_consent.keyfolder import KeyFolder
 from privemo_consent.keyfolder.roots import PassphraseRoot
 from privemo_consent.vault import NewItem, Vault
-from tests.unit.consent.conftest import MovableClock
-from tests.unit.consent.transfer.moves import SHOP, Sent
+from tests.support.consent import PARTY
+from tests.support.notices import whole_notice
+from tests.unit.consent.conftest import MovableClock, Yes
+from tests.unit.consent.transfer.moves import SHOP, Sent, fill
 
 
 def test_every_damaged_line_is_named(sent: Sent) -> None:
@@ -128,12 +130,19 @@ def test_an_empty_passphrase_seals_nothing(
     assert not (tmp_path / "x.jsonl").exists()
 
 
-def sealed_lines(registry: ConsentRegistry, path: Path) -> list[bytes]:
-    vault = Vault(registry)
-    noise = hashlib.shake_256(b"noise").digest(60_000)
-    vault.put([NewItem(person="anna", item_id=f"big{i}", body=noise) for i in range(4)], SHOP)
-    write_transfer(registry, path, passphrase=b"words")
-    return path.read_bytes().splitlines(keepends=True)
+@pytest.fixture(scope="module")
+def shut(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """Lines of a sealed transfer, of several blocks. Sealing is slow, as it should be: it is done once."""
+    folder, clock, notice = tmp_path_factory.mktemp("shut"), MovableClock(), whole_notice(PARTY, 1)
+    options: dict[str, Any] = {"mode": "production", "controller": PARTY, "clock": clock}
+    with ConsentRegistry.create(folder / "consent.sqlite", **options) as registry:
+        registry.notice(notice)
+        fill(registry, Yes(notice))
+        noise = hashlib.shake_256(b"noise").digest(60_000)
+        items = [NewItem(person="anna", item_id=f"big{i}", body=noise) for i in range(4)]
+        Vault(registry).put(items, SHOP)
+        write_transfer(registry, folder / "shut.jsonl", passphrase=b"words")
+    return (folder / "shut.jsonl").read_bytes().splitlines(keepends=True)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +161,7 @@ def sealed_lines(registry: ConsentRegistry, path: Path) -> list[bytes]:
     ],
 )  # fmt: skip
 def test_sealed_blocks_stand_as_they_were_written(
-    full: ConsentRegistry,
+    shut: list[bytes],
     tmp_path: Path,
     clock: MovableClock,
     change: Callable[[list[bytes]], list[bytes]],
@@ -160,7 +169,7 @@ def test_sealed_blocks_stand_as_they_were_written(
     told: str,
 ) -> None:
     path = tmp_path / "shut.jsonl"
-    path.write_bytes(b"".join(change(sealed_lines(full, path))))
+    path.write_bytes(b"".join(change(shut)))
     word = {"give its passphrase": None, "another passphrase": b"others"}.get(told, b"words")
     with pytest.raises(kind, match=told):
         read_transfer(

@@ -16,13 +16,13 @@ from typing import Any
 
 import click
 import pytest
-import typer
 import yaml
 
 from privemo.cli import app
 from privemo_consent import ConsentRegistry
 from privemo_consent.handle import Mode
 from tests.support.consent import PARTY
+from tests.surface.test_cli import parser
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -72,7 +72,7 @@ def test_there_are_commands_to_check() -> None:
 @pytest.mark.parametrize(("page", "command"), documented_commands())
 def test_a_documented_command_is_one(page: str, command: str) -> None:
     _, *arguments = shlex.split(command)
-    found: click.Command = typer.main.get_command(app)
+    found: click.Command = parser(app)
     context = click.Context(found, info_name="privemo")
     while isinstance(found, click.Group):
         arguments = getattr(found, "named", list)(arguments)
@@ -88,7 +88,7 @@ def test_a_documented_command_is_one(page: str, command: str) -> None:
 
 def all_commands(group: click.Command | None = None, before: str = "") -> dict[str, click.Command]:
     """Every command by its full name, as ``consent grant``."""
-    group = typer.main.get_command(app) if group is None else group
+    group = parser(app) if group is None else group
     assert isinstance(group, click.Group)
     found = {}
     for name, command in group.commands.items():

@@ -109,7 +109,7 @@ def test_the_same_seed_gives_the_same_model_whatever_the_masks(tmp_path: Path) -
     found = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        run = shared_run(tmp_path / name)
+        run = shared_run(tmp_path / name, rounds=1)
         drive(run)
         found.append(run.manifests()[-1])
     assert found[0]["model_out"] == found[1]["model_out"]

@@ -116,7 +116,9 @@ def measure_excluded(
             ),
         )
         with tuned(run.settings.threads):
-            said = predict(network, drawn.images, flip=run.settings.flip).argmax(1)
+            said = predict(
+                network, drawn.images, flip=run.settings.flip, zoom=run.settings.zoom
+            ).argmax(1)
         label = drawn.label.astype(np.int64)  # of the same people: the same for every band
         ages.append(
             {

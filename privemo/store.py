@@ -44,7 +44,14 @@ from privemo.faces import Faces
 from privemo.files import append_line, read_json
 from privemo.ledger import Ledger
 from privemo.machine import tuned
-from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder, check_order, order_digest
+from privemo.orders import (
+    ZOOM,
+    PlainRecipe,
+    PrivateRecipe,
+    RoundOrder,
+    check_order,
+    order_digest,
+)
 from privemo.outbox import Outbox
 from privemo.personal import Personal
 from privemo.records import state
@@ -350,12 +357,18 @@ class Store:
     # -- held-out faces ----------------------------------------------------------------------
 
     def write_predictions(
-        self, weights: w.Weights, *, model: str, run_id: str, flip: bool = True
+        self,
+        weights: w.Weights,
+        *,
+        model: str,
+        run_id: str,
+        flip: bool = True,
+        zoom: float = ZOOM,
     ) -> int:
         """Read the held-out faces of those who agreed to a fairness audit; returns how many.
 
-        By the model as this store has it, with its own layers (`privemo.personal`), if any. With `flip`
-        each face and its mirror image are averaged. Of whom the model says no number it says nothing
+        By the model as this store has it, with its own layers (`privemo.personal`), if any. `flip` and
+        `zoom` are those of `privemo.training.predict`. Of whom the model says no number it says nothing
         (`heldout.numbers_of`).
 
         Writes `predictions.csv` in the store's folder (AI Act 10(5): labels of groups have their own
@@ -370,7 +383,7 @@ class Store:
             return heldout.count_rows(path)
         faces, columns = self._held_out(run_id)
         network = w.model_for(model, self.personal.onto(weights))
-        probabilities = heldout.numbers_of(predict(network, faces.images, flip=flip))
+        probabilities = heldout.numbers_of(predict(network, faces.images, flip=flip, zoom=zoom))
         heldout.write_table(path, self.config.name, faces, columns, probabilities)
         return len(faces)
 

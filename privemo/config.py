@@ -17,7 +17,15 @@ from pydantic import (
 
 from privemo.countterms import CountTerms
 from privemo.errors import SettingsError
-from privemo.orders import MOST_AT_ONCE, AugmentName, NoiseName, PersonalName, Precision
+from privemo.orders import (
+    MOST_AT_ONCE,
+    MOST_ZOOM,
+    ZOOM,
+    AugmentName,
+    NoiseName,
+    PersonalName,
+    Precision,
+)
 
 FEWEST_TO_SHARE, MOST_TO_SHARE = 3, 200
 """Stores that may share noise. Of two each would know the other's part of a sum; and each exchanges secrets
@@ -159,7 +167,7 @@ class PlainSettings(FrozenSettings):
 
 _ONLY_WHERE_CHOSEN = (
     *("proximal", "aggregation", "malicious_stores", "quorum", "participation"),
-    *("label_skew", "size_skew", "skew_column", "camera_skew", "personal", "counts"),
+    *("label_skew", "size_skew", "skew_column", "camera_skew", "personal", "counts", "zoom"),
 )
 
 
@@ -205,6 +213,7 @@ class RunSettings(FrozenSettings):
         ema: decay of the moving average of the rounds' models, which becomes the finished model; 0 for the
             last round's model.
         flip: predictions average each face with its mirror image.
+        zoom: and with itself so much closer and further; see `privemo.training.predict`.
         seed: fixes split, partition, sampling *and noise*, for a run that can be repeated. Whoever
             knows the seed can take the noise off, so such a model must not be released. Without a
             seed, sampling and noise come from the operating system.
@@ -238,6 +247,7 @@ class RunSettings(FrozenSettings):
     server_momentum: float = Field(0.0, ge=0, lt=1)
     ema: float = Field(0.0, ge=0, lt=1)
     flip: bool = True
+    zoom: float = Field(ZOOM, ge=0, le=MOST_ZOOM)
     test_fraction: float = Field(0.2, gt=0, lt=1)
     declared_people: int | None = Field(None, ge=1)
     seed: int | None = Field(None, ge=0, lt=2**53)

@@ -68,6 +68,7 @@ def measure_record(order: MeasureOrder) -> ConfigRecord:
             "run-id": order.run_id,
             "model": order.model,
             "flip": order.flip,
+            "zoom": order.zoom,
             "threads": order.threads or 0,
         }
     )
@@ -121,11 +122,11 @@ def _order_from(content: RecordDict) -> tuple[w.Weights, MeasureOrder]:
     arrays, record = content.get(ARRAYS), content.get(CONFIG)
     if not isinstance(arrays, ArrayRecord) or not isinstance(record, ConfigRecord):
         raise RunError("An order to measure holds a model and says of which run.")
-    values = [record.get(key) for key in ("run-id", "model", "flip", "threads")]
-    if list(map(type, values)) != [str, str, bool, int]:
+    values = [record.get(key) for key in ("run-id", "model", "flip", "zoom", "threads")]
+    if list(map(type, values)) != [str, str, bool, float, int]:
         raise RunError("An order to measure is incomplete.")
-    run_id, model, flip, threads = values
-    order = MeasureOrder(str(run_id), str(model), bool(flip), int(str(threads)) or None)
+    run_id, model, flip, zoom, threads = map(str, values)
+    order = MeasureOrder(run_id, model, flip == "True", int(threads) or None, float(zoom))
     return w.from_record(arrays), order
 
 

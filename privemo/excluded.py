@@ -133,7 +133,9 @@ def measure_excluded(
 def _said_of(run: Run, network: nn.Module, drawn: SyntheticPeople) -> dict[str, list[Any]]:
     """How old each of these people is, in years, and which emotion the model names."""
     with tuned(run.settings.threads):
-        said = predict(network, drawn.images, flip=run.settings.flip).argmax(1)
+        said = predict(
+            network, drawn.images, flip=run.settings.flip, zoom=run.settings.zoom
+        ).argmax(1)
     return {
         # Down, so that nobody is rounded into the band above.
         "age": (np.floor(drawn.age.astype(np.float64) * 100) / 100).tolist(),

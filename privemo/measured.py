@@ -27,6 +27,7 @@ from privemo.closing import signed_model
 from privemo.errors import NotMeasured, SettingsError
 from privemo.files import read_json, write_json
 from privemo.machine import tuned
+from privemo.orders import MOST_ZOOM, ZOOM
 from privemo.store import Store, threads_of
 
 __all__ = ["FILE", "MeasureOrder", "check_measured", "measure"]
@@ -44,12 +45,14 @@ class MeasureOrder:
         model: name of its network.
         flip: average each face with its mirror image.
         threads: most threads to compute with.
+        zoom: average it, too, with itself so much closer and further.
     """
 
     run_id: str
     model: str
     flip: bool
     threads: int | None = None
+    zoom: float = ZOOM
 
 
 def measure(store: Store, weights: w.Weights, order: MeasureOrder) -> None:
@@ -64,6 +67,8 @@ def measure(store: Store, weights: w.Weights, order: MeasureOrder) -> None:
         privemo_consent.ConsentError: the registry cannot be read or written.
     """
     config = store.config
+    if not 0 <= order.zoom <= MOST_ZOOM:  # NaN as well
+        raise SettingsError(f"A zoom is 0 to {MOST_ZOOM}, not {order.zoom}.")
     if order.run_id != config.run_id:
         raise SettingsError(f"{config.name} takes part in another run than {order.run_id}.")
     if not all(np.isfinite(array).all() for array in weights.values()):
@@ -80,7 +85,11 @@ def measure(store: Store, weights: w.Weights, order: MeasureOrder) -> None:
             (store.folder / PREDICTIONS).unlink(missing_ok=True)
             with tuned(threads_of(order)):
                 store.write_predictions(
-                    weights, model=order.model, run_id=order.run_id, flip=order.flip
+                    weights,
+                    model=order.model,
+                    run_id=order.run_id,
+                    flip=order.flip,
+                    zoom=order.zoom,
                 )
             said = {"schema": SCHEMA, "run_id": config.run_id, "model": digest}
             write_json(store.folder / FILE, said)

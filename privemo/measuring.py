@@ -91,7 +91,7 @@ def _have_measured(run: Run, grid: Grid, patience: float) -> None:
         return
     weights = run.finished()
     settings = run.settings
-    order = MeasureOrder(run.run_id, settings.model, settings.flip, settings.threads)
+    order = MeasureOrder(run.run_id, settings.model, settings.flip, settings.threads, settings.zoom)
     content = RecordDict({ARRAYS: w.to_record(weights), CONFIG: measure_record(order)})
     now: dict[str, str | None] = {
         name: _NO_ANSWER for name, why in before.items() if why is not None

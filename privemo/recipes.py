@@ -48,7 +48,9 @@ PLAIN_LR = 2e-3
 ADAM_LR = 1e-3
 """For Adam within a store, with privacy."""
 
-_LARGEST_LR = 0.5
+_LARGEST_LR = 1.0
+_BEFORE_ADAPTIVE_LR = 0.5
+"""In the stores, where the server's optimizer measures its own steps."""
 
 PLAIN = PlainSettings(
     epochs=40, batch=128, weight_decay=0.05, label_smoothing=0.1, mixup=0.2, ema=0.998
@@ -56,13 +58,17 @@ PLAIN = PlainSettings(
 """Training without privacy, where nothing else is asked for: as weights of nobody were made, but longer and
 in smaller batches."""
 
-CENTRAL_BATCH = 2048
-"""People that a step expects where everyone is in one place; fewer where that would be over half of them."""
+CENTRAL_BATCH = 5000
+"""People that a step expects where everyone is in one place; fewer where that would be over half of them.
 
-CENTRAL_STEPS = (12, 150)
+For as many pictures seen, fewer and larger steps cost less noise, up to half of the people: on people before
+another camera 50 steps of half of them read 63.9%, 102 of a quarter 62.4%, and 25 of all 54.0%.
+"""
+
+CENTRAL_STEPS = (12, 100)
 """Fewest and most steps. In between, one for each `PEOPLE_A_STEP` people: noise is shared among them."""
 
-PEOPLE_A_STEP = 80
+PEOPLE_A_STEP = 100
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,6 @@ def central_recipe(people: int) -> Recipe:
         sample_rate=min(0.5, CENTRAL_BATCH / people),
         server_momentum=0.9,
         ema=0.96,
-        views=2,
     )
 
 
@@ -194,7 +199,7 @@ def default_lr(
     if settings.privacy.optimizer == "adam":
         return ADAM_LR
     if settings.adaptive_server:
-        return _LARGEST_LR
+        return _BEFORE_ADAPTIVE_LR
     travel = noise_travel(
         settings,
         noise_multiplier=noise_multiplier,

@@ -194,6 +194,7 @@ def finish(prepared: Run, *, listener: Listener | None = None) -> None:
                     model=prepared.settings.model,
                     run_id=prepared.run_id,
                     flip=prepared.settings.flip,
+                    zoom=prepared.settings.zoom,
                 )
         finally:
             store.close()

@@ -9,6 +9,7 @@ from privemo import weights as w
 from privemo.capture import Admission, demographics, faces_of
 from privemo.errors import NoFacesAdmitted
 from privemo.faces import Faces
+from privemo.orders import ZOOM
 from privemo.storefolder import StoreFolder
 from privemo.training import predict
 from privemo_consent import ItemKind, Purpose
@@ -20,12 +21,18 @@ class StoreHeldOut(StoreFolder):
     """The layer of a store that measures."""
 
     def write_predictions(
-        self, weights: w.Weights, *, model: str, run_id: str, flip: bool = True
+        self,
+        weights: w.Weights,
+        *,
+        model: str,
+        run_id: str,
+        flip: bool = True,
+        zoom: float = ZOOM,
     ) -> int:
         """Read the held-out faces of those who agreed to a fairness audit; returns how many.
 
-        By the model as this store has it, with its own layers (`privemo.personal`), if any. With `flip`
-        each face and its mirror image are averaged. Of whom the model says no number it says nothing
+        By the model as this store has it, with its own layers (`privemo.personal`), if any. `flip` and
+        `zoom` are those of `privemo.training.predict`. Of whom the model says no number it says nothing
         (`heldout.numbers_of`).
 
         Writes `predictions.csv` in the store's folder (AI Act 10(5): labels of groups have their own
@@ -40,7 +47,7 @@ class StoreHeldOut(StoreFolder):
             return heldout.count_rows(path)
         faces, columns = self._held_out(run_id)
         network = w.model_for(model, self.personal.onto(weights))
-        probabilities = heldout.numbers_of(predict(network, faces.images, flip=flip))
+        probabilities = heldout.numbers_of(predict(network, faces.images, flip=flip, zoom=zoom))
         heldout.write_table(path, self.config.name, faces, columns, probabilities)
         return len(faces)
 

@@ -43,12 +43,12 @@ def said(path: str | None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     network = w.model_for("emotion-cnn", weights).eval()
     if path is None:
         drawn = synthesize(300, 1, seed=20261129, ages=(18.0, 90.0))
-        return predict(network, drawn.images, flip=False), drawn.label.astype(np.int64)
+        return predict(network, drawn.images, flip=False, zoom=0), drawn.label.astype(np.int64)
     table = load_faces(path)
     rows = np.random.default_rng(0).permutation(len(table))[:4000].astype(np.int64)
     with admitted(table, [(rows, Purpose.FAIRNESS_AUDIT)], challenge_age=25.0) as let_in:
         faces = let_in.parts[0]
-    return predict(network, faces.images, flip=False), faces.label
+    return predict(network, faces.images, flip=False, zoom=0), faces.label
 
 
 def main() -> None:

@@ -70,7 +70,9 @@ class ModelAttack:
         final = w.model_for(settings.model, w.load_weights(self.run.model_path))
         first = w.model_for(settings.model, _first(self.run))
         seen, before = (
-            predict(each, faces.images, flip=settings.flip)[np.arange(len(faces)), faces.label]
+            predict(each, faces.images, flip=settings.flip, zoom=settings.zoom)[
+                np.arange(len(faces)), faces.label
+            ]
             for each in (final, first)
         )
         without = ((1 + FAR) * before.astype(np.float64) + (1 - FAR)) / 2

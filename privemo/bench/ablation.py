@@ -127,6 +127,7 @@ def changes(full: Recipe) -> list[Change]:
         Change("scratch", "random start", full, init="scratch"),
         Change("no-momentum", "no momentum, lr / (1 - momentum)", alone),
         Change("views-1", "one view of each picture", replace(full, views=1)),
+        Change("views-2", "two views of each picture", replace(full, views=2)),
         Change("views-4", "four views of each picture", replace(full, views=4)),
         Change("no-augmentation", "no augmentation", replace(full, augment="none")),
         Change("small-batch", "a quarter of the batch, 4 x the steps, lr / 4", small),

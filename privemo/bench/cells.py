@@ -127,8 +127,8 @@ def measure(
         trained = rehearsal.run(seen, let_in.permitted_now, on_round)
         seconds = time.perf_counter() - began
         network = network_of(s.model, cell.variant, table.channels)
-        found = _scores(network(trained.model), unseen, s.flip)
-        last = _scores(network(trained.last), unseen, s.flip) if s.ema else None
+        found = _scores(network(trained.model), unseen, s)
+        last = _scores(network(trained.last), unseen, s) if s.ema else None
     return {
         "key": cell.key(table, start),
         "row": cell.row,
@@ -159,7 +159,8 @@ def measure(
 
 def _published(settings: RunSettings) -> dict[str, Any]:
     """Settings as JSON values; a file to start from by its name, for a path tells of a machine."""
-    return settings.model_dump(mode="json") | {"init": Path(settings.init).name}
+    said = {"init": Path(settings.init).name, "zoom": settings.zoom}
+    return settings.model_dump(mode="json") | said
 
 
 def _rows(table: FaceTable, s: RunSettings) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
@@ -171,12 +172,12 @@ def _rows(table: FaceTable, s: RunSettings) -> list[np.ndarray[Any, np.dtype[np.
     return [*shared_out(table, train, s.stores, seed=seed, settings=s), held_out]
 
 
-def _scores(model: nn.Module, faces: Faces, flip: bool) -> dict[str, Any]:
+def _scores(model: nn.Module, faces: Faces, s: RunSettings) -> dict[str, Any]:
     import pandas as pd
 
     from privemo_audits import evaluate_predictions
 
-    said = predict(model, faces.images, flip=flip).argmax(1)
+    said = predict(model, faces.images, flip=s.flip, zoom=s.zoom).argmax(1)
     measured = evaluate_predictions(
         pd.DataFrame({"person": faces.person, "label": faces.label, "prediction": said})
     )

@@ -119,7 +119,7 @@ def _changed(
 
 
 def _answers(subject: Subject, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    return np.asarray(predict(subject.model, images).argmax(1), dtype=np.int64)
+    return np.asarray(predict(subject.model, images, zoom=0).argmax(1), dtype=np.int64)
 
 
 def _rows(

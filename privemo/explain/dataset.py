@@ -102,7 +102,7 @@ def measure(people: SyntheticPeople, subject: Subject | None = None) -> dict[str
         "shortcuts": shortcuts.from_mouth(people),
     }
     if subject is not None:
-        probabilities = predict(subject.model, people.images)
+        probabilities = predict(subject.model, people.images, zoom=0)
         found["model"] = {
             "words": subject.words,
             "model_sha256": subject.model_sha256,

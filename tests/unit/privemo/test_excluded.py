@@ -63,7 +63,9 @@ def test_what_stands_in_the_file_is_what_the_model_says_of_drawn_children(run: R
     found = measure_excluded(run, people=20, seed=4)
     children = synthesize(20, 1, seed=4, ages=(0.5, float(np.nextafter(np.float32(13), 0))))
     network = w.model_for("tiny", w.load_weights(run.model_path))
-    said = predict(network, children.images, flip=run.settings.flip).argmax(1)
+    said = predict(network, children.images, flip=run.settings.flip, zoom=run.settings.zoom).argmax(
+        1
+    )
     assert found["ages"][0]["prediction"] == said.tolist()
     assert found["label"] == children.label.tolist()
     assert (children.age < 13).all()

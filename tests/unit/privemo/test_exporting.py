@@ -58,7 +58,7 @@ def test_a_run_becomes_one_file_that_says_what_was_trained(folder: Path, tmp_pat
     low, high = card.abstention.read_ci
     assert low < card.abstention.read < high
     faces = Drawn.of(300, 1).held_out.images[:8]
-    trained = predict(w.model_for("emotion-cnn", weights), faces, flip=False)
+    trained = predict(w.model_for("emotion-cnn", weights), faces, flip=False, zoom=0)
     classifier = Classifier(found)
     ours = np.stack([classifier.probabilities(face) for face in faces])
     assert card.temperature is not None
@@ -83,7 +83,10 @@ def test_held_out_people_choose_the_temperature_and_the_card_says_what_it_cost(
     classifier = Classifier(open_exported(out, [KEY.verifying]))
     face = Drawn.of(300, 1).held_out.images[:1]
     trained = predict(
-        w.model_for("emotion-cnn", w.load_weights(folder / "model.safetensors")), face, flip=False
+        w.model_for("emotion-cnn", w.load_weights(folder / "model.safetensors")),
+        face,
+        flip=False,
+        zoom=0,
     )
     np.testing.assert_allclose(
         classifier.probabilities(face[0])[None], tempered(trained, card.temperature), atol=1e-4

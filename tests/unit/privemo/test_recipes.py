@@ -112,7 +112,7 @@ def test_what_was_asked_for_is_taken() -> None:
     assert default_lr(settings(lr=0.3), **numbers) == 0.3
     plain = settings(privacy=None, plain=PlainSettings())
     assert default_lr(plain, **numbers) == PLAIN_LR
-    assert math.isclose(default_lr(settings(), **{**numbers, "normaliser": 1e9}), 0.5)
+    assert math.isclose(default_lr(settings(), **{**numbers, "normaliser": 1e9}), 1.0)
     assert default_lr(settings(server_optimizer="adam"), **numbers) == 0.5
     assert default_lr(settings(privacy=PrivacySettings(optimizer="adam")), **numbers) == ADAM_LR
 

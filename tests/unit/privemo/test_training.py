@@ -13,12 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
 from privemo import weights as w
 from privemo.dp import GaussianNoise, PersonBatch, PersonIndex, PrivateStepper
 from privemo.errors import SettingsError
 from privemo.faces import Faces
-from privemo.models import build_model
+from privemo.models import build_model, to_input
 from privemo.training import (
     PlainRecipe,
     PrivateRecipe,
@@ -29,6 +30,7 @@ from privemo.training import (
     train_private,
 )
 from privemo.training.plain import _loss, _mixed, _optimizer
+from privemo.training.predicting import _sized
 from privemo.training.private import _cuts, draw_rows
 from tests.conftest import noise_faces
 
@@ -366,11 +368,27 @@ def test_decay_pulls_on_filters_and_spares_what_has_one_number_a_channel() -> No
 def test_a_face_and_its_mirror_image_are_read_alike() -> None:
     model, images = build_model(seed=2), noise_faces(5, 3)["images"]
     mirrored = np.ascontiguousarray(images[:, :, ::-1])
-    once = [predict(model, x, flip=False) for x in (images, mirrored)]
+    once = [predict(model, x, flip=False, zoom=0) for x in (images, mirrored)]
     assert np.abs(once[0] - once[1]).max() > 1e-3
-    both = [predict(model, x) for x in (images, mirrored)]
-    assert np.allclose(both[0], both[1], atol=1e-6)
-    assert np.allclose(both[0], (once[0] + once[1]) / 2, atol=1e-6)
+    assert np.allclose(*(predict(model, x) for x in (images, mirrored)), atol=1e-6)
+    both = predict(model, images, zoom=0)
+    assert np.allclose(both, (once[0] + once[1]) / 2, atol=1e-6)
+
+
+def test_a_face_is_read_at_three_sizes_and_at_one_where_that_is_asked() -> None:
+    x = to_input(torch.from_numpy(noise_faces(5, 3)["images"]))
+    larger, smaller = _sized(x, 2.0), _sized(x, 0.5)
+    # Twice as large, a middle of half the side fills the picture; half as large, borders are repeated.
+    inner = F.interpolate(x[..., 12:36, 12:36], size=(48, 48), mode="bilinear")
+    assert torch.allclose(larger[..., 1:-1, 1:-1], inner[..., 1:-1, 1:-1], atol=1e-4)
+    assert torch.allclose(smaller[..., :11, 24], x[..., 0, 24:26].mean(-1)[..., None], atol=1e-4)
+    model, images = build_model(seed=2), noise_faces(5, 3)["images"]
+    model.eval()
+    with torch.no_grad():
+        sizes = [model(_sized(x, size)).softmax(1).numpy() for size in (1.0, 1.2, 1 / 1.2)]
+    said = predict(model, images, flip=False, zoom=0.2)
+    assert np.allclose(said, np.mean(sizes, axis=0), atol=1e-5)
+    assert np.allclose(predict(model, images, flip=False, zoom=0), sizes[0], atol=1e-5)
 
 
 def test_predictions_are_probabilities_and_none_for_nobody() -> None:

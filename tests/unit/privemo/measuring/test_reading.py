@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -103,6 +104,7 @@ def test_what_is_no_finished_model_of_this_run_is_refused(apart: Federated, tmp_
         (store.folder / FINAL_FILE).unlink()  # as a store that was away when the end was signed
         for broken, said, words in (
             (weights, MeasureOrder("another", "gray-cnn", flip=True), "another run"),
+            (weights, dataclasses.replace(order, zoom=float("nan")), "zoom is 0 to"),
             ({**weights, name: weights[name] * np.nan}, order, "numbers that are none"),
         ):
             with pytest.raises(SettingsError, match=words):

@@ -54,43 +54,39 @@ def alive(pid: int) -> bool:
         return False
 
 
-class StopOnce:
-    """A listener that presses Ctrl-C as soon as a store is done, and notes the processes of then."""
+class Stop:
+    """A listener that presses Ctrl-C once so many stores are done, and notes the processes of then."""
 
-    def __init__(self) -> None:
-        self.before = children()
+    def __init__(self, after: int) -> None:
+        self.after, self.before = after, children()
+        self.heard: list[tuple[int, int]] = []
         self.at_work: set[int] = set()
 
     def __call__(self, event: dict[str, Any]) -> None:
         if event["event"] == "store":
-            self.at_work = children() - self.before
-            raise KeyboardInterrupt
+            self.heard.append((event["done"], event["of"]))
+            if len(self.heard) == self.after:
+                self.at_work = children() - self.before
+                raise KeyboardInterrupt
 
 
-def test_a_run_side_by_side_is_stopped_resumed_and_ends_in_the_model_of_one_after_the_other(
+def test_a_run_side_by_side_makes_the_model_of_one_after_the_other_and_ctrl_c_ends_its_processes(
     tmp_path: Path,
 ) -> None:
-    """Local noise. Whole rounds are kept, nothing is paid twice, and no process is left over."""
+    """Local noise. A round by two workers, one begun by them, and the rest as without them."""
     alone, run = prepared(tmp_path / "alone"), prepared(tmp_path / "run")
     simulation.run(alone)
-    stop = StopOnce()
+    stop = Stop(after=4)
     with pytest.raises(RunInterrupted, match=r"simulate --resume .*/run --workers 2$"):
         simulation.run(run, workers=2, listener=stop)
+    assert stop.heard == [(1, 3), (2, 3), (3, 3), (1, 3)]
     assert len(stop.at_work) == 2
     assert children() == stop.before
-    assert run.manifests() == []
-    heard: list[tuple[int, int]] = []
-
-    def listen(event: dict[str, Any]) -> None:
-        if event["event"] == "store":
-            heard.append((event["done"], event["of"]))
-
-    simulation.run(run, workers=2, listener=listen)
+    assert models(run) == models(alone)[:1]
+    simulation.run(run)
     assert models(run) == models(alone)
-    assert heard == [(1, 3), (2, 3), (3, 3)] * 2
-    assert children() == stop.before
     assert run.closings().keys() == alone.closings().keys() == set(run.stores)
-    for name in run.stores:
+    for name in run.stores:  # nothing was paid twice
         ledger = Ledger(run.folder / "stores" / name / "ledger.jsonl")
         assert [entry.round for entry in ledger.entries] == [1, 2]
 
@@ -197,7 +193,10 @@ def test_a_process_that_is_killed_is_an_answer_and_another_takes_its_place(
     for pid in workers.pids:  # the idle one too
         os.kill(pid, signal.SIGKILL)
     reply, failure = next(answers)
-    assert (reply.metadata.src_node_id, reply.error.reason) == (2, "its process was ended by SIGKILL")
+    assert (reply.metadata.src_node_id, reply.error.reason) == (
+        2,
+        "its process was ended by SIGKILL",
+    )
     assert "store-02 was ended by SIGKILL; if memory ran out" in str(failure)
     assert next(answers, None) is None
     again = list(workers.answers([job(fine)]))
@@ -205,6 +204,7 @@ def test_a_process_that_is_killed_is_an_answer_and_another_takes_its_place(
     assert len(workers.pids) == 2
 
 
+@pytest.mark.slow
 def test_when_whoever_started_them_is_killed_they_stop_in_the_middle_of_their_work(
     tmp_path: Path,
 ) -> None:

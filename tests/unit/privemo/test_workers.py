@@ -262,6 +262,13 @@ def test_threads_are_shared_out_and_one_worker_is_none() -> None:
         assert some is None
 
 
+def test_there_are_no_more_workers_than_stores(tmp_path: Path) -> None:
+    run, stop = prepared(tmp_path / "run", stores=1, rounds=1), Stop(after=1)
+    with pytest.raises(RunInterrupted):
+        simulation.run(run, workers=9, listener=stop)
+    assert stop.at_work == set()
+
+
 @pytest.mark.parametrize(
     ("workers", "engine", "words"),
     [(0, "inprocess", "0 workers train nothing"), (2, "ray", "Ray has workers of its own")],

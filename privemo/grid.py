@@ -1,7 +1,8 @@
 """A Flower `Grid` in one process: the same apps, without Ray's start and without a network.
 
 Every message still passes through Flower's records, and a store's failure is an error reply, as it
-would be from another machine. Stores run one after the other; a training step uses all cores anyway.
+would be from another machine. Stores run one after the other, each step on all cores; or side by side, in
+worker processes (`privemo.workers`), which is faster where networks are small and stores many.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from privemo.flower import (
     ClientApp,
@@ -24,7 +26,10 @@ from privemo.flower import (
     TaskIdentity,
 )
 
-__all__ = ["InProcessGrid"]
+if TYPE_CHECKING:
+    from privemo.workers import Workers
+
+__all__ = ["InProcessGrid", "answered", "failed", "task_identity"]
 
 _SERVER_NODE = 1
 _CLIENT_RAISED = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
@@ -37,6 +42,8 @@ class InProcessGrid(Grid):
         client_app: the app of the stores.
         node_configs: for each store its node configuration.
         on_reply: called with (replies so far, messages of this call) as stores finish training.
+        workers: processes that answer instead, several at once, and for privemo's own app alone. Replies then
+            come in the order in which stores are done.
     """
 
     def __init__(
@@ -45,8 +52,10 @@ class InProcessGrid(Grid):
         node_configs: list[dict[str, str | int]],
         *,
         on_reply: Callable[[int, int], None] | None = None,
+        workers: Workers | None = None,
     ) -> None:
         self._client_app = client_app
+        self._workers = workers
         self._run = FlowerRun.create_empty(run_id=1)
         self._on_reply = on_reply
         self.failures: list[BaseException] = []
@@ -72,7 +81,7 @@ class InProcessGrid(Grid):
             state=RecordDict(),
             run_config={"run-dir": run_dir},
         )
-        with _task_identity():
+        with task_identity():
             server_app(self, context)
 
     def set_run(self, run: FlowerRun) -> None:
@@ -114,31 +123,54 @@ class InProcessGrid(Grid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Deliver messages one by one, each as its reply is asked for: none of them waits in memory.
+        """Deliver messages as replies are asked for: none of them waits in memory.
 
         `timeout` is moot: delivery is a call.
         """
         return self._deliver(list(messages))
 
     def _deliver(self, messages: list[Message]) -> Iterator[Message]:
-        for done, message in enumerate(messages, start=1):
-            message.metadata.__dict__["_message_id"] = str(uuid.uuid4())
-            context = self._contexts[message.metadata.dst_node_id]
-            try:
-                reply = self._client_app(message, context)
-            except Exception as error:
-                # A store that fails answers with the error's text, as on Flower's own engines.
-                self.failures.append(error.__cause__ or error)
-                kind = Error(code=_CLIENT_RAISED, reason=str(error))
-                reply = Message(kind, reply_to=message)
+        answers = self._answers(self._asked(messages))
+        for done, (reply, failure) in enumerate(answers, start=1):
+            if failure is not None:
+                self.failures.append(failure)
             reply.metadata.__dict__["_message_id"] = str(uuid.uuid4())
-            if self._on_reply and message.metadata.message_type.startswith(MessageType.TRAIN):
+            if self._on_reply and reply.metadata.message_type.startswith(MessageType.TRAIN):
                 self._on_reply(done, len(messages))
             yield reply
 
+    def _asked(self, messages: list[Message]) -> Iterator[tuple[Message, Context]]:
+        """Each message, named, with the context of its node."""
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = str(uuid.uuid4())
+            yield message, self._contexts[message.metadata.dst_node_id]
+
+    def _answers(
+        self, asked: Iterator[tuple[Message, Context]]
+    ) -> Iterator[tuple[Message, BaseException | None]]:
+        if self._workers is not None:
+            return self._workers.answers(asked)
+        return (answered(self._client_app, *one) for one in asked)
+
+
+def answered(
+    client_app: ClientApp, message: Message, context: Context
+) -> tuple[Message, BaseException | None]:
+    """What an app replies; a store that fails replies with an error, and what went wrong stands beside it."""
+    try:
+        return client_app(message, context), None
+    except Exception as error:
+        # With the error's text, as on Flower's own engines.
+        return failed(message, str(error)), error.__cause__ or error
+
+
+def failed(message: Message, reason: str) -> Message:
+    """The reply of a store that failed."""
+    return Message(Error(code=_CLIENT_RAISED, reason=reason), reply_to=message)
+
 
 @contextmanager
-def _task_identity() -> Iterator[None]:
+def task_identity() -> Iterator[None]:
     """Flower's messages read who sends them from a process-wide identity; set it, and put it back."""
     names = ("_task_id", "_run_id", "_node_id")
     before = {name: getattr(TaskIdentity, name) for name in names}

@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from privemo import weights as w
 from privemo.account import RunAccount, check_charge, give_back, settle
 from privemo.config import RunSettings
-from privemo.errors import PrivemoError, RunError, RunInterrupted
+from privemo.errors import PrivemoError, RunError, RunInterrupted, SettingsError
 from privemo.faces import FaceTable
 from privemo.facts import new_run_id, planned, privacy_facts, run_facts, table_facts
 from privemo.files import appearing, write_json
@@ -32,7 +32,10 @@ from privemo.machine import tuned
 from privemo.releases import Release
 from privemo.runs import Orders, Run
 
-__all__ = ["Engine", "Listener", "finish", "prepare", "run"]
+if TYPE_CHECKING:
+    from privemo.grid import InProcessGrid
+
+__all__ = ["Engine", "Listener", "check_workers", "finish", "prepare", "run"]
 
 Engine = Literal["inprocess", "ray"]
 Listener = Callable[[dict[str, Any]], None]
@@ -126,10 +129,19 @@ def run(
     *,
     engine: Engine = "inprocess",
     listener: Listener | None = None,
+    workers: int = 1,
 ) -> None:
     """Run the rounds that are missing.
 
+    Args:
+        prepared: the run.
+        engine: what the Flower app runs on.
+        listener: called with what happens.
+        workers: how many stores train at once, each in a process of its own, on a share of the threads; no
+            more than there are stores. The model is the same as with one worker and as many threads a step.
+
     Raises:
+        SettingsError: no such number of workers, or the engine has workers of its own.
         RunInterrupted: Ctrl-C; whole rounds and everything spent are kept.
         BudgetExhausted: what the run was charged was settled already.
         RunError: a round brought no update, with what went wrong in the stores. Where none of them ever
@@ -137,6 +149,7 @@ def run(
     """
     from privemo import server_app
 
+    check_workers(workers, engine)
     logging.getLogger("flwr").setLevel(logging.WARNING)  # progress is the listener's matter
     if listener:
         server_app.listeners.append(listener)
@@ -147,20 +160,33 @@ def run(
                 if engine == "ray":
                     _run_on_ray(prepared)
                 else:
-                    _run_in_process(prepared, listener)
+                    _run_in_process(prepared, listener, workers)
             except RunError:
                 # Under the lock: whoever finds it taken must not give back what the other is about to spend.
                 give_back(prepared)
                 raise
     except KeyboardInterrupt as stop:
         done = len(prepared.manifests())
+        side_by_side = f" --workers {workers}" if workers > 1 else ""
         raise RunInterrupted(
             f"Stopped in round {done + 1} of {prepared.settings.rounds}; {done} whole round(s) and "
-            f"all spent epsilon are kept. Go on with: {prepared.resume_command}"
+            f"all spent epsilon are kept. Go on with: {prepared.resume_command}{side_by_side}"
         ) from stop
     finally:
         if listener:
             server_app.listeners.remove(listener)
+
+
+def check_workers(workers: int, engine: Engine) -> None:
+    """Let a number of workers pass, before anything is prepared.
+
+    Raises:
+        SettingsError: it is none, or the engine has workers of its own.
+    """
+    if workers < 1:
+        raise SettingsError(f"{workers} workers train nothing; ask for 1 or more.")
+    if workers > 1 and engine == "ray":
+        raise SettingsError("Ray has workers of its own; leave out --workers, or the engine ray.")
 
 
 @contextmanager
@@ -215,10 +241,10 @@ def finish(prepared: Run, *, listener: Listener | None = None) -> None:
 # -- engines -------------------------------------------------------------------------------------
 
 
-def _run_in_process(prepared: Run, listener: Listener | None) -> None:
+def _run_in_process(prepared: Run, listener: Listener | None, workers: int) -> None:
     from privemo.client_app import app as client_app
     from privemo.grid import InProcessGrid
-    from privemo.server_app import app as server_app
+    from privemo.workers import side_by_side
 
     def on_reply(done: int, of: int) -> None:
         if listener:
@@ -226,7 +252,14 @@ def _run_in_process(prepared: Run, listener: Listener | None) -> None:
 
     folders = [prepared.folder / "stores" / name for name in prepared.stores]
     configs: list[dict[str, str | int]] = [{"store-dir": str(folder)} for folder in folders]
-    grid = InProcessGrid(client_app, configs, on_reply=on_reply)
+    with side_by_side(min(workers, len(folders)), prepared.settings.threads) as some:
+        grid = InProcessGrid(client_app, configs, on_reply=on_reply, workers=some)
+        _serve(grid, prepared, folders)
+
+
+def _serve(grid: InProcessGrid, prepared: Run, folders: list[Path]) -> None:
+    from privemo.server_app import app as server_app
+
     try:
         grid.serve(server_app, run_dir=str(prepared.folder))
     except RunError as error:

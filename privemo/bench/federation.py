@@ -8,8 +8,10 @@ so that one rounding apart is another run. On one thread each, all three end in 
 (`test_ray_gives_the_same_model_as_one_process`).
 
 Two of the three are one process, and are compared by the seconds it computed, all threads together: other
-work on the machine is not counted against either. Ray's workers are processes of their own, so the clock
-counts, and the machine should be idle.
+work on the machine is not counted against either. Ray's workers are processes of their own, and so are those
+of a run whose stores train side by side: there the clock counts, and the machine should be idle. Such workers
+share the threads that the plain loop has for each step. Where that leaves a step fewer of them, sums are
+rounded otherwise, and how far the two models end apart is a figure; else they are the same bit by bit.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from privemo import simulation
@@ -34,6 +37,7 @@ from privemo.faces import FaceTable, load_faces
 from privemo.facts import new_run_id
 from privemo.machine import tuned
 from privemo.runs import Run
+from privemo.workers import threads_each
 from privemo_consent import Purpose
 
 __all__ = ["figures"]
@@ -50,6 +54,7 @@ def figures(
     rounds: int = ROUNDS,
     people: int = PEOPLE,
     model: str = "emotion-cnn",
+    workers: int = 1,
     ray: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """Seconds of the plain loop, and the others as multiples of it, for each number of stores.
@@ -59,18 +64,21 @@ def figures(
         rounds: of the federation.
         people: of each store.
         model: name of the architecture.
+        workers: measure a run of so many stores at once too, its start included; 1 measures none.
         ray: measure Flower's simulation engine too, its start included.
 
     Raises:
         RunError: the run and the plain loop ended in different models.
+        SettingsError: no such number of workers.
     """
+    simulation.check_workers(workers, "inprocess")
     for count in stores:
         with tempfile.TemporaryDirectory() as folder:
-            yield from _of(Path(folder), count, rounds, people, model, ray)
+            yield from _of(Path(folder), count, rounds, people, model, workers, ray)
 
 
 def _of(
-    folder: Path, stores: int, rounds: int, people: int, model: str, ray: bool
+    folder: Path, stores: int, rounds: int, people: int, model: str, workers: int, ray: bool
 ) -> Iterator[dict[str, Any]]:
     settings = RunSettings.of(
         stores=stores,
@@ -94,11 +102,31 @@ def _of(
         raise RunError("A run in one process ended in another model than the plain loop.")
     yield _figure(f"inprocess_{stores}", mine / seconds, "x plain", RATIO_GOAL)
     yield _figure(f"inprocess_{stores}_first_round_s", first, "s")
+    if workers > 1:
+        run = simulation.prepare(table, folder / "workers", settings)
+        yield from _side_by_side(run, plain, clock, workers)
     if ray:
         run = simulation.prepare(table, folder / "ray", settings)
         _, theirs, first = _run(run, "ray")
         yield _figure(f"ray_{stores}", theirs / clock, "x plain, by the clock")
         yield _figure(f"ray_{stores}_first_round_s", first, "s")
+
+
+def _side_by_side(
+    run: Run, plain: w.Weights, clock: float, workers: int
+) -> Iterator[dict[str, Any]]:
+    """Several stores at once, by the clock over the plain loop's, and how far the models are apart."""
+    name = f"inprocess_{len(run.stores)}_workers_{workers}"
+    _, mine, first = _run(run, "inprocess", workers)
+    yield _figure(name, mine / clock, "x plain, by the clock", RATIO_GOAL)
+    yield _figure(f"{name}_first_round_s", first, "s")
+    apart = _difference(plain, run.finish())
+    with tuned(run.settings.threads):
+        alike = threads_each(workers, run.settings.threads) == torch.get_num_threads()
+    if alike and apart:
+        raise RunError("A run of several workers ended in another model than the plain loop.")
+    threads = "the same" if alike else "fewer"
+    yield _figure(f"{name}_apart", apart, f"most of a weight, with {threads} threads a step")
 
 
 def _noise(path: Path, people: int) -> FaceTable:
@@ -150,7 +178,7 @@ class _Watch:
         return time.perf_counter() - self._began[1]
 
 
-def _run(run: Run, engine: simulation.Engine) -> tuple[float, float, float]:
+def _run(run: Run, engine: simulation.Engine, workers: int = 1) -> tuple[float, float, float]:
     """Seconds that a prepared run computed and took, and on the clock until its first round was whole."""
     took, first = _Watch(), list[float]()
 
@@ -158,7 +186,7 @@ def _run(run: Run, engine: simulation.Engine) -> tuple[float, float, float]:
         if event["event"] == "round" and not first:
             first.append(took.clock())
 
-    simulation.run(run, engine=engine, listener=listen)
+    simulation.run(run, engine=engine, listener=listen, workers=workers)
     return took.computed(), took.clock(), first[0]
 
 

@@ -95,15 +95,19 @@ def federation(
     rounds: Annotated[int, typer.Option(help="Of the federation.")] = 10,
     people: Annotated[int, typer.Option(help="Of each store.")] = 100,
     model: ModelOption = "emotion-cnn",
+    workers: Annotated[
+        int, typer.Option(help="Measure stores side by side too, so many, on an idle machine.")
+    ] = 1,
     ray: Annotated[
         bool, typer.Option("--ray/--no-ray", help="Flower's engine on Ray too, on an idle machine.")
     ] = True,
     json_: JsonOption = False,
     strict: StrictOption = False,
 ) -> None:
-    """The same rounds as a plain loop, as a run in one process, and on Ray; one model."""
+    """The same rounds as a plain loop, as a run in one process or several, and on Ray; one model."""
     asked = {"stores": tuple(stores or (10,)), "rounds": rounds, "people": people, "ray": ray}
-    _show(run_benchmark("federation", **asked, model=model), json_=json_, strict=strict)
+    asked |= {"model": model, "workers": workers}
+    _show(run_benchmark("federation", **asked), json_=json_, strict=strict)
 
 
 def _cells(figure: dict[str, Any]) -> list[str]:

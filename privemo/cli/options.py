@@ -116,6 +116,12 @@ OutOption = Annotated[Path | None, typer.Option("--out", help="Run folder to mak
 ResumeOption = Annotated[
     Path | None, typer.Option(help="Go on with an interrupted run in this folder.")
 ]
+WorkersOption = Annotated[
+    int,
+    typer.Option(
+        help="Stores that train at once, each in a process of its own, on a share of the threads."
+    ),
+]
 EpsilonOption = Annotated[float, typer.Option(help="Most any person may lose, whole run.")]
 DeltaOption = Annotated[float, typer.Option(help="Probability that the bound may fail.")]
 AccountantOption = Annotated[AccountantName, typer.Option(help="Bound held against the budget.")]

@@ -31,6 +31,7 @@ def run_new(
     settings_for: Callable[[FaceTable], RunSettings],
     *,
     engine: str = "inprocess",
+    workers: int = 1,
     budget: Path | None = None,
     real: bool = True,
     at_every_age: int = 0,
@@ -43,6 +44,7 @@ def run_new(
         folder: of the run; must be new or empty.
         settings_for: from the table, of which it may read public facts alone, to the settings.
         engine: `inprocess` or `ray`.
+        workers: stores that train at once, in one process each.
         budget: file that keeps what all runs on these people spent together.
         real: the people may exist, so that what several runs cost them adds up.
         at_every_age: people to draw at the ages that the rules exclude (`privemo.excluded`); 0 asks nobody.
@@ -56,6 +58,7 @@ def run_new(
     from privemo.faces import load_faces
 
     started = time.monotonic()
+    simulation.check_workers(workers, engine)  # type: ignore[arg-type]  # the enum holds the same two names
     table = load_faces(data)
     settings = settings_for(table)
     if real and settings.privacy is not None and budget is None:
@@ -66,11 +69,11 @@ def run_new(
             table,
             folder,
             settings,
-            engine=engine,  # type: ignore[arg-type]  # the enum holds the same two names
+            engine=engine,  # type: ignore[arg-type]  # as above
             budget=budget,
             listener=listener,
         )
-        simulation.run(run, engine=engine, listener=listener)  # type: ignore[arg-type]  # as above
+        simulation.run(run, engine=engine, listener=listener, workers=workers)  # type: ignore[arg-type]  # as above
         simulation.finish(run, listener=listener)
         if at_every_age:
             _draw_at_every_age(run, at_every_age, bar)
@@ -78,8 +81,13 @@ def run_new(
     _show(report, folder, time.monotonic() - started, json_)
 
 
-def go_on(folder: Path, json_: bool) -> None:
+def go_on(folder: Path, json_: bool, workers: int = 1) -> None:
     """Run the rounds that an interrupted run lacks, and audit it.
+
+    Args:
+        folder: of the run.
+        json_: print JSON.
+        workers: as of `run_new`.
 
     Raises:
         PrivemoError: the folder holds no run, or it cannot go on.
@@ -92,7 +100,7 @@ def go_on(folder: Path, json_: bool) -> None:
     run = Run(folder)
     with _resumable(folder), progress() as bar:
         listener = _Watch(bar, run.settings, done=len(run.manifests()))
-        simulation.run(run, engine=run.facts["engine"], listener=listener)
+        simulation.run(run, engine=run.facts["engine"], listener=listener, workers=workers)
         simulation.finish(run, listener=listener)
         report = _audited(folder, bar)
     _show(report, folder, time.monotonic() - started, json_)

@@ -62,6 +62,7 @@ def simulate(
     engine: Annotated[o.EngineName, typer.Option(help="In one process, or Flower on Ray.")] = (
         o.EngineName.inprocess
     ),
+    workers: o.WorkersOption = 1,
     json_: o.JsonOption = False,
 ) -> None:
     """Run a chain of stores on this machine, with simulated consents, and audit it.
@@ -69,7 +70,7 @@ def simulate(
     What is not given follows a recipe for the public number of people; `run.json` says what it was.
     """
     if resume is not None:
-        _resume(ctx, resume, json_)
+        _resume(ctx, resume, json_, workers)
         return
     from privemo.recipes import distributed_recipe, local_recipe
 
@@ -80,6 +81,7 @@ def simulate(
         _needed(out_, "--out"),
         _by_recipe(ctx, recipe_for, stores=stores, init=init),
         engine=engine.value,
+        workers=workers,
         budget=budget,
         json_=json_,
     )
@@ -232,11 +234,11 @@ def _of_every_run(ctx: typer.Context) -> dict[str, Any]:
 # -- arguments -----------------------------------------------------------------------------------
 
 
-def _resume(ctx: typer.Context, folder: Path, json_: bool) -> None:
+def _resume(ctx: typer.Context, folder: Path, json_: bool, workers: int = 1) -> None:
     """A resumed run keeps its settings."""
-    others = set(ctx.params) - {"resume", "json_"}
+    others = set(ctx.params) - {"resume", "json_", "workers"}
     o.refuse_given(ctx, others, "--resume goes on with the settings of the run")
-    go_on(folder, json_)
+    go_on(folder, json_, workers)
 
 
 def _needed(path: Path | None, option: str) -> Path:

@@ -51,7 +51,7 @@ def privemo(*arguments: str | Path) -> None:
         raise SystemExit(f"{arguments}: {done.stderr[-2000:]}")
 
 
-def simulate(folder: Path, engine: str) -> None:
+def simulate(folder: Path, *more: str) -> None:
     """Rounds, predictions and the audit."""
     from tests.conftest import noise_faces
 
@@ -59,7 +59,7 @@ def simulate(folder: Path, engine: str) -> None:
     words = "--stores 2 --rounds 1 --steps 2 --sample-rate 0.5 --declared-people 10 --init scratch"
     privemo(
         *("simulate", "--data", folder / "faces.npz", "--out", folder / "run", *words.split()),
-        *("--model", "gray-cnn", "--engine", engine, "--json"),
+        *("--model", "gray-cnn", *more, "--json"),
     )
 
 
@@ -88,8 +88,10 @@ def main(kind: str, folder: Path) -> None:
     before = sent_elsewhere()
     if kind == "federation":
         federation(folder)
+    elif kind == "workers":
+        simulate(folder, "--workers", "2")
     else:
-        simulate(folder, kind)
+        simulate(folder, "--engine", kind)
     sys.stdout.write(json.dumps({"control": control, "sent": sent_elsewhere() - before}))
 
 

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.skipif(
     "kind",
     [
         "inprocess",
+        pytest.param("workers", marks=pytest.mark.slow),
         pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
         pytest.param("federation", marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
     ],

@@ -89,6 +89,32 @@ def test_ctrl_c_in_a_round_is_one_sentence_and_the_run_resumes(tmp_path: Path, d
         assert [r for r, _ in entries] == ROUNDS
 
 
+@pytest.mark.slow
+def test_ctrl_c_reaches_nobody_twice_and_leaves_no_worker_behind(
+    tmp_path: Path, data: Path
+) -> None:
+    """A terminal sends it to the whole group of processes, workers too: still one sentence."""
+
+    def apart() -> None:
+        heed_ctrl_c()
+        os.setsid()
+
+    run = tmp_path / "run"
+    arguments = ["--data", data, "--out", run, *ARGUMENTS, "--workers", "2"]
+    process = start("simulate", *arguments, before=apart)
+    wait_for(run / "stores" / "store-01" / "outbox", process)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert out == ""
+    assert "Traceback" not in err
+    assert f"privemo simulate --resume {run} --workers 2" in err.replace("\n", "")
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    assert resumed(run)["privacy"]["epsilon_max_person"] <= 8
+    assert {r for entries in ledgers(run).values() for r, _ in entries} == set(ROUNDS)
+
+
 @pytest.mark.parametrize(
     "moment",
     [

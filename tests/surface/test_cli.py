@@ -214,7 +214,7 @@ def test_a_finished_run_resumes_to_itself(finished: Path) -> None:
     refused(
         privemo("simulate", "--resume", finished / "run", "--epsilon", "9"), "leave out --epsilon"
     )
-    result = privemo("simulate", "--resume", finished / "run")
+    result = privemo("simulate", "--resume", finished / "run", "--workers", "2")
     assert result.returncode == 0, result.stderr
     assert (finished / "run" / "model.safetensors").read_bytes() == before
 
@@ -287,6 +287,8 @@ def test_bad_input_is_one_sentence(
         (["--init", "nowhere.safetensors"], ["nowhere.safetensors"]),
         (["--declared-people", "9999"], ["too_few_people", "declare fewer people"]),
         (["--sample-rate", "1.5"], ["--sample-rate: "]),
+        (["--workers", "0"], ["0 workers", "1 or more"]),
+        (["--workers", "2", "--engine", "ray"], ["Ray has workers of its own", "--workers"]),
     ],
 )
 def test_bad_settings_are_one_sentence(npz: Path, options: list[str], words: list[str]) -> None:

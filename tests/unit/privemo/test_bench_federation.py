@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from privemo import weights as w
@@ -24,6 +25,28 @@ def test_a_run_ends_in_the_model_of_the_plain_loop_and_is_measured_against_it() 
     assert all(f["value"] > 0 for f in found.values())
     assert found["inprocess_2"]["goal"] == "<= 1.1"
     assert found["inprocess_2"]["met"] == (found["inprocess_2"]["value"] <= 1.1)
+
+
+@pytest.mark.slow
+def test_stores_side_by_side_are_figures_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one thread for each step everywhere they end in the very model; else how far apart is said."""
+    before = torch.get_num_threads()
+    try:
+        for threads, words in ((1, "the same"), (2, "fewer")):
+            torch.set_num_threads(threads)
+            monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+            done = CliRunner().invoke(
+                app, ["bench", "federation", *SMALL.split(), "--workers", "2"]
+            )
+            assert done.exit_code == 0, done.output
+            found = {f["figure"]: f for f in map(json.loads, done.stdout.splitlines())}
+            assert found["inprocess_2_workers_2"]["unit"] == "x plain, by the clock"
+            assert found["inprocess_2_workers_2"]["goal"] == "<= 1.1"
+            apart = found["inprocess_2_workers_2_apart"]
+            assert apart["unit"] == f"most of a weight, with {words} threads a step"
+            assert apart["value"] == 0 if threads == 1 else apart["value"] < 1e-3
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.slow

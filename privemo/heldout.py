@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from privemo.errors import RunError
 from privemo.faces import Faces
-from privemo.files import write_bytes
+from privemo.files import changing, write_bytes
 from privemo.labels import EMOTIONS
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def write_table(
             **columns,
         }
     )
-    _write(path, frame)
+    with changing(path):
+        _write(path, frame)
 
 
 def count_rows(path: Path) -> int:
@@ -102,10 +103,11 @@ def keep_persons(path: Path, persons: Collection[str]) -> int:
     Raises:
         RunError: it cannot be read or written.
     """
-    frame = _read(path)
-    kept = frame[frame["person"].isin(list(persons))]
-    if len(kept) < len(frame):
-        _write(path, kept)
+    with changing(path):  # a kiosk that erases somebody takes them out of the same file
+        frame = _read(path)
+        kept = frame[frame["person"].isin(list(persons))]
+        if len(kept) < len(frame):
+            _write(path, kept)
     return len(frame) - len(kept)
 
 

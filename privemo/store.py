@@ -92,6 +92,7 @@ class Store(StoreHeldOut):
 
     Raises:
         RunError: the folder is incomplete, or was made by another version.
+        SettingsError: its keys need a passphrase, and nobody gave one (`privemo.unlocking`).
         privemo_consent.ConsentError: the registry or its key folder cannot be opened.
     """
 

@@ -20,9 +20,9 @@ from privemo.orders import RoundOrder
 from privemo.outbox import Outbox
 from privemo.personal import Personal
 from privemo.storeconfig import StoreConfig
+from privemo.unlocking import open_registry
 from privemo_consent import (
     ConsentGate,
-    ConsentRegistry,
     Context,
     Erased,
     Purpose,
@@ -44,6 +44,7 @@ class StoreFolder:
 
     Raises:
         RunError: the folder is incomplete, or was made by another version.
+        SettingsError: its keys need a passphrase, and nobody gave one (`privemo.unlocking`).
         privemo_consent.ConsentError: the registry or its key folder cannot be opened.
     """
 
@@ -51,9 +52,7 @@ class StoreFolder:
         self.folder = Path(folder)
         content = read_json(self.folder / "store.json", schema="privemo.store/3")
         self.config = StoreConfig.of(**content)
-        self.registry = ConsentRegistry.open(
-            self.folder / "consent.sqlite", mode=self.config.registry_mode
-        )
+        self.registry = open_registry(self.folder / "consent.sqlite", self.config.registry_mode)
         self.vault = Vault(self.registry)
         self.outbox = Outbox(self.folder, self.config)
         self.personal = Personal(self.folder)
@@ -105,7 +104,7 @@ class StoreFolder:
     def forget_erased(self) -> int:
         """Take people without a record out of `predictions.csv`; returns how many rows went.
 
-        For erasures that were asked of the registry itself, as a kiosk does.
+        The registry does so itself when it erases somebody; this is for what it could not reach then.
 
         Raises:
             RunError: the file cannot be written.

@@ -49,7 +49,8 @@ class StoreHeldOut(StoreFolder):
         network = w.model_for(model, self.personal.onto(weights))
         probabilities = heldout.numbers_of(predict(network, faces.images, flip=flip, zoom=zoom))
         heldout.write_table(path, self.config.name, faces, columns, probabilities)
-        return len(faces)
+        # Whoever was erased since the gate let them through was looked for in the file of before.
+        return len(faces) - self.forget_erased()
 
     def held_out_faces(self, run_id: str) -> Faces:
         """Held-out faces of whoever may be measured now, without anything sensitive; the use is logged.

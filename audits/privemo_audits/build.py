@@ -45,7 +45,8 @@ def build_report(
         policy: a TOML file of thresholds (`privemo_audits.policy`); each that is not met fails the audit.
         beside: reports of other runs, verified (`read_beside`), of which accuracy and epsilon are shown too.
         keys: of auditors who are known: they may have signed how far the history of attacks goes.
-        earlier: a report of this run made before (`read_report`); every attack that it knew of is due.
+        earlier: a report of this run made before (`read_report`); every attack that it knew of is due, and
+            whatever it knew to be signed.
 
     Returns:
         The report; equal runs give equal reports. Defects of the run are failed checks in it.

@@ -87,7 +87,7 @@ def measure_all(
     lineage, breaches, shared = measure_lineage(run, logs, predictions)
     privacy, faults = measure_privacy(run, shared)
     attacked, attempts = measure_attacks(run, keys, earlier)
-    end = end_of(run)
+    end = end_of(run, earlier)
     violations = [*breaches, *faults, *manifest_faults(run), *end.faults]
     return Found(
         looks=looks,

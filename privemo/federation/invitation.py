@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from privemo.countterms import CountTerms
 from privemo.errors import RunError, SettingsError
 from privemo.federation.identity import CARD_FILE, StoreCard
-from privemo.files import read_json, write_bytes, write_json
+from privemo.files import changing, read_json, write_bytes, write_json
 from privemo.orders import PersonalName
 from privemo.storeconfig import StoreConfig
 
@@ -97,7 +97,8 @@ def join(
 
     Raises:
         RunError: the invitation is another store's, the folder has no registry, or it cannot be written.
-        SettingsError: a store of real people may not agree to this, or less epsilon for counts is more.
+        SettingsError: a store of real people may not agree to this, less epsilon for counts is more, or the
+            registry's keys need a passphrase and nobody gave one (`privemo.unlocking`).
         privemo_consent.ConsentError: the registry cannot be opened.
     """
     card = StoreCard.read(folder / CARD_FILE)
@@ -106,9 +107,11 @@ def join(
     agreed = invitation.agreement
     if agreed.roster and agreed.roster.get(card.name) != card.signing_key:
         raise RunError(f"The roster of this invitation has another key of {card.name}.")
-    config = _config(folder, card.name, _with_less(agreed, count_epsilon))
-    write_bytes(folder / AUTHORITY_FILE, invitation.authority.encode())
-    write_json(folder / STORE_FILE, config.model_dump(mode="json", by_alias=True))
+    terms = _with_less(agreed, count_epsilon)
+    with changing(folder / STORE_FILE):  # a booth may be adding to its counts
+        config = _config(folder, card.name, terms)
+        write_bytes(folder / AUTHORITY_FILE, invitation.authority.encode())
+        write_json(folder / STORE_FILE, config.model_dump(mode="json", by_alias=True))
     joined = {"schema": "privemo.joined/1", "address": invitation.address, "store": card.name}
     write_json(folder / JOINED_FILE, joined)
     return config
@@ -136,7 +139,8 @@ def _config(folder: Path, name: str, agreed: Agreement) -> StoreConfig:
 
 
 def _mode(folder: Path) -> str:
-    from privemo_consent import ConsentRegistry, KeyFileError, ModeMismatchError
+    from privemo.unlocking import open_registry
+    from privemo_consent import KeyFileError, ModeMismatchError
 
     path = folder / "consent.sqlite"
     if not path.exists():
@@ -144,12 +148,12 @@ def _mode(folder: Path) -> str:
             f"{folder} has no consent registry: make one with `privemo registry new {path}`."
         )
     try:
-        ConsentRegistry.open(path, mode="production").close()
+        open_registry(path, "production").close()
     except ModeMismatchError:
         return "simulation"
     except KeyFileError as error:
         raise RunError(
             f"{error}. A store opens its registry by itself while rounds run: its keys must lie beside it, "
-            "whole, without a passphrase and not in a keyring."
+            "whole, sealed with a passphrase at most, and not in a keyring."
         ) from error
     return "production"

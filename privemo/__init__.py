@@ -24,6 +24,7 @@ _WHERE: dict[str, str] = {
             "ExportRefused",
             "LedgerError",
             "MissingExtra",
+            "ModelChanged",
             "ModelError",
             "NoFacesAdmitted",
             "NotMeasured",

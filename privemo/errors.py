@@ -16,7 +16,8 @@
     │   ├── RunInterrupted    stopped by a person; resume it
     │   └── NotMeasured       held-out people were not read with the finished model: have it measured first
     ├── SecureSumError        too few stores for a secure sum, or somebody does not keep to it: try again
-    ├── ModelError            an exported model is unsigned, altered or unreadable: ask for it again
+    ├── ModelError            an exported model cannot be used: ask for it again
+    │   └── ModelChanged      it is not as somebody who is known signed it
     ├── ExportRefused         an exported model does not say what the trained one says: nothing was written
     ├── CameraError           a camera, video or folder gives no pictures: plug it in, or name another
     ├── RailBroken            an order would break a guard rail: the shop's own order is shown
@@ -38,6 +39,7 @@ __all__ = [
     "LedgerError",
     "LedgerLost",
     "MissingExtra",
+    "ModelChanged",
     "ModelError",
     "NoFacesAdmitted",
     "NotMeasured",
@@ -111,6 +113,10 @@ class SecureSumError(PrivemoError):
 
 class ModelError(PrivemoError):
     """An exported model is unsigned, was altered, or cannot be read; it was not used."""
+
+
+class ModelChanged(ModelError):
+    """An exported model is not as somebody known signed it: altered, or signed by nobody known."""
 
 
 class ExportRefused(PrivemoError):

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from privemo.cli import options as o
-from privemo.cli.common import out, print_json, print_lines, say
+from privemo.cli.common import complain, out, print_json, print_lines, say
 from privemo.cli.measured import agreed_counts, told_counted, told_measured
 from privemo.cli.sharing import takes
 from privemo.errors import SettingsError
@@ -182,11 +182,17 @@ def check(
         ),
     ] = None,
 ) -> None:
-    """On a store's machine: whether a model is the one that the store signed at the end of its run."""
+    """On a store's machine: is this the model that the store signed? Exit code 1 when it is not."""
     from privemo.closing import check_model
+    from privemo.errors import ModelChanged, UpdateRejected
 
-    weights, run_id = _named_by(model, key or [])
-    final = check_model(store, weights, run_id=run_id)
+    try:
+        weights, run_id = _named_by(model, key or [])
+        final = check_model(store, weights, run_id=run_id)
+    except (UpdateRejected, ModelChanged) as another:
+        # A verdict, as of `log verify` and `audit verify`, and no mistake of the caller.
+        complain(str(another))
+        raise typer.Exit(1) from another
     say(f"{model} is the model that {final.store} signed at the end of run {final.run_id}.")
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from privemo.errors import ModelError
+from privemo.errors import ModelChanged, ModelError
 from privemo.recognizer.card import ModelCard
 from privemo_consent.canonical import parse_canonical
 from privemo_consent.errors import MalformedError, SignatureError
@@ -73,7 +73,8 @@ def open_exported(path: Path | str, keys: Iterable[NoteKey]) -> Exported:
     """Read an exported model and check that it is as somebody who is known signed it.
 
     Raises:
-        ModelError: it cannot be read, is not what was signed, or nobody who is known signed it.
+        ModelChanged: it is not what was signed, or nobody who is known signed it.
+        ModelError: it cannot be read, or is none of ours.
     """
     file = Path(path)
     try:
@@ -85,7 +86,7 @@ def open_exported(path: Path | str, keys: Iterable[NoteKey]) -> Exported:
     try:
         return verify_exported(raw, keys)
     except ModelError as error:
-        raise ModelError(f"{file}: {error}") from error
+        raise type(error)(f"{file}: {error}") from error
 
 
 def verify_exported(raw: bytes, keys: Iterable[NoteKey]) -> Exported:
@@ -97,11 +98,11 @@ def verify_exported(raw: bytes, keys: Iterable[NoteKey]) -> Exported:
     try:
         note = open_note(written, known)
     except (MalformedError, SignatureError) as error:
-        raise ModelError(f"its signature does not hold: {error}. {_AGAIN}") from error
+        raise ModelChanged(f"its signature does not hold: {error}. {_AGAIN}") from error
     # Only a signed text is looked at, and it names the very bytes of the body.
     run_id = _run_id_of(note)
     if note.text != _text(body, run_id):
-        raise ModelError(f"it is not the model that was signed: it was changed since. {_AGAIN}")
+        raise ModelChanged(f"it is not the model that was signed: it was changed since. {_AGAIN}")
     card = _card(body)
     if card.run_id != run_id:
         raise ModelError(f"its card is of run {card.run_id}, its signature of {run_id}. {_AGAIN}")
@@ -116,7 +117,7 @@ def _text(body: bytes, run_id: str) -> str:
 def _run_id_of(note: Note) -> str:
     first = note.text.partition("\n")[0]
     if not first.startswith("privemo.model/"):
-        raise ModelError(f"its signature is of something else ({first!r}), not of a model.")
+        raise ModelChanged(f"its signature is of something else ({first!r}), not of a model.")
     return first.removeprefix("privemo.model/")
 
 
@@ -125,12 +126,12 @@ def _parts(raw: bytes) -> tuple[bytes, bytes]:
     key = bytes((_KEY, len(SEAL))) + SEAL.encode() + bytes((_VALUE,))
     at = raw.rfind(key, max(0, len(raw) - MOST_SEAL_BYTES))
     if at < 0:
-        raise ModelError(f"nobody signed it: no seal stands at the end of the file. {_AGAIN}")
+        raise ModelChanged(f"nobody signed it: no seal stands at the end of the file. {_AGAIN}")
     size, start = _varint(raw, at + len(key))
     note = raw[start : start + size]
     whole = _entry(SEAL, note)
     if not raw.endswith(whole) or start + size != len(raw):
-        raise ModelError(f"its seal is damaged, or something stands behind it. {_AGAIN}")
+        raise ModelChanged(f"its seal is damaged, or something stands behind it. {_AGAIN}")
     return raw[: len(raw) - len(whole)], note
 
 
@@ -173,4 +174,4 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         at += 1
         if byte < 0x80:
             return value, at
-    raise ModelError(f"an entry at its end has no length. {_AGAIN}")
+    raise ModelChanged(f"an entry at its end has no length. {_AGAIN}")

@@ -24,6 +24,8 @@ from privemo.protocol import CONFIG
 from privemo.runs import Run
 from privemo.statements import canonical_hash
 from privemo_audits import build_report
+from privemo_consent import SigningKey
+from tests.support.kiosks import signed
 from tests.support.small_runs import small_run
 
 PLACE = "store-01"
@@ -215,29 +217,68 @@ def test_a_run_whose_last_round_was_changed_afterwards_is_not_finished_and_fails
     assert "store-01" in missing.evidence
 
 
-def test_a_store_asks_whether_a_model_is_its_runs_own(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    store = run.folder / "stores" / PLACE
+@pytest.fixture
+def asked(run: Run, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """`privemo federation check` of a model, at one store: its exit code, and what it said."""
 
-    def asked(model: Path) -> tuple[int, str]:
+    def ask(model: Path, *more: str) -> tuple[int, str]:
+        store = run.folder / "stores" / PLACE
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("sys.argv", ["privemo", "federation", "check", str(store), str(model)])
+            line = ["privemo", "federation", "check", str(store), str(model), *more]
+            patch.setattr("sys.argv", line)
             with pytest.raises(SystemExit) as done:
                 main()
         said = capsys.readouterr()
         return int(done.value.code or 0), " ".join((said.out + said.err).split())
 
+    return ask
+
+
+def test_a_store_asks_whether_a_model_is_its_runs_own(
+    run: Run, tmp_path: Path, asked: Callable[..., tuple[int, str]]
+) -> None:
     code, said = asked(run.model_path)
     assert (code, "is the model that store-01 signed" in said) == (0, True)
     other = tmp_path / "other.safetensors"
     w.save_weights(other, {k: a + 1 for k, a in w.load_weights(run.model_path).items()})
-    for model, why in (
-        (other, "Do not use it"),
-        (tmp_path / "model.onnx", "give a --key"),
-        (tmp_path / "gone.safetensors", "gone.safetensors"),
+    code, said = asked(other)
+    assert (code, "Do not use it" in said) == (1, True), said
+
+
+def test_an_exported_model_of_another_run_or_altered_since_is_a_no_as_well(
+    run: Run, tmp_path: Path, asked: Callable[..., tuple[int, str]]
+) -> None:
+    key = SigningKey.generate("chain")
+    mine = {
+        "run_id": run.run_id,
+        "weights_sha256": w.sha256(w.load_weights(run.model_path)),
+    }
+    (own := tmp_path / "own.onnx").write_bytes(signed(key, **mine))
+    assert asked(own, "--key", str(key.verifying))[0] == 0
+    strangers = str(SigningKey.generate("chain").verifying)
+    (another := tmp_path / "another.onnx").write_bytes(signed(key, **{**mine, "run_id": "r-9"}))
+    (altered := tmp_path / "altered.onnx").write_bytes(own.read_bytes() + b"0")
+    for model, trusted, why in (
+        (another, str(key.verifying), "is of run r-9"),
+        (altered, str(key.verifying), "something stands behind it"),
+        (own, strangers, "no key that is known has signed"),
     ):
-        code, said = asked(model)
+        code, said = asked(model, "--key", trusted)
+        assert (code, why in said) == (1, True), said
+
+
+def test_where_a_store_cannot_tell_it_does_not_say_no(
+    run: Run, tmp_path: Path, asked: Callable[..., tuple[int, str]]
+) -> None:
+    store, key = run.folder / "stores" / PLACE, str(SigningKey.generate("chain").verifying)
+    (torn := tmp_path / "torn.safetensors").write_bytes(run.model_path.read_bytes()[:100])
+    for line, why in (
+        ((tmp_path / "model.onnx",), "give a --key"),
+        ((tmp_path / "gone.onnx", "--key", key), "gone.onnx cannot be read"),
+        ((tmp_path / "gone.safetensors",), "gone.safetensors"),
+        ((torn,), "torn.safetensors"),
+    ):
+        code, said = asked(*line)
         assert (code, why in said) == (2, True), said
     (store / "final.json").write_text("{}")
     assert asked(run.model_path)[0] == 2

@@ -6,7 +6,8 @@ stays in the store, and whoever is erased is taken out of it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from privemo.errors import RunError
 from privemo.faces import Faces
 from privemo.files import write_bytes
 from privemo.labels import EMOTIONS
+from privemo_consent.beside import alone
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +86,8 @@ def write_table(
             **columns,
         }
     )
-    _write(path, frame)
+    with _alone(path):
+        _write(path, frame)
 
 
 def count_rows(path: Path) -> int:
@@ -102,11 +105,22 @@ def keep_persons(path: Path, persons: Collection[str]) -> int:
     Raises:
         RunError: it cannot be read or written.
     """
-    frame = _read(path)
-    kept = frame[frame["person"].isin(list(persons))]
-    if len(kept) < len(frame):
-        _write(path, kept)
+    with _alone(path):
+        frame = _read(path)
+        kept = frame[frame["person"].isin(list(persons))]
+        if len(kept) < len(frame):
+            _write(path, kept)
     return len(frame) - len(kept)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """A kiosk that erases somebody takes them out of the same file."""
+    try:
+        with alone(path):
+            yield
+    except OSError as error:
+        raise RunError(f"{path} could not be written ({error.strerror}).") from error
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -372,7 +372,8 @@ class Store:
         network = w.model_for(model, self.personal.onto(weights))
         probabilities = heldout.numbers_of(predict(network, faces.images, flip=flip))
         heldout.write_table(path, self.config.name, faces, columns, probabilities)
-        return len(faces)
+        # Whoever was erased since the gate let them through was looked for in the file of before.
+        return len(faces) - self.forget_erased()
 
     def held_out_faces(self, run_id: str) -> Faces:
         """Held-out faces of whoever may be measured now, without anything sensitive; the use is logged.
@@ -449,7 +450,7 @@ class Store:
     def forget_erased(self) -> int:
         """Take people without a record out of `predictions.csv`; returns how many rows went.
 
-        For erasures that were asked of the registry itself, as a kiosk does.
+        The registry does so itself when it erases somebody; this is for what it could not reach then.
 
         Raises:
             RunError: the file cannot be written.

@@ -23,7 +23,7 @@ class RegistryCustody(RegistryReader):
     def erase(self, person: str, *, cause: str = "request") -> Erased:
         """Erase a person: row, key and items, in WAL, free pages and backups too (GDPR 17).
 
-        What was given is withdrawn first. The log keeps its leaves, which name nobody and cannot
+        What a store wrote of them beside the registry goes first (`predictions.csv`). What was given is withdrawn first. The log keeps its leaves, which name nobody and cannot
         be tied to anyone any more. It is on the disk when this returns.
 
         Args:
@@ -74,10 +74,12 @@ class RegistryCustody(RegistryReader):
         """Return everything held of a person, as JSON values (GDPR 15, 20).
 
         Records in the terms of the W3C Data Privacy Vocabulary, every recorded use and decision, every
-        item with its bytes in base64, the notices shown, and how to withdraw.
+        item with its bytes in base64, the notices shown, how to withdraw, and what the store that the
+        registry is of wrote down when it measured (`predictions.csv` beside the registry's file).
 
         Raises:
             UnknownPersonError: no record under this id.
+            RegistryUnreadableError: that table cannot be read, so nobody can say that this is everything.
 
         """
         from .holdings import export_person
@@ -97,7 +99,8 @@ class RegistryCustody(RegistryReader):
         What the vault holds of a person is due at the earliest of: every purpose has ended; three
         years after the last interaction (BIPA 15(a)); the retention that the notice promised (COPPA
         312.10). The record that shows the consent is due three years after the consent ended, and then
-        everything of the person with it (GDPR 7(1), 5(1)(e)).
+        everything of the person with it (GDPR 7(1), 5(1)(e)). What a store wrote beside the registry
+        (`predictions.csv`) is due as faces are, by the consent to be measured alone.
         """
         from .holdings import overdue
 

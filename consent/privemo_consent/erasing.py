@@ -2,8 +2,9 @@
 
 The order makes a crash harmless. First one durable transaction ends every consent, logs the erasure,
 empties the person's row and deletes their items. Then the key folder is punctured, here and in its
-mirrors: from then on no copy of the database, wherever it lies, can be opened for this person. Last
-the database's own leftovers are scrubbed. Whoever opens the registry next finishes what a crash cut
+mirrors: from then on no copy of the database, wherever it lies, can be opened for this person. Before
+that their rows go out of the table that the store wrote beside the registry (`beside`), while the registry
+still knows whose they are. Last the database's own leftovers are scrubbed. Whoever opens the registry next finishes what a crash cut
 short. The log keeps its leaves, which name nobody, and its proofs still verify.
 """
 
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from . import leaves, schema
+from . import beside, leaves, schema
 from .errors import (
     KeyFileError,
     MalformedError,
@@ -97,6 +98,7 @@ def finish_erasures(journal: Journal, *, scrub: bool = False) -> tuple[str, ...]
         except PlacesPendingError as error:
             pending.append(str(error))
     if scrub and empty:
+        pending.extend(_empty_beside(journal))
         pending.extend(_scrub(journal))
     return tuple(pending)
 
@@ -112,8 +114,8 @@ def _was_erased(connection: sa.Connection, pid: int) -> bool:
 
 
 def _destroy(journal: Journal, pids: Sequence[int]) -> tuple[str, ...]:
-    """Puncture the keys and scrub the database; return what could not be reached."""
-    pending: list[str] = []
+    """Empty the table beside, puncture the keys, scrub the database; return what was not reached."""
+    pending = _empty_beside(journal, pids)
     # The erasure is in the log by now: whatever fails is told as pending, never as not done.
     try:
         journal.keys_needed().puncture(pids)
@@ -125,6 +127,14 @@ def _destroy(journal: Journal, pids: Sequence[int]) -> tuple[str, ...]:
     with contextlib.suppress(KeyFileError, RegistryError):  # told above, and at the next use
         journal.state.people.forget(pids)
     return tuple(pending)
+
+
+def _empty_beside(journal: Journal, pids: Sequence[int] = ()) -> list[str]:
+    try:
+        beside.forget_unknown(journal, set(pids))
+    except (KeyFileError, RegistryError) as error:  # a no to everything else waits for no file
+        return [f"{error}; then finish the erasure"]
+    return []
 
 
 def _scrub(journal: Journal) -> list[str]:

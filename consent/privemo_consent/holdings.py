@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from . import schema
+from . import beside, schema
 from .dpv.records import record_to_jsonld
-from .errors import MalformedError
+from .errors import MalformedError, RegistryError
 from .items import ItemKind
 from .leaves import PURPOSES, ROLES, STATUSES
 from .receipts import issue_receipt
@@ -36,11 +36,13 @@ __all__ = [
     "export_person",
     "make_receipt",
     "overdue",
+    "predictions_of",
     "processing_record",
 ]
 
 _ASKED = frozenset(map(STATUSES.index, (ConsentStatus.REQUESTED, ConsentStatus.REQUEST_DEFERRED)))
 _SUSPENDED = STATUSES.index(ConsentStatus.INVALIDATED)
+_AUDIT = PURPOSES.index(Purpose.FAIRNESS_AUDIT)
 _SHOPPER = ROLES.index(Role.SHOPPER)
 _ENDED = frozenset(code for code, status in enumerate(STATUSES) if not status.permits) - _ASKED
 
@@ -51,7 +53,8 @@ class Overdue:
 
     Attributes:
         person: id.
-        what: ``FACE`` for what the vault holds, ``CONSENT_RECORD`` for all of the person.
+        what: ``FACE`` for what the vault holds, ``PREDICTION`` for what a store wrote beside the registry,
+            ``CONSENT_RECORD`` for all of the person.
         since: when destruction fell due.
         rule: which rule said so.
 
@@ -65,7 +68,7 @@ class Overdue:
 
 @dataclass(frozen=True, slots=True)
 class Destroyed:
-    """What `destroy_overdue` did: people erased, items deleted, places still to be reached."""
+    """What `destroy_overdue` did: people erased, items and predictions deleted, places still to be reached."""
 
     people: int
     items: int
@@ -136,7 +139,18 @@ def export_person(registry: RegistryCustody, person: str) -> dict[str, Any]:
             for kind in ItemKind
             for item in vault.of_person(person, kind=kind)
         ],
+        "predictions": predictions_of(registry, person),
     }
+
+
+def predictions_of(registry: RegistryCustody, person: str) -> list[dict[str, str]]:
+    """Return what a store wrote of a person beside the registry: what a model said of each face.
+
+    Raises:
+        RegistryUnreadableError: the table is there and cannot be read.
+
+    """
+    return beside.rows_of(beside.table_of(registry._journal), person)
 
 
 def _use(use: Use) -> dict[str, Any]:
@@ -194,7 +208,7 @@ def overdue(registry: RegistryCustody, at: datetime) -> tuple[Overdue, ...]:
         views = [state.view(code) for code in range(len(PURPOSES))]
         days = [registry._book.get(row.hash).retention_days for row in state.notices]
         size = state.size
-    holding = _holding(registry)
+    holding, measured = _holding(registry), _measured(registry)
     found: list[tuple[int, Kept, Due]] = []
     for pid in range(size):
         held = [view for view in views if view.nid[pid] >= 0]
@@ -203,8 +217,12 @@ def overdue(registry: RegistryCustody, at: datetime) -> tuple[Overdue, ...]:
         record = _record_due(pid, held)
         if record.at <= at:
             found.append((pid, Kept.CONSENT_RECORD, record))
-        elif pid in holding and (face := _faces_due(pid, held, days)).at <= at:
+            continue
+        if pid in holding and (face := _faces_due(pid, held, days)).at <= at:
             found.append((pid, Kept.FACE, face))
+        asked = [views[_AUDIT]] if views[_AUDIT].nid[pid] >= 0 else held
+        if pid in measured and (said := _faces_due(pid, asked, days)).at <= at:
+            found.append((pid, Kept.PREDICTION, said))
     with journal.store.read() as connection:
         names = state.people.names(connection, [pid for pid, _, _ in found])
     named = [Overdue(names[pid], what, d.at, d.rule) for pid, what, d in found if pid in names]
@@ -212,23 +230,35 @@ def overdue(registry: RegistryCustody, at: datetime) -> tuple[Overdue, ...]:
 
 
 def destroy_overdue(registry: RegistryCustody) -> Destroyed:
-    """Destroy what is due now: faces and labels where they are due, all of a person where that is."""
+    """Destroy what is due now: faces, labels, predictions where they are due, all of a person where that is."""
     due_now = overdue(registry, registry.now())
     faces = [entry.person for entry in due_now if entry.what is Kept.FACE]
     gone = [entry.person for entry in due_now if entry.what is Kept.CONSENT_RECORD]
     vault, items = Vault(registry), 0
     if faces:
         items = sum(vault.delete(kind=kind, persons=faces) for kind in ItemKind)
+    said = {entry.person for entry in due_now if entry.what is Kept.PREDICTION}
+    pending: tuple[str, ...] = ()
+    try:
+        items += beside.forget(beside.table_of(registry._journal), said)
+    except RegistryError as error:
+        pending = (str(error),)
     if not gone:
-        return Destroyed(0, items)
+        return Destroyed(0, items, pending)
     done = registry.erase_many(gone, cause="retention")
-    return Destroyed(done.people, items + done.items, done.pending)
+    return Destroyed(done.people, items + done.items, pending + done.pending)
 
 
 def _holding(registry: RegistryCustody) -> set[int]:
     """Return the rows of whom the vault holds something."""
     with registry._journal.store.read() as connection:
         return set(connection.execute(sa.select(schema.items.c.pid).distinct()).scalars())
+
+
+def _measured(registry: RegistryCustody) -> set[int]:
+    """Return the rows of whom a store wrote something beside the registry."""
+    people = beside.people_of(beside.table_of(registry._journal))
+    return set(registry._journal.state.people.rows(people)) if people else set()
 
 
 def _moments(pid: int, view: View) -> tuple[datetime, datetime | None]:

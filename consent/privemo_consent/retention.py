@@ -42,6 +42,7 @@ class Kept(StrEnum):
 
     FACE = "face"
     DEMOGRAPHIC_LABEL = "demographic_label"
+    PREDICTION = "prediction"
     CONSENT_RECORD = "consent_record"
     LOG_LEAF = "log_leaf"
     USE_RECORD = "use_record"
@@ -81,6 +82,13 @@ SCHEDULE: Mapping[Kept, Term] = MappingProxyType(
             since="the audit that used it",
             clause="AI Act 10(5)(e)",
             reason="deleted once the bias is measured; a month to repeat the measurement",
+        ),
+        Kept.PREDICTION: Term(
+            days=_THREE_YEARS,
+            since="the last interaction",
+            clause="GDPR 5(1)(e), 17(1)(b)",
+            reason="or the notice's term, or the end of the consent to be measured: whichever comes "
+            "first (due); the store deletes the table earlier, when its audit is over",
         ),
         Kept.CONSENT_RECORD: Term(
             days=_THREE_YEARS,

@@ -46,6 +46,7 @@ class CauseName(StrEnum):
 def show(place: Place, person: PersonOption = None) -> None:
     """What a person agreed to, now and before, and how much is held of them."""
     from privemo_consent import UnknownPersonError
+    from privemo_consent.holdings import predictions_of
     from privemo_consent.items import ItemKind
     from privemo_consent.vault import Vault
 
@@ -60,12 +61,14 @@ def show(place: Place, person: PersonOption = None) -> None:
             "mode": registry.mode,
             "consents": [_consent(registry, event) for event in _last(history)],
             "items": {kind.value: len(vault.of_person(who, kind=kind)) for kind in ItemKind},
+            "predictions": len(predictions_of(registry, who)),
             "history": [event.model_dump(mode="json") for event in history],
         }
     place.show(
         facts,
         *(f"{each['purpose']}: {each['status']}, {_standing(each)}" for each in facts["consents"]),
         *(f"held: {count} of kind {kind}" for kind, count in facts["items"].items() if count),
+        *([f"held: {facts['predictions']} of kind prediction"] if facts["predictions"] else []),
         *(
             f"{event.at:%Y-%m-%d %H:%M} {event.purpose.value}: {event.status.value} "
             f"(event {event.seq}, notice {event.notice[:12]})"

@@ -84,6 +84,7 @@ def held(asked: Asked) -> Response:
     items = dict.fromkeys(("face", "demographic", "refusal"), 0)
     for item in everything["items"]:
         items[item["kind"]] += 1
+    items["prediction"] = len(everything["predictions"])
     history = asked.desk.registry.history(person)
     return asked.show(
         "held.html", person=person, history=history, uses=_uses(everything), items=items

@@ -1,0 +1,208 @@
+"""What a store wrote of people beside its registry: shown to whoever asks, and taken out where it has to go.
+
+A store's folder holds its registry and, once the store has measured, `predictions.csv`: what the finished
+model said of each held-out face of whoever agreed to be measured. That is held of a person as much as what
+lies in the vault (GDPR 15), and it has to go as faces do (GDPR 17, 5(1)(e)). Columns are privemo's business;
+here it is known that the column `person` says whom a row is of, and that `p_NAME` stand in the order of
+the classes.
+
+| beside the registry there is | what is held there of a person |
+|---|---|
+| no such file; a registry on a server, which has no folder | nothing |
+| a table without a column `person`, or an empty file | nothing: it is somebody else's |
+| a table with that column | the rows that name them |
+| what is no text, or no table | an error: nobody can say what it holds |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fcntl
+import io
+import os
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from .errors import RegistryFullError, RegistryUnreadableError
+from .journal import Journal
+
+__all__ = ["FILE", "alone", "forget", "forget_unknown", "people_of", "rows_of", "table_of"]
+
+FILE = "predictions.csv"
+_PERSON = "person"
+_CLASSES = ("label", "prediction")
+#: Of one value, in characters: an id or an answer is short, and the limit is one of memory.
+_LONGEST = 1 << 20
+
+
+def table_of(journal: Journal) -> Path | None:
+    """Return where the table of a registry's people would be; None for a database on a server."""
+    path = journal.store.path
+    return None if path is None else Path(path).parent / FILE
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Be the only one who writes the table: who takes rows out must not put back what was replaced.
+
+    Raises:
+        OSError: its folder cannot be written.
+
+    """
+    with path.with_name(f".{path.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def rows_of(path: Path | None, person: str) -> list[dict[str, str]]:
+    """Return every row about a person, classes by their names and the person left out.
+
+    Raises:
+        RegistryUnreadableError: nobody can say what the file holds.
+
+    """
+    found = []
+    for header, row, _ in _read(path):
+        values = dict(zip(header, row, strict=False))
+        if values.pop(_PERSON, None) == person:
+            names = [name[2:] for name in header if name.startswith("p_")]
+            for column in _CLASSES:
+                code = values.get(column, "")
+                if code.isascii() and code.isdecimal() and int(code) < len(names):
+                    values[column] = names[int(code)]
+            found.append(values)
+    return found
+
+
+def people_of(path: Path | None) -> list[str]:
+    """Return whom the table is about, each once.
+
+    Raises:
+        RegistryUnreadableError: nobody can say what the file holds.
+
+    """
+    return list(dict.fromkeys(_named(header, row) for header, row, _ in _read(path)))
+
+
+def forget(path: Path | None, people: Collection[str]) -> int:
+    """Take people out of the table; every other row stays byte for byte. Returns how many rows went.
+
+    Raises:
+        RegistryUnreadableError: nobody can say what the file holds.
+        RegistryFullError: it cannot be written; what was there before stays.
+
+    """
+    if path is None or not people or not path.exists():
+        return 0
+    try:
+        with alone(path):
+            rows = list(_read(path))
+            kept = [raw for header, row, raw in rows if _named(header, row) not in people]
+            if len(kept) < len(rows):
+                _replace(path, _heading(path) + "".join(kept))
+    except OSError as error:
+        raise RegistryFullError(
+            f"{path} cannot be written ({error.strerror}): free some space, or let it be written"
+        ) from error
+    return len(rows) - len(kept)
+
+
+def forget_unknown(journal: Journal, also: Collection[int] = ()) -> int:
+    """Take whoever has no record out of the table, however they went; returns how many rows did.
+
+    Args:
+        journal: of the registry.
+        also: rows of the registry whose people go too: erased a moment ago, and their keys still there.
+
+    Raises:
+        As `forget`.
+
+    """
+    path = table_of(journal)
+    people = people_of(path)
+    if not people:
+        return 0
+    with journal.lock:  # never inside the table's own: whoever erases may hold this one already
+        journal.refresh()
+        rows = journal.state.people.rows(people)
+    gone = {name for name, row in zip(people, rows, strict=True) if row < 0 or row in also}
+    return forget(path, gone)
+
+
+def _read(path: Path | None) -> Iterator[tuple[list[str], list[str], str]]:
+    """Yield the header, a row, and the row as it stands in the file; nothing of a table of nobody."""
+    if path is None:
+        return
+    try:
+        # Held by the one descriptor: whoever replaces the file meanwhile makes another.
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = _Lines(file)
+            reader = csv.reader(lines, strict=True)
+            header = next(reader, [])
+            lines.taken()
+            if _PERSON not in header:
+                return
+            for row in reader:
+                raw = lines.taken()
+                if row:
+                    yield header, row, raw
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RegistryUnreadableError(
+            f"{path} cannot be read, and may hold what a model said of people: restore it, or delete it"
+        ) from error
+
+
+class _Lines:
+    """The lines of a file, which remembers those that a reader took for its last row."""
+
+    def __init__(self, file: io.TextIOBase) -> None:
+        self._file = file
+        self._since: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._file:
+            if len(line) > _LONGEST:
+                raise csv.Error("a line without an end")
+            self._since.append(line)
+            yield line
+
+    def taken(self) -> str:
+        taken, self._since = "".join(self._since), []
+        return taken
+
+
+def _named(header: Sequence[str], row: Sequence[str]) -> str:
+    """Return whom a row is of; a row that was cut before it says so is of nobody, and goes."""
+    at = header.index(_PERSON)
+    return row[at] if at < len(row) else ""
+
+
+def _heading(path: Path) -> str:
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = _Lines(file)
+        next(csv.reader(lines), None)
+        return lines.taken()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Put a new file in the place of the old one, durably."""
+    descriptor, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(made, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(made)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -23,7 +23,8 @@ class RegistryCustody(RegistryReader):
     def erase(self, person: str, *, cause: str = "request") -> Erased:
         """Erase a person: row, key and items, in WAL, free pages and backups too (GDPR 17).
 
-        What a store wrote of them beside the registry goes first (`predictions.csv`). What was given is withdrawn first. The log keeps its leaves, which name nobody and cannot
+        What was given is withdrawn first, and what a store wrote of them beside the registry
+        (`predictions.csv`) goes with them. The log keeps its leaves, which name nobody and cannot
         be tied to anyone any more. It is on the disk when this returns.
 
         Args:

@@ -1,11 +1,11 @@
 """Erasing a person: row, key, faces, and what WAL, free pages and backups still hold (GDPR 17).
 
 The order makes a crash harmless. First one durable transaction ends every consent, logs the erasure,
-empties the person's row and deletes their items. Then the key folder is punctured, here and in its
-mirrors: from then on no copy of the database, wherever it lies, can be opened for this person. Before
-that their rows go out of the table that the store wrote beside the registry (`beside`), while the registry
-still knows whose they are. Last the database's own leftovers are scrubbed. Whoever opens the registry next finishes what a crash cut
-short. The log keeps its leaves, which name nobody, and its proofs still verify.
+empties the person's row and deletes their items. Then, while the registry can still tell whose they are,
+their rows go out of the table that the store wrote beside it (`beside`). Then the key folder is punctured,
+here and in its mirrors: from then on no copy of the database, wherever it lies, can be opened for this
+person. Last the database's own leftovers are scrubbed. Whoever opens the registry next finishes what a
+crash cut short. The log keeps its leaves, which name nobody, and its proofs still verify.
 """
 
 from __future__ import annotations

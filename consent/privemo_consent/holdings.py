@@ -68,7 +68,10 @@ class Overdue:
 
 @dataclass(frozen=True, slots=True)
 class Destroyed:
-    """What `destroy_overdue` did: people erased, items and predictions deleted, places still to be reached."""
+    """What `destroy_overdue` did: people erased, items deleted, places still to be reached.
+
+    A row of a model's answers counts as an item.
+    """
 
     people: int
     items: int
@@ -230,7 +233,7 @@ def overdue(registry: RegistryCustody, at: datetime) -> tuple[Overdue, ...]:
 
 
 def destroy_overdue(registry: RegistryCustody) -> Destroyed:
-    """Destroy what is due now: faces, labels, predictions where they are due, all of a person where that is."""
+    """Destroy what is due now: what the vault or the table beside holds, or all of a person."""
     due_now = overdue(registry, registry.now())
     faces = [entry.person for entry in due_now if entry.what is Kept.FACE]
     gone = [entry.person for entry in due_now if entry.what is Kept.CONSENT_RECORD]

@@ -757,6 +757,23 @@ def test_everything_held_and_every_use_is_shown_and_handed_over(
     assert len(file.json()["uses"]) == len(file.json()["decisions"]) == 1
 
 
+def test_what_a_model_said_of_somebody_is_shown_to_them_alone_and_goes_with_them(
+    kiosk: str, registry: ConsentRegistry
+) -> None:
+    table = registry.path.with_name("predictions.csv")
+    with Shopper(kiosk) as other, Shopper(kiosk) as shopper:
+        theirs, person = person_of(other.decide()), person_of(shopper.decide())
+        head = "store,person,face,label,prediction,p_happy,p_sad\n"
+        row = f"s,{theirs},f2,0,0,0.9,0.1\n"
+        table.write_text(f"{head}s,{person},f1,0,1,0.25,0.75\n{row}")
+        page = shopper.get("held").text
+        [said] = shopper.get("held.json").json()["predictions"]
+        assert "<dt>What a model said of a picture of you" in page
+        assert (said["label"], said["prediction"], said["p_sad"]) == ("happy", "sad", "0.75")
+        assert "Everything is erased" in shopper.post("erase").text
+    assert table.read_text() == head + row
+
+
 def test_erasing_asks_once_and_leaves_nobody(kiosk: str, registry: ConsentRegistry) -> None:
     with Shopper(kiosk) as shopper:
         code = shopper.decide()

@@ -469,12 +469,44 @@ def test_an_erasure_while_faces_are_read_is_heeded(
 def test_whoever_is_erased_leaves_the_predictions_too(run: Run, store: Store) -> None:
     n = store.write_predictions(first_model(run), model=run.settings.model, run_id=run.run_id)
     someone = min(used_people(store, Purpose.FAIRNESS_AUDIT))
-    store.registry.erase(someone)
-    assert store.forget_erased() == 2
+    assert len(store.registry.export(someone)["predictions"]) == 2
+    store.registry.erase(someone)  # as a kiosk does
     text = (store.folder / "predictions.csv").read_text()
     assert someone not in text
     assert len(text.splitlines()) == 1 + n - 2
     assert store.forget_erased() == 0
+
+
+def test_an_erasure_while_people_are_measured_leaves_no_row(
+    run: Run, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the gate let them through, and before their row is there to be found."""
+    real, gone = store._held_out, []
+
+    def held_out(run_id: str) -> Any:
+        faces, columns = real(run_id)
+        gone.append(str(faces.person[0]))
+        kiosk = run.store("store-01")
+        kiosk.registry.erase(gone[0])
+        kiosk.close()
+        return faces, columns
+
+    monkeypatch.setattr(store, "_held_out", held_out)
+    n = store.write_predictions(first_model(run), model=run.settings.model, run_id=run.run_id)
+    text = (store.folder / "predictions.csv").read_text()
+    assert gone[0] not in text
+    assert len(text.splitlines()) == 1 + n
+
+
+def test_whoever_takes_back_the_audit_leaves_the_predictions_when_it_is_due(
+    run: Run, store: Store
+) -> None:
+    store.write_predictions(first_model(run), model=run.settings.model, run_id=run.run_id)
+    someone = min(used_people(store, Purpose.FAIRNESS_AUDIT))
+    store.registry.withdraw(someone, [Purpose.FAIRNESS_AUDIT])
+    store.destroy_overdue()
+    assert someone not in (store.folder / "predictions.csv").read_text()
+    assert someone in store.registry.persons()
 
 
 # -- held-out faces --------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ people have agreed at the kiosk:
 * `Booth.sit`: somebody presents their receipt, is asked to show an expression, and is photographed. Consent
   is asked for before the camera is opened (BIPA 15(b)); faces are found, cut out and judged for age as the
   recognizer does it, and go from memory into the vault, sealed. No picture is written.
-* `Booth.take`: a table that the store's own program made, whose `identity` is a person's id.
+* `Booth.take`: a table that the store's own program made, whose `identity` is a person's id, and whose
+  `est_age` says of each face how old it looks: nobody comes in here whose looks nobody asked about.
 
 Both go through `privemo.capture.capture`. Whoever it turns away is counted in the store's `store.json`, right
 after: a process that dies in between has counted too few.
@@ -30,7 +31,7 @@ from numpy.typing import NDArray
 from privemo.capture import PURPOSE_OF, Part, capture
 from privemo.errors import DataError, RunError, SettingsError
 from privemo.faces import FaceTable
-from privemo.files import read_json, write_json
+from privemo.files import changing, read_json, write_json
 from privemo.labels import EMOTIONS
 from privemo.recognizer.readings import Region
 from privemo.storeconfig import Counted, NamelessReason, StoreConfig
@@ -219,11 +220,13 @@ class Booth:
         """Bring a table in. It stays where it is: whoever wrote it has to delete it.
 
         Args:
-            table: its `identity` is a person's id in the registry; its `age_band`, if any, what they said.
+            table: its `identity` is a person's id in the registry; its `est_age` how old each face looks, in
+                years (`privemo.recognizer.age.AgeEstimator`); its `age_band`, if any, what they said.
             part: as in `sit`.
 
         Raises:
-            DataError: it has no `identity`, or a person's faces are in the other part.
+            DataError: it has no `identity`, a face has no `est_age`, or a person's faces are in the other
+                part; nothing was taken.
             privemo_consent.ConsentError: what was taken before stays; the rest is not there.
         """
         if table.person_source != "identity":
@@ -231,6 +234,7 @@ class Booth:
                 f"{table.name} has no column 'identity': the id of each person in the registry, whose "
                 "consent is asked for."
             )
+        _check_ages(table)
         return self._captured(table, part, {})
 
     # -- both ----------------------------------------------------------------------------------------
@@ -272,9 +276,13 @@ class Booth:
         return StoreConfig.of(**read_json(self.folder / _STORE, schema="privemo.store/3"))
 
     def _count(self, part: Part, away: Mapping[NamelessReason, Counted]) -> None:
-        """Add to the counts of whoever left no name; read afresh, for the store may have joined anew."""
+        """Add to the counts of whoever left no name, in what the store agreed to by now."""
         if not away:
             return
+        with changing(self.folder / _STORE):  # a store may join anew while somebody sits here
+            self._add(part, away)
+
+    def _add(self, part: Part, away: Mapping[NamelessReason, Counted]) -> None:
         config = self._read()
         found = {each: dict(counts) for each, counts in config.turned_away.items()}
         mine = found.setdefault(part, {})
@@ -290,6 +298,17 @@ class Booth:
         with (self.folder / "capture.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _check_ages(table: FaceTable) -> None:
+    """A missing estimate suspects nobody, and so it is no estimate: a sitting has one of every face."""
+    ages = table.columns.get("est_age")
+    missing = len(table) if ages is None else int(np.isnan(ages.astype(np.float64)).sum())
+    if missing:
+        raise DataError(
+            f"{table.name} does not say how old {missing} of {len(table)} faces look, and whoever looks like "
+            "a minor is never taken: give each face its 'est_age', in years."
+        )
 
 
 def _photographed(

@@ -8,13 +8,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from privemo.errors import LedgerError, RunError
+from privemo_consent.beside import alone
 
-__all__ = ["appearing", "append_line", "read_json", "write_bytes", "write_json"]
+__all__ = ["appearing", "append_line", "changing", "read_json", "write_bytes", "write_json"]
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -47,6 +48,25 @@ def write_bytes(path: Path, data: bytes) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+@contextmanager
+def changing(path: Path) -> Iterator[None]:
+    """Be the only process that reads `path` in order to replace it; others wait. The file need not be there.
+
+    Hold it as long as reading and writing take, and no longer. `.NAME.lock` beside the file stays.
+
+    Raises:
+        RunError: the folder is not there, or cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(alone(path))
+        except OSError as error:
+            raise RunError(
+                f"{path} cannot be changed: {path.parent} cannot be written ({error.strerror})."
+            ) from error
+        yield
 
 
 @contextmanager

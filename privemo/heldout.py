@@ -6,8 +6,7 @@ stays in the store, and whoever is erased is taken out of it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,8 @@ from numpy.typing import NDArray
 
 from privemo.errors import RunError
 from privemo.faces import Faces
-from privemo.files import write_bytes
+from privemo.files import changing, write_bytes
 from privemo.labels import EMOTIONS
-from privemo_consent.beside import alone
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +84,7 @@ def write_table(
             **columns,
         }
     )
-    with _alone(path):
+    with changing(path):
         _write(path, frame)
 
 
@@ -105,22 +103,12 @@ def keep_persons(path: Path, persons: Collection[str]) -> int:
     Raises:
         RunError: it cannot be read or written.
     """
-    with _alone(path):
+    with changing(path):  # a kiosk that erases somebody takes them out of the same file
         frame = _read(path)
         kept = frame[frame["person"].isin(list(persons))]
         if len(kept) < len(frame):
             _write(path, kept)
     return len(frame) - len(kept)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """A kiosk that erases somebody takes them out of the same file."""
-    try:
-        with alone(path):
-            yield
-    except OSError as error:
-        raise RunError(f"{path} could not be written ({error.strerror}).") from error
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -24,9 +24,12 @@ import os
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import RegistryFullError, RegistryUnreadableError
-from .journal import Journal
+
+if TYPE_CHECKING:
+    from .journal import Journal
 
 __all__ = ["FILE", "alone", "forget", "forget_unknown", "people_of", "rows_of", "table_of"]
 
@@ -45,7 +48,9 @@ def table_of(journal: Journal) -> Path | None:
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Be the only one who writes the table: who takes rows out must not put back what was replaced.
+    """Be the only one who reads a file in order to replace it: nobody puts back what was replaced.
+
+    The lock is a file of its own, which stays: a file that is replaced holds no lock.
 
     Raises:
         OSError: its folder cannot be written.

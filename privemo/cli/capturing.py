@@ -122,7 +122,7 @@ def _presented(file: str) -> str:
 @app.command()
 def table(
     store: StoreArgument,
-    data: Annotated[Path, typer.Option(help="Faces: npz or csv, with a column identity.")],
+    data: Annotated[Path, typer.Option(help="Faces: npz or csv, with identity and est_age.")],
     part: PartOption = PartName.train,
     json_: JsonOption = False,
 ) -> None:

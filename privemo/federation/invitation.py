@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from privemo.countterms import CountTerms
 from privemo.errors import RunError, SettingsError
 from privemo.federation.identity import CARD_FILE, StoreCard
-from privemo.files import read_json, write_bytes, write_json
+from privemo.files import changing, read_json, write_bytes, write_json
 from privemo.orders import PersonalName
 from privemo.storeconfig import StoreConfig
 
@@ -106,9 +106,11 @@ def join(
     agreed = invitation.agreement
     if agreed.roster and agreed.roster.get(card.name) != card.signing_key:
         raise RunError(f"The roster of this invitation has another key of {card.name}.")
-    config = _config(folder, card.name, _with_less(agreed, count_epsilon))
-    write_bytes(folder / AUTHORITY_FILE, invitation.authority.encode())
-    write_json(folder / STORE_FILE, config.model_dump(mode="json", by_alias=True))
+    terms = _with_less(agreed, count_epsilon)
+    with changing(folder / STORE_FILE):  # a booth may be adding to its counts
+        config = _config(folder, card.name, terms)
+        write_bytes(folder / AUTHORITY_FILE, invitation.authority.encode())
+        write_json(folder / STORE_FILE, config.model_dump(mode="json", by_alias=True))
     joined = {"schema": "privemo.joined/1", "address": invitation.address, "store": card.name}
     write_json(folder / JOINED_FILE, joined)
     return config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 from privemo.booth import Booth, Captured
 from privemo.config import PrivacySettings, RunSettings
 from privemo.errors import DataError, RunError, SettingsError
-from privemo.faces import load_faces
+from privemo.faces import FaceTable, load_faces
 from privemo.federation.identity import enroll
 from privemo.federation.invitation import Invitation, join
 from privemo.federation.server import init_federation
+from privemo.files import changing
 from privemo.labels import EMOTIONS
 from privemo.measured import MeasureOrder, measure
 from privemo.runs import Run
@@ -224,7 +226,7 @@ def test_a_table_of_the_stores_own_program_is_taken_person_by_person(
         "label": np.arange(4),
         "label_names": np.array(NAMES),
     }
-    np.savez(tmp_path / "own.npz", identity=np.array(people), **fields)
+    np.savez(tmp_path / "own.npz", identity=np.array(people), est_age=np.full(4, 40.0), **fields)
     np.savez(tmp_path / "nobody.npz", **fields)
     with Booth(folder) as booth:
         done = booth.take(load_faces(tmp_path / "own.npz"), "train")
@@ -234,7 +236,98 @@ def test_a_table_of_the_stores_own_program_is_taken_person_by_person(
             booth.take(load_faces(tmp_path / "nobody.npz"), "train")
 
 
+@pytest.mark.parametrize(
+    ("ages", "missing"),
+    [(None, 2), ([40.0, np.nan], 1), ([np.nan, np.nan], 2)],
+    ids=["no column", "one face", "no face has one"],
+)
+def test_a_table_that_does_not_say_how_old_a_face_looks_is_not_taken(
+    folder: Path, tmp_path: Path, ages: list[float] | None, missing: int
+) -> None:
+    [code] = agree(folder, tmp_path, ("yes", "no"))
+    said = {} if ages is None else {"est_age": np.array(ages)}
+    with Booth(folder) as booth:
+        with pytest.raises(DataError, match=f"how old {missing} of 2 faces look"):
+            booth.take(two_faces(tmp_path, person_of(code), **said), "train")
+        assert len(Vault(booth.registry).sealed()) == 0
+
+
+@pytest.mark.parametrize("age", [24.9, 0.0, -1.0, np.inf])
+def test_one_face_that_looks_too_young_keeps_a_person_out_also_from_a_table(
+    folder: Path, tmp_path: Path, age: float
+) -> None:
+    [code] = agree(folder, tmp_path, ("yes", "no"))
+    with Booth(folder) as booth:
+        table = two_faces(tmp_path, person_of(code), est_age=np.array([40.0, age]))
+        done = booth.take(table, "train")
+        assert (done.kept, done.turned_away) == (0, {"suspected_minor": 2})
+
+
+def two_faces(tmp_path: Path, person: str, **columns: Any) -> FaceTable:
+    np.savez(
+        tmp_path / "two.npz",
+        images=np.random.default_rng(2).integers(0, 256, (2, 48, 48), dtype=np.uint8),
+        label=np.array([0, 1]),
+        label_names=np.array(NAMES),
+        identity=np.array([person] * 2),
+        **columns,
+    )
+    return load_faces(tmp_path / "two.npz")
+
+
 NAMES = ("happy", "sad", "neutral", "surprise")
+
+
+# -- a booth and a store that joins anew -----------------------------------------------------------
+
+
+def _take(folder: Path, table: Path, ready: Any) -> None:
+    with Booth(folder) as booth:
+        faces = load_faces(table)
+        ready.set()
+        assert booth.take(faces, "train").turned_away == {"no_record": 1}
+
+
+def _join(folder: Path, invitation: Path, ready: Any) -> None:
+    invited = Invitation.read(invitation)
+    ready.set()
+    join(folder, invited)
+
+
+def test_a_store_that_joins_anew_and_a_booth_that_counts_lose_nothing_of_each_other(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Processes of their own; whoever does not wait for the lock has its word overwritten below."""
+    images = np.zeros((1, 48, 48), dtype=np.uint8)
+    columns = {"label": np.array([0]), "label_names": np.array(NAMES), "est_age": np.array([40.0])}
+    np.savez(tmp_path / "one.npz", images=images, identity=np.array(["a stranger"]), **columns)
+    invited = json.loads((tmp_path / "chain" / "invitations" / "amber.json").read_text())
+    invited["agreement"]["epsilon_budget"] = 5.0
+    (tmp_path / "again.json").write_text(json.dumps(invited))
+    context = multiprocessing.get_context("spawn")
+    ready = [context.Event(), context.Event()]
+    work = [
+        context.Process(target=_take, args=(folder, tmp_path / "one.npz", ready[0])),
+        context.Process(target=_join, args=(folder, tmp_path / "again.json", ready[1])),
+    ]
+    with changing(folder / "store.json"):
+        before = json.loads((folder / "store.json").read_text())
+        for process in work:
+            process.start()
+        assert all(event.wait(120) for event in ready)
+        for process in work:
+            process.join(1)  # they wait for us
+        before["turned_away"] = {"train": {"minor": {"faces": 3, "persons": 2}}}
+        (folder / "store.json").write_text(json.dumps(before))
+    for process in work:
+        process.join(120)
+        assert process.exitcode == 0
+    after = json.loads((folder / "store.json").read_text())
+    assert after["epsilon_budget"] == 5.0
+    assert after["turned_away"]["train"] == {
+        "minor": {"faces": 3, "persons": 2},
+        "no_record": {"faces": 1, "persons": 1},
+    }
 
 
 # -- wrong input -----------------------------------------------------------------------------------

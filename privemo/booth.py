@@ -35,9 +35,9 @@ from privemo.files import changing, read_json, write_json
 from privemo.labels import EMOTIONS
 from privemo.recognizer.readings import Region
 from privemo.storeconfig import Counted, NamelessReason, StoreConfig
+from privemo.unlocking import open_registry
 from privemo_consent import (
     AgeBand,
-    ConsentRegistry,
     Context,
     ItemKind,
     MinorRefused,
@@ -81,6 +81,7 @@ class Booth:
 
     Raises:
         RunError: it has not joined, or `store.json` cannot be read.
+        SettingsError: its keys need a passphrase, and nobody gave one (`privemo.unlocking`).
         privemo_consent.ConsentError: the registry or its key folder cannot be opened.
     """
 
@@ -92,9 +93,7 @@ class Booth:
                 f"privemo federation join {self.folder} --invitation FILE --no-start"
             )
         self.config = self._read()
-        self.registry = ConsentRegistry.open(
-            self.folder / "consent.sqlite", mode=self.config.registry_mode
-        )
+        self.registry = open_registry(self.folder / "consent.sqlite", self.config.registry_mode)
         self._vault = Vault(self.registry)
         self._context = Context(setting=Setting.RETAIL, jurisdiction=self.config.jurisdiction)
 

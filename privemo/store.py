@@ -51,9 +51,9 @@ from privemo.records import state
 from privemo.statements import Signed
 from privemo.storeconfig import StoreConfig
 from privemo.training import PermittedNow, Randomness, predict, train_plain, train_private
+from privemo.unlocking import open_registry
 from privemo_consent import (
     ConsentGate,
-    ConsentRegistry,
     Context,
     Erased,
     ItemKind,
@@ -116,6 +116,7 @@ class Store:
 
     Raises:
         RunError: the folder is incomplete, or was made by another version.
+        SettingsError: its keys need a passphrase, and nobody gave one (`privemo.unlocking`).
         privemo_consent.ConsentError: the registry or its key folder cannot be opened.
     """
 
@@ -123,9 +124,7 @@ class Store:
         self.folder = Path(folder)
         content = read_json(self.folder / "store.json", schema="privemo.store/3")
         self.config = StoreConfig.of(**content)
-        self.registry = ConsentRegistry.open(
-            self.folder / "consent.sqlite", mode=self.config.registry_mode
-        )
+        self.registry = open_registry(self.folder / "consent.sqlite", self.config.registry_mode)
         self.vault = Vault(self.registry)
         self.outbox = Outbox(self.folder, self.config)
         self.personal = Personal(self.folder)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from privemo.cli.common import print_json, print_lines, read_input, say
+from privemo.cli.opening import PassphraseOption, unlock
 from privemo.cli.options import JsonOption
 from privemo.errors import SettingsError
 from privemo_consent.terms import AgeBand
@@ -69,6 +70,7 @@ def sitting(
             help="What the person says of themselves, for measuring; several times.",
         ),
     ] = None,
+    passphrase_file: PassphraseOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Photograph one person who presents a receipt and sits before the camera alone."""
@@ -77,6 +79,7 @@ def sitting(
 
     answers = dict(_answer(each) for each in said or ())
     where = None if region is None else _region(region)
+    unlock(store / "consent.sqlite", passphrase_file)
     presented = _presented(receipt)
     with Booth(store) as booth:
         person = booth.holder(presented)
@@ -124,12 +127,14 @@ def table(
     store: StoreArgument,
     data: Annotated[Path, typer.Option(help="Faces: npz or csv, with identity and est_age.")],
     part: PartOption = PartName.train,
+    passphrase_file: PassphraseOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Take in a table that the store's own program made, of people of its registry."""
     from privemo.booth import Booth
     from privemo.faces import load_faces
 
+    unlock(store / "consent.sqlite", passphrase_file)
     with Booth(store) as booth:
         done = booth.take(load_faces(data), part.value)
     _tell(done, json_)

@@ -11,6 +11,7 @@ from rich.table import Table
 from privemo.cli import options as o
 from privemo.cli.common import complain, out, print_json, print_lines, say
 from privemo.cli.measured import agreed_counts, told_counted, told_measured
+from privemo.cli.opening import PassphraseOption, unlock
 from privemo.cli.sharing import takes
 from privemo.errors import SettingsError
 
@@ -144,6 +145,7 @@ def join(
         float | None,
         typer.Option(help="Agree to counts at less epsilon than invited to; 0 for none."),
     ] = None,
+    passphrase_file: PassphraseOption = None,
     wait: Annotated[
         bool, typer.Option("--start/--no-start", help="Take part at once, until stopped.")
     ] = True,
@@ -156,6 +158,7 @@ def join(
         raise SettingsError("Nothing to do: give an --invitation, or leave out --no-start.")
     if invitation is None and count_epsilon is not None:
         raise SettingsError("--count-epsilon goes with --invitation: it is agreed on once.")
+    unlock(store / "consent.sqlite", passphrase_file)
     if invitation is not None:
         config = join(store, Invitation.read(invitation), count_epsilon=count_epsilon)
         say(

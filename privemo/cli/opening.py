@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from privemo.cli.common import print_json, print_lines, read_input, say
+from privemo.cli.common import print_json, print_lines, say
 from privemo.errors import RunInterrupted, SettingsError
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from privemo_consent.keyfolder import KeyFolder
     from privemo_consent.keyfolder.roots import Root
 
-__all__ = ["Place", "Protection", "at_registry", "mode_of", "read_passphrase", "root_for"]
+__all__ = ["Place", "Protection", "at_registry", "mode_of", "read_passphrase", "root_for", "unlock"]
 
 _PASSPHRASE = "PRIVEMO_PASSPHRASE"  # noqa: S105 - the name of a variable
 
@@ -262,6 +261,19 @@ def root_for(folder: Path, passphrase_file: Path | None) -> Root | None:
     return root_of(kind, passphrase=read_passphrase(passphrase_file) if needed else None)
 
 
+def unlock(registry: Path, passphrase_file: Path | None) -> None:
+    """Let this process open a store's registry, by itself from now on, whatever protects its keys.
+
+    Raises:
+        SettingsError: they need a passphrase, and none can be had.
+
+    """
+    from privemo.unlocking import hold, is_there, needs_passphrase
+
+    if needs_passphrase(registry) and (passphrase_file is not None or not is_there()):
+        hold(read_passphrase(passphrase_file, what=str(registry.with_suffix(".keys"))))
+
+
 def read_passphrase(
     file: Path | None,
     *,
@@ -277,10 +289,9 @@ def read_passphrase(
 
     """
     if file is not None:
-        found = read_input(file).removesuffix(b"\n").removesuffix(b"\r")
-        mode = file.stat().st_mode
-        if stat.S_ISREG(mode) and mode & 0o077:
-            raise SettingsError(f"{file} can be read by others: chmod 600 {file}")
+        from privemo.unlocking import read_secret
+
+        found = read_secret(file)
     elif variable in os.environ:
         found = os.environ[variable].encode()
     elif sys.stdin.isatty():

@@ -182,7 +182,9 @@ def _superexec() -> None:
 
     import privemo.client_app  # noqa: F401 - so that no fork has to
     from privemo.polling import look_again_soon
+    from privemo.unlocking import take_over
 
+    take_over()
     look_again_soon()
     vars(run_superexec)["get_executor"] = lambda *_args, **_more: Forks()
     flower_superexec()

@@ -97,7 +97,8 @@ def join(
 
     Raises:
         RunError: the invitation is another store's, the folder has no registry, or it cannot be written.
-        SettingsError: a store of real people may not agree to this, or less epsilon for counts is more.
+        SettingsError: a store of real people may not agree to this, less epsilon for counts is more, or the
+            registry's keys need a passphrase and nobody gave one (`privemo.unlocking`).
         privemo_consent.ConsentError: the registry cannot be opened.
     """
     card = StoreCard.read(folder / CARD_FILE)
@@ -138,7 +139,8 @@ def _config(folder: Path, name: str, agreed: Agreement) -> StoreConfig:
 
 
 def _mode(folder: Path) -> str:
-    from privemo_consent import ConsentRegistry, KeyFileError, ModeMismatchError
+    from privemo.unlocking import open_registry
+    from privemo_consent import KeyFileError, ModeMismatchError
 
     path = folder / "consent.sqlite"
     if not path.exists():
@@ -146,12 +148,12 @@ def _mode(folder: Path) -> str:
             f"{folder} has no consent registry: make one with `privemo registry new {path}`."
         )
     try:
-        ConsentRegistry.open(path, mode="production").close()
+        open_registry(path, "production").close()
     except ModeMismatchError:
         return "simulation"
     except KeyFileError as error:
         raise RunError(
             f"{error}. A store opens its registry by itself while rounds run: its keys must lie beside it, "
-            "whole, without a passphrase and not in a keyring."
+            "whole, sealed with a passphrase at most, and not in a keyring."
         ) from error
     return "production"

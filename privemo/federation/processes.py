@@ -27,6 +27,7 @@ from privemo.federation.server import CONNECTION
 from privemo.files import read_json, write_bytes
 from privemo.machine import quiet_environment
 from privemo.runs import Run
+from privemo.unlocking import PIPE, VARIABLES, to_hand_over
 
 __all__ = ["is_served", "online_nodes", "run_apps", "serve", "serve_store", "stop"]
 
@@ -88,6 +89,8 @@ def serve_store(folder: Path, say: Say) -> None:
 
     Raises:
         RunError: the store has joined nothing, or Flower's process ended by itself.
+        SettingsError: the registry's keys need a passphrase, and nobody gave one.
+        privemo_consent.KeyFileError: it is another one.
     """
     path = folder / "flower" / "supernode.log"
     for left in reversed(range(_PORTS_TRIED)):
@@ -104,6 +107,7 @@ def serve_store(folder: Path, say: Say) -> None:
 def _serve_store(folder: Path, say: Say) -> None:
     card = StoreCard.read(folder / CARD_FILE)
     joined = read_json(folder / JOINED_FILE, schema="privemo.joined/1")
+    word = to_hand_over(folder / "consent.sqlite")
     state = folder / "flower"
     state.mkdir(exist_ok=True)
     port, secret = _free_port(), state / "tasks.secret"
@@ -128,7 +132,7 @@ def _serve_store(folder: Path, say: Say) -> None:
         with path.open("ab") as log:
             children.append(_start(node, state, log))
             _wait_until_ours(children[0], port, path)
-            children.append(_start(tasks, state, log))
+            children.append(_start(tasks, state, log, secret=word))
         say(f"{card.name} takes part in the federation at {joined['address']}.")
         _follow(
             children,
@@ -200,7 +204,8 @@ def _environment(home: Path) -> dict[str, str]:
     folder = str(Path(sys.executable).parent)
     path = os.pathsep.join([folder, os.environ.get("PATH", "")])
     return {
-        **os.environ,
+        # The registry's passphrase is for what carries out a store's tasks, and not for what talks to others.
+        **{name: value for name, value in os.environ.items() if name not in VARIABLES},
         "FLWR_HOME": str(home.resolve()),
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.05",  # seconds; it asks a neighbour on loopback
         "PATH": path,
@@ -219,15 +224,28 @@ def _daemon(kind: str) -> list[str]:
     return [sys.executable, "-m", "privemo.federation.daemons", kind]
 
 
-def _start(command: Sequence[str], home: Path, log: Any) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603 - our own arguments
-        list(command),
-        env=_environment(home),
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,  # with all that it starts, so that all of it can be ended
-    )
+def _start(
+    command: Sequence[str], home: Path, log: Any, *, secret: bytes | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a process; a secret goes into a pipe of its own (`privemo.unlocking.take_over`)."""
+    environment, ends = _environment(home), ()
+    if secret is not None:
+        ends = os.pipe()
+        os.write(ends[1], secret)  # far less than a pipe holds
+        environment[PIPE] = str(ends[0])
+    try:
+        return subprocess.Popen(  # noqa: S603 - our own arguments
+            list(command),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=ends[:1],
+            start_new_session=True,  # with all that it starts, so that all of it can be ended
+        )
+    finally:
+        for end in ends:
+            os.close(end)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

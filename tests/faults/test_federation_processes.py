@@ -34,6 +34,7 @@ from privemo.store import Store
 from privemo.storeconfig import KEY_FILE
 from tests.support.clocks import COMPILER, wrong_clock
 from tests.support.federated import pooled
+from tests.support.sealed import WORD, seal_store
 from tests.support.small_runs import small_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -306,6 +307,33 @@ def family(process: subprocess.Popen[bytes]) -> list[int]:
             for child in task.read_text().split()
         ]
     return found
+
+
+def test_a_store_whose_keys_have_a_passphrase_takes_part_once_it_is_given(
+    federation: Federation, tmp_path: Path
+) -> None:
+    sealed, *others = federation.names
+    seal_store(federation.stores / sealed)
+    federation.serve()
+    alone = federation.start(sealed, "join", federation.stores / sealed)
+    assert alone.wait(180) == 2
+    assert "consent.keys needs a passphrase" in "".join(federation.said(sealed).splitlines())
+    (word := tmp_path / "word").write_bytes(WORD)
+    word.chmod(0o600)
+    given = federation.start(
+        sealed, "join", federation.stores / sealed, "--passphrase-file", str(word)
+    )
+    for name in others:
+        federation.start(name, "join", federation.stores / name)
+    until("all stores are online", lambda: federation.online() == 3)
+    word.unlink()  # it was read once, and no message's process looks for it again
+    for pid in family(given):
+        assert WORD not in Path(f"/proc/{pid}/environ").read_bytes()
+    done = privemo("federation", "run", federation.chain)
+    assert done.returncode == 0, done.stderr
+    for manifest in Run(federation.chain).manifests():
+        assert manifest["secure_sum"]["summed"] == federation.names
+    assert federation.trained(sealed) == [1, 2]
 
 
 def test_a_store_that_stands_still_holds_nobody_up_and_comes_back(federation: Federation) -> None:

@@ -11,7 +11,8 @@ note says how far the history went when that key signed last; it may be longer b
 | a signature of a known key that does not hold, or is of another run | the same |
 | entries after the last that a known key signed | how many nobody signed: a warning |
 | notes by keys that nobody named | they prove nothing; whose they are |
-| files, head and notes of an older day put back together | nothing: only an earlier report knows |
+| a note is gone, or an older one of the same key stands there | nothing: only an earlier report knows |
+| files, head and notes of an older day put back together | likewise |
 
 Known are the stores' keys that `run.json` names, and those that whoever audits names.
 """
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatch
 from typing import NamedTuple
 
 from privemo_consent.errors import ConsentError, MalformedError, SignatureError
@@ -27,10 +29,14 @@ from privemo_consent.keys import SigningKey, VerifyingKey
 from privemo_consent.note import NoteKey, open_note, sign_note, split_note
 
 from .errors import RunFilesError
+from .report import Report
 from .report_privacy import SignedHead
 from .runfiles import Run, read_bytes
 
-__all__ = ["Signatures", "attacks_note", "read_signatures", "signature_name"]
+__all__ = ["Signatures", "attacks_note", "read_signatures", "signature_name", "unsigned_since"]
+
+
+_NOTES = "attacks-*.sig"
 
 
 class Signatures(NamedTuple):
@@ -75,7 +81,7 @@ def read_signatures(run: Run, hashes: Sequence[str], keys: Iterable[NoteKey]) ->
     """
     known = [*_of_stores(run), *keys]
     heads, faults = [], []
-    for path in sorted(run.directory.glob("attacks-*.sig")):
+    for path in sorted(run.directory.glob(_NOTES)):
         raw = read_bytes(run, path.name)
         try:
             text, lines = split_note(raw)
@@ -108,6 +114,33 @@ def read_signatures(run: Run, hashes: Sequence[str], keys: Iterable[NoteKey]) ->
         else:
             heads += [SignedHead(by=n, entries=entries, known=True, holds=True) for n in signers]
     return Signatures(tuple(heads), tuple(faults))
+
+
+def unsigned_since(earlier: Report, run: Run, heads: Sequence[SignedHead]) -> list[str]:
+    """What an earlier report of a run saw signed, and nobody has signed now.
+
+    Args:
+        earlier: the report.
+        run: whose notes were read (`read_signatures`).
+        heads: what stands in them.
+    """
+    gone = [
+        f"{name} was there when an earlier report was made, and is gone: it said who signed the attacks"
+        for name in sorted(earlier.evidence.files)
+        if fnmatch(name, _NOTES) and name not in run.files
+    ]
+    attempts = earlier.privacy.attempts
+    if gone or attempts is None:
+        return gone
+    now: dict[str, int] = {}
+    for head in heads:
+        name = head.by.partition("+")[0]  # with its id where the key was not named
+        now[name] = max(now.get(name, 0), head.entries)
+    return [
+        f"by an earlier report {head.by} signed {head.entries} entries, and by what is there fewer"
+        for head in attempts.signed
+        if head.holds and now.get(head.by.partition("+")[0], 0) < head.entries
+    ]
 
 
 def _of_stores(run: Run) -> list[VerifyingKey]:

@@ -29,7 +29,7 @@ from pydantic import Field, model_validator
 from privemo_consent.note import NoteKey
 
 from .attacked import ATTACK_FILE, AttackInfo, bounds, check_attack, strangeness
-from .attacksigned import read_signatures
+from .attacksigned import read_signatures, unsigned_since
 from .errors import ReportError
 from .intervals import ALPHA
 from .ledger import FIRST, entry_hash
@@ -112,6 +112,7 @@ def measure_attacks(
         begun = [Made(1, finished=0, found=read_model(run, ATTACK_FILE, AttackInfo))]
     signatures = read_signatures(run, [entry.hash for entry in entries], keys)
     faults += [*signatures.faults, *_lost_since(earlier, run, entries, len(begun))]
+    faults += [] if earlier is None else unsigned_since(earlier, run, signatures.heads)
     if not (there or begun or faults):
         return None, None
     strongest, attempts = _judged(run, where, begun, faults)

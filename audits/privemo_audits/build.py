@@ -59,7 +59,8 @@ def build_report(
         policy: a TOML file of thresholds (`privemo_audits.policy`); each that is not met fails the audit.
         beside: reports of other runs, verified (`read_beside`), of which accuracy and epsilon are shown too.
         keys: of auditors who are known: they may have signed how far the history of attacks goes.
-        earlier: a report of this run made before (`read_report`); every attack that it knew of is due.
+        earlier: a report of this run made before (`read_report`); every attack that it knew of is due, and
+            whatever it knew to be signed.
 
     Returns:
         The report; equal runs give equal reports. Defects of the run are failed checks in it.
@@ -90,7 +91,7 @@ def build_report(
     privacy, faults = measure_privacy(run, shared)
     attacked, attempts = measure_attacks(run, keys, earlier)
     privacy = privacy.model_copy(update={"attacked": attacked, "attempts": attempts})
-    end = end_of(run)
+    end = end_of(run, earlier)
     found = [*breaches, *faults, *manifest_faults(run), *end.faults]
     checks = make_checks(run, exclusions, performance, privacy, lineage, found)
     checks += [*end_checks(end), *looks_checks(looks), *shares_checks(exclusions.by_group)]

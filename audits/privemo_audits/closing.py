@@ -2,7 +2,8 @@
 
 Each round's order has stores sign the manifest before. The last one is named by no later round, so the server
 shows it to the stores, and each that took part signs it once. A signature of another end is a fault; one that
-is missing is told, for a store may have gone before the end.
+is missing is told, for a store may have gone before the end. One that an earlier report knew of and that is
+missing now is a fault: what was signed was taken away.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import Field
 
-from .report import Violation
+from .report import Report, Violation
 from .runfiles import Hex, Part, Run, StoreName, canonical_hash, read_model
 
 __all__ = ["CLOSING", "End", "end_of"]
@@ -70,8 +71,12 @@ class End(Part):
     faults: tuple[Violation, ...]
 
 
-def end_of(run: Run) -> End:
+def end_of(run: Run, earlier: Report | None = None) -> End:
     """Hold what stores signed at the end against the last round.
+
+    Args:
+        run: the run.
+        earlier: a report of it made before: what it knew to be signed is due.
 
     Raises:
         RunFilesError: `rounds/closing.json` is torn, or not what its schema says.
@@ -92,12 +97,34 @@ def end_of(run: Run) -> End:
         if did.statement is not None
     }
     whole = len(run.rounds) >= run.info.rounds
+    missing = tuple(sorted(took_part - signed))
     return End(
         asked=run.info.closes and whole,
         signed=tuple(sorted(signed)),
-        missing=tuple(sorted(took_part - signed)),
-        faults=faults,
+        missing=missing,
+        faults=(*faults, *_lost_since(earlier, run, missing)),
     )
+
+
+def _lost_since(earlier: Report | None, run: Run, missing: tuple[str, ...]) -> list[Violation]:
+    """What an earlier report knew to be signed and is not there any more: no file beside these can know it.
+
+    A report says whether all signed, and otherwise only that there was a file of those who did.
+    """
+    if earlier is None or not missing:
+        return []
+    if any(check.id == "manifests.end_signed" and check.passed for check in earlier.checks):
+        lost = list(missing)
+    elif CLOSING in earlier.evidence.files and not (run.directory / CLOSING).is_file():
+        lost = [" + ".join(missing)]
+    else:
+        return []
+    told = f"by an earlier report {CLOSING} had what was signed at the end, and it is gone"
+    last = run.rounds[-1].round if run.rounds else None
+    return [
+        Violation(kind="statement", store=name, round=last, person=None, detail=told)
+        for name in lost
+    ]
 
 
 def _fault(run: Run, row: Closing) -> str | None:

@@ -68,7 +68,7 @@ def new(
         Path | None,
         typer.Option(
             metavar="REPORT",
-            help="An earlier report of this run: no attack it knew of may be gone.",
+            help="An earlier report of this run: no attack and no signature it knew of may be gone.",
         ),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -79,7 +79,8 @@ def new(
     from privemo_consent.keys import SigningKey
 
     key = None if sign is None else SigningKey.load(name, sign)
-    if public and not beside and not any(run.glob("attacks-*.sig")):
+    # With an earlier report, that no signature is there is what is to be found out.
+    if public and not beside and earlier is None and not any(run.glob("attacks-*.sig")):
         raise SettingsError(
             "--key is for reports that --beside names and for attacks that were signed, and none is named or "
             "there"

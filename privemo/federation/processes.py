@@ -228,7 +228,8 @@ def _start(
     command: Sequence[str], home: Path, log: Any, *, secret: bytes | None = None
 ) -> subprocess.Popen[bytes]:
     """Start a process; a secret goes into a pipe of its own (`privemo.unlocking.take_over`)."""
-    environment, ends = _environment(home), ()
+    environment = _environment(home)
+    ends: tuple[int, ...] = ()
     if secret is not None:
         ends = os.pipe()
         os.write(ends[1], secret)  # far less than a pipe holds

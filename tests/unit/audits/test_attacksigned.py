@@ -174,6 +174,43 @@ def test_a_history_that_went_on_is_told_to_hold_all_of_before(run: RunMaker) -> 
     assert "Every attack that an earlier report knew of is there" in render_html(report)
 
 
+def take_the_note(run: RunMaker, rows: list[dict[str, Any]]) -> None:
+    (run.directory / signature_name(of_store(run).key_id)).unlink()
+
+
+def bring_an_older_note(run: RunMaker, rows: list[dict[str, Any]]) -> None:
+    signed(run, rows[:2], of_store(run))
+
+
+@pytest.mark.parametrize(
+    ("take", "words"),
+    [
+        (take_the_note, ".sig was there when an earlier report was made, and is gone"),
+        (bring_an_older_note, "store-01 signed 4 entries, and by what is there fewer"),
+    ],
+)
+def test_a_signature_that_is_gone_is_found_out_by_an_earlier_report(
+    run: RunMaker, take: Callable[[RunMaker, list[dict[str, Any]]], None], words: str
+) -> None:
+    rows = write(run, found(1), found(2))
+    signed(run, rows, of_store(run))
+    earlier = build_report(run.directory)
+    take(run, rows)
+    assert audited(run)[WHOLE].passed, "a warning at most: it may never have been there"
+    told = audited(run, earlier=earlier)[WHOLE]
+    assert not told.passed
+    assert told.required
+    assert words in told.evidence
+
+
+def test_a_signature_whose_key_is_not_named_again_is_there_all_the_same(run: RunMaker) -> None:
+    signed(run, write(run, found(1)), ANNA)
+    earlier = build_report(run.directory, keys=[ANNA.verifying])
+    assert audited(run, earlier=earlier)[WHOLE].passed
+    signed(run, write(run, found(1), found(2)), ANNA)  # and it may go further by now
+    assert audited(run, ANNA, earlier=earlier)[WHOLE].passed
+
+
 def test_an_earlier_report_of_another_run_is_refused(
     run: RunMaker, make_run: Callable[..., RunMaker]
 ) -> None:

@@ -217,6 +217,30 @@ def test_a_run_whose_last_round_was_changed_afterwards_is_not_finished_and_fails
     assert "store-01" in missing.evidence
 
 
+def take_all(path: Path) -> None:
+    path.unlink()
+
+
+def take_one(path: Path) -> None:
+    content = json.loads(path.read_bytes())
+    content["closings"] = [each for each in content["closings"] if each["store"] != PLACE]
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("take", [take_all, take_one])
+def test_what_stores_signed_at_the_end_and_is_gone_is_found_out_by_an_earlier_report(
+    run: Run, take: Callable[[Path], None]
+) -> None:
+    earlier = build_report(run.folder)
+    assert build_report(run.folder, earlier=earlier).passed
+    take(run.folder / "rounds" / "closing.json")
+    assert build_report(run.folder).passed, "a warning: it may never have been signed"
+    report = build_report(run.folder, earlier=earlier)
+    assert "manifests.verify" in report.failed_checks
+    [told] = [check for check in report.checks if check.id == "manifests.verify"]
+    assert PLACE in told.evidence
+
+
 @pytest.fixture
 def asked(run: Run, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
     """`privemo federation check` of a model, at one store: its exit code, and what it said."""

@@ -28,7 +28,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from privemo.capture import PURPOSE_OF, Part, capture
+from privemo.capture import PURPOSE_OF, Part, capture, check_ages
 from privemo.errors import DataError, RunError, SettingsError
 from privemo.faces import FaceTable
 from privemo.files import changing, read_json, write_json
@@ -233,7 +233,7 @@ class Booth:
                 f"{table.name} has no column 'identity': the id of each person in the registry, whose "
                 "consent is asked for."
             )
-        _check_ages(table)
+        check_ages(table, np.arange(len(table)))
         return self._captured(table, part, {})
 
     # -- both ----------------------------------------------------------------------------------------
@@ -297,17 +297,6 @@ class Booth:
         with (self.folder / "capture.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-
-
-def _check_ages(table: FaceTable) -> None:
-    """A missing estimate suspects nobody, and so it is no estimate: a sitting has one of every face."""
-    ages = table.columns.get("est_age")
-    missing = len(table) if ages is None else int(np.isnan(ages.astype(np.float64)).sum())
-    if missing:
-        raise DataError(
-            f"{table.name} does not say how old {missing} of {len(table)} faces look, and whoever looks like "
-            "a minor is never taken: give each face its 'est_age', in years."
-        )
 
 
 def _photographed(

@@ -46,7 +46,16 @@ from privemo_consent import (
 )
 from privemo_consent.vault import Asked
 
-__all__ = ["NOT_CAPTURED", "Admission", "Part", "asked", "capture", "demographics", "faces_of"]
+__all__ = [
+    "NOT_CAPTURED",
+    "Admission",
+    "Part",
+    "asked",
+    "capture",
+    "check_ages",
+    "demographics",
+    "faces_of",
+]
 
 Part = Literal["train", "test"]
 PURPOSE_OF: dict[Part, Purpose] = {"train": Purpose.TRAINING, "test": Purpose.FAIRNESS_AUDIT}
@@ -100,10 +109,13 @@ def capture(
         How many were turned away and left no name, by reason.
 
     Raises:
-        DataError: a sensitive column is missing, or nothing may be captured in this place.
+        DataError: a sensitive column is missing, nothing may be captured here, or the registry is one
+            of real people and a face has no estimated age.
         privemo_consent.ConsentError: what was captured before stays; the rest is not there.
     """
     purpose = PURPOSE_OF[part]
+    if registry.mode == "production":
+        check_ages(table, rows)
     sealed = table.seal(rows, attested_age_band=attested_age_band)
     for name in sensitive if part == "test" else ():
         table.column(name)  # a column that is missing is named before any face is kept
@@ -121,6 +133,24 @@ def capture(
     if part == "test" and sensitive:
         _put_demographics(vault, table, rows[~away], sensitive, context)
     return _turn_away(vault, table, rows, np.flatnonzero(away), facts, context, challenge_age)
+
+
+def check_ages(table: FaceTable, rows: NDArray[np.int64]) -> None:
+    """Let faces pass of which the table says how old each looks.
+
+    The gate suspects nobody without an estimate, and so a missing one would keep no minor out who says to be
+    an adult.
+
+    Raises:
+        DataError: some have no `est_age`.
+    """
+    ages = table.columns.get("est_age")
+    missing = len(rows) if ages is None else int(np.isnan(ages.astype(np.float64)[rows]).sum())
+    if missing:
+        raise DataError(
+            f"{table.name} does not say how old {missing} of {len(rows)} faces look, and whoever looks like "
+            "a minor is never taken: give each face its 'est_age', in years."
+        )
 
 
 def _said_of_age(sealed: SealedFaces[Faces]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from privemo.booth import Booth, Captured
+from privemo.capture import capture
 from privemo.config import PrivacySettings, RunSettings
 from privemo.errors import DataError, RunError, SettingsError
 from privemo.faces import FaceTable, load_faces
@@ -25,7 +26,15 @@ from privemo.labels import EMOTIONS
 from privemo.measured import MeasureOrder, measure
 from privemo.runs import Run
 from privemo.store import Store
-from privemo_consent import AgeBand, ConsentRegistry, Purpose, Reason, UnknownPersonError, Vault
+from privemo_consent import (
+    AgeBand,
+    ConsentRegistry,
+    Context,
+    Purpose,
+    Reason,
+    UnknownPersonError,
+    Vault,
+)
 from privemo_consent.kiosk.codes import draw_code, person_of
 from tests.support.kiosk import Shopper, kiosk_registry, running, settings_for
 from tests.support.kiosks import KIOSK, cast, frame
@@ -246,9 +255,13 @@ def test_a_table_that_does_not_say_how_old_a_face_looks_is_not_taken(
 ) -> None:
     [code] = agree(folder, tmp_path, ("yes", "no"))
     said = {} if ages is None else {"est_age": np.array(ages)}
+    table = two_faces(tmp_path, person_of(code), **said)
     with Booth(folder) as booth:
         with pytest.raises(DataError, match=f"how old {missing} of 2 faces look"):
-            booth.take(two_faces(tmp_path, person_of(code), **said), "train")
+            booth.take(table, "train")
+        place = Context(setting="retail", jurisdiction="IE")
+        with pytest.raises(DataError, match="est_age"):  # nor by a program of the store's own
+            capture(booth.registry, table, np.arange(2), part="train", context=place)
         assert len(Vault(booth.registry).sealed()) == 0
 
 

@@ -74,6 +74,12 @@ def test_an_attack_is_signed_and_the_audit_says_by_whom(run: Path) -> None:
     unsigned = unwrapped(privemo("attack", run, "--canaries", "50"))
     assert "nobody signed it: --sign KEY does" in unsigned
     assert "signed the last 2 of 4 entries" in signed_by(privemo("audit", run, "--json"))
+    for note in run.glob("attacks-*.sig"):
+        note.unlink()
+    line = ("audit", run, "--key", public, "--out", run.parent / "last", "--earlier", again)
+    gone = privemo(*line)
+    assert gone.returncode == 1
+    assert "was there when an earlier report was made" in " ".join(gone.stdout.split())
 
 
 def signed_by(audited: Any) -> str:

@@ -9,6 +9,7 @@ the classes.
 | beside the registry there is | what is held there of a person |
 |---|---|
 | no such file; a registry on a server, which has no folder | nothing |
+| a registry of another name than a store's, ``consent.sqlite`` | nothing: the table is not of its people |
 | a table without a column `person`, or an empty file | nothing: it is somebody else's |
 | a table with that column | the rows that name them |
 | what is no text, or no table | an error: nobody can say what it holds |
@@ -31,9 +32,20 @@ from .errors import RegistryFullError, RegistryUnreadableError
 if TYPE_CHECKING:
     from .journal import Journal
 
-__all__ = ["FILE", "alone", "forget", "forget_unknown", "people_of", "rows_of", "table_of"]
+__all__ = [
+    "FILE",
+    "REGISTRY",
+    "alone",
+    "forget",
+    "forget_unknown",
+    "people_of",
+    "rows_of",
+    "table_of",
+]
 
 FILE = "predictions.csv"
+#: A store's registry. Whoever is unknown to another one in its folder would be taken for erased.
+REGISTRY = "consent.sqlite"
 _PERSON = "person"
 _CLASSES = ("label", "prediction")
 #: Of one value, in characters: an id or an answer is short, and the limit is one of memory.
@@ -41,9 +53,9 @@ _LONGEST = 1 << 20
 
 
 def table_of(journal: Journal) -> Path | None:
-    """Return where the table of a registry's people would be; None for a database on a server."""
+    """Return where the table of a registry's people would be; None where there can be none."""
     path = journal.store.path
-    return None if path is None else Path(path).parent / FILE
+    return path.with_name(FILE) if path is not None and path.name == REGISTRY else None
 
 
 @contextlib.contextmanager

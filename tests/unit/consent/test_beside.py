@@ -91,6 +91,18 @@ def test_a_table_that_cannot_be_read_is_no_empty_one(
     assert people.finish_erasures() == ()
 
 
+def test_another_registry_in_the_folder_neither_shows_nor_clears_the_stores_table(
+    people: ConsentRegistry, table: Path, party: Any, notice: Any, yes: Any
+) -> None:
+    place = table.with_name("another.sqlite")
+    with ConsentRegistry.create(place, mode="production", controller=party) as another:
+        another.notice(notice)
+        another.grant("ann", [AUDIT], **yes())
+        assert another.export("ann")["predictions"] == []
+        another.erase("ann")
+    assert table.read_text() == TABLE
+
+
 # -- gone ------------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from privemo import unlocking
+from privemo.cli import main
 from privemo.cli.opening import unlock
 from privemo.errors import SettingsError
 from privemo.federation.identity import enroll
@@ -126,6 +126,7 @@ CHILD = """
 import os, sys
 from pathlib import Path
 from privemo import unlocking
+from privemo.cli import main
 from privemo.cli.opening import unlock
 from privemo.store import Store
 unlocking.take_over()
@@ -173,9 +174,13 @@ def test_a_passphrase_that_is_another_ones_stops_a_store_before_it_takes_part(
 
 
 def test_joining_takes_the_passphrase_as_well(
-    made: Run, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Run,
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The command, a process of its own, with nobody at a terminal."""
+    """With nobody at a terminal, as a unit of systemd's is."""
     (store / "store.json").unlink()  # of the simulation that it is taken from
     (store / KEY_FILE).unlink()
     card = enroll(store, NAME)
@@ -191,12 +196,8 @@ def test_joining_takes_the_passphrase_as_well(
         unlock(store / "consent.sqlite", None)  # nobody is at a terminal
     file = written(tmp_path / "word")
     line = ["federation", "join", store, "--invitation", invitation, "--no-start"]
-    done = subprocess.run(
-        [sys.executable, "-m", "privemo", *map(str, (*line, "--passphrase-file", file))],
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, f"{NAME} agreed" in done.stderr) == (0, True), done.stderr
+    monkeypatch.setattr("sys.argv", ["privemo", *map(str, (*line, "--passphrase-file", file))])
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert (done.value.code or 0, f"{NAME} agreed" in capsys.readouterr().err) == (0, True)
     assert (store / "store.json").exists()

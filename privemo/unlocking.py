@@ -11,8 +11,10 @@ and a camera's program whenever it starts:
 | ``PRIVEMO_PASSPHRASE`` | as of all commands; who may look into the process can read it |
 | a pipe from the process that started this one | `privemo federation join`, for what carries out its tasks |
 
-The first that is there counts. It is never an argument, which everybody on the machine can list. Flower's
-own processes get none of these: they talk to the network.
+The first that is there counts, whenever a registry is opened: a file that was mended is read again. What was
+typed, or came by a pipe, which is read once, counts before all and for as long as the process lives. It is
+never an argument, which everybody on the machine can list. Flower's own processes get none of these: they
+talk to the network.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ __all__ = [
     "CREDENTIAL",
     "PIPE",
     "VARIABLES",
+    "from_variable",
     "hold",
     "is_there",
     "needs_passphrase",
@@ -47,14 +50,23 @@ PIPE = "PRIVEMO_PASSPHRASE_FD"
 VARIABLES = (_WORD, _FILE, _FOLDER, PIPE)
 """What a process that needs no passphrase is started without."""
 
+_MOST_BYTES = 4096
+"""Of a passphrase: it goes into a pipe before anybody reads that, which holds a few times as much."""
+
 _held: _Remembering | None = None
 
 
 class _Remembering(PassphraseRoot):
-    """Draws the key once: each message opens the registry anew, and scrypt takes half a second on purpose."""
+    """Draws the key once: each message opens the registry anew, and scrypt takes half a second on purpose.
 
-    def __init__(self, passphrase: bytes) -> None:
+    Args:
+        passphrase: it.
+        given: it cannot be had again, for somebody typed it or it came by a pipe.
+    """
+
+    def __init__(self, passphrase: bytes, *, given: bool = False) -> None:
         super().__init__(passphrase)
+        self.given = given
         self._drawn: dict[str, bytes] = {}
 
     def key(self, parameters: Mapping[str, object]) -> bytes:
@@ -85,7 +97,7 @@ def open_registry(file: Path, mode: Mode) -> ConsentRegistry:
 def hold(passphrase: bytes) -> None:
     """Let this process open registries with a passphrase that somebody typed, say."""
     global _held
-    _held = _Remembering(passphrase)
+    _held = _Remembering(passphrase, given=True)
 
 
 def needs_passphrase(file: Path) -> bool:
@@ -111,52 +123,85 @@ def is_there() -> bool:
     Raises:
         SettingsError: one has, and it cannot be read, or others can read it.
     """
-    return _held is not None or _found() is not None
+    return _given() is not None or _found() is not None
 
 
 def read_secret(file: Path) -> bytes:
     """A passphrase from a file; the end of its line is no part of it.
 
     Raises:
-        SettingsError: it cannot be read, others can read it, or it holds nothing.
+        SettingsError: it cannot be read, others can read it, it holds nothing, or more than 4096 bytes.
     """
     try:
-        found = file.read_bytes().removesuffix(b"\n").removesuffix(b"\r")
-        mode = file.stat().st_mode
+        with file.open("rb") as opened:
+            mode = os.fstat(opened.fileno()).st_mode
+            read = opened.read(_MOST_BYTES + len(b"\r\n") + 1)
     except OSError as error:
         raise SettingsError(f"{file} cannot be read: {error.strerror}") from error
     # systemd lets the unit's user alone read a credential by an access list, whose mask shows as the group's.
-    shared = 0o037 if file.parent == Path(os.environ.get(_FOLDER, "")) else 0o077
+    shared = 0o037 if _is_credential(file) else 0o077
     if stat.S_ISREG(mode) and mode & shared:
         raise SettingsError(f"{file} can be read by others: chmod 600 {file}")
+    found = read.removesuffix(b"\n").removesuffix(b"\r")
     if not found:
         raise SettingsError(f"the passphrase in {file} is empty: give one")
+    return _not_too_long(found, str(file))
+
+
+def from_variable(name: str) -> bytes:
+    """A passphrase from the environment, byte for byte as a file would have it; empty where there is none.
+
+    Raises:
+        SettingsError: it has more than 4096 bytes.
+    """
+    return _not_too_long(os.fsencode(os.environ.get(name, "")), name)
+
+
+def _not_too_long(found: bytes, where: str) -> bytes:
+    if len(found) > _MOST_BYTES:
+        raise SettingsError(
+            f"{where} has more than {_MOST_BYTES} bytes, which no passphrase needs: is it the right one?"
+        )
     return found
 
 
+def _is_credential(file: Path) -> bool:
+    folder = os.environ.get(_FOLDER, "")
+    return folder != "" and file.resolve().parent == Path(folder).resolve()
+
+
 def _root(file: Path) -> _Remembering | None:
+    global _held
     if not needs_passphrase(file):
         return None
-    found = _held.word() if _held is not None else _found()
+    if (given := _given()) is not None:
+        return given
+    found = _found()
     if found is None:
         raise SettingsError(
             f"{key_folder_of(file)} needs a passphrase: set {_FILE} to a file that holds it, or {_WORD}"
         )
     if _held is None or _held.word() != found:
-        hold(found)
+        _held = _Remembering(found)
     return _held
+
+
+def _given() -> _Remembering | None:
+    return _held if _held is not None and _held.given else None
 
 
 def _found() -> bytes | None:
     """The first place that has one."""
     if named := os.environ.get(_FILE):
-        return read_secret(Path(named))
+        word = read_secret(Path(named))
+        if not Path(named).is_file():  # a pipe, which gives it once
+            hold(word)
+        return word
     if folder := os.environ.get(_FOLDER):
         credential = Path(folder) / CREDENTIAL
         if credential.exists():
             return read_secret(credential)
-    word = os.environ.get(_WORD, "")
-    return word.encode() or None
+    return from_variable(_WORD) or None
 
 
 # -- from a store's process to the one that carries out its tasks ----------------------------------

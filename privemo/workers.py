@@ -24,6 +24,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.machinery import PathFinder
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +38,7 @@ from privemo.worker import Answer, Job, pickled
 __all__ = ["Workers", "side_by_side", "threads_each"]
 
 _LAST_WORDS_S = 10.0
+_OURS = ("privemo", "privemo_consent", "privemo_audits")
 
 
 @contextmanager
@@ -207,7 +209,7 @@ class _Worker:
         told = {
             "OMP_NUM_THREADS": str(threads),
             # What this process imports, and nothing of a folder that it happens to stand in.
-            "PYTHONPATH": os.pathsep.join(os.path.abspath(place) for place in sys.path),
+            "PYTHONPATH": os.pathsep.join(_places()),
         }
         try:
             with its, _deaf_to_ctrl_c():
@@ -260,6 +262,21 @@ class _Worker:
         self.process.kill()
         self.process.wait()
         self.line.close()
+
+
+def _places() -> list[str]:
+    """Where another process finds what this one imports: our packages as they are loaded here.
+
+    "" is whatever folder this process stands in by now, and no place. The order is kept, for what stands
+    before the standard library hides parts of it.
+    """
+    places = [os.path.abspath(place) for place in sys.path if place]
+    for name in _OURS:
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file is not None:
+            first = (n for n, place in enumerate(places) if PathFinder.find_spec(name, [place]))
+            places.insert(next(first, len(places)), os.path.dirname(os.path.dirname(file)))
+    return list(dict.fromkeys(places))
 
 
 @contextmanager

@@ -293,7 +293,9 @@ def read_passphrase(
 
         found = read_secret(file)
     elif variable in os.environ:
-        found = os.environ[variable].encode()
+        from privemo.unlocking import from_variable
+
+        found = from_variable(variable)
     elif sys.stdin.isatty():
         asked = typer.prompt(
             f"Passphrase of {what}", hide_input=True, confirmation_prompt=new, err=True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from privemo import unlocking
 from privemo.cli import main
-from privemo.cli.opening import unlock
+from privemo.cli.opening import read_passphrase, unlock
 from privemo.errors import SettingsError
 from privemo.federation.identity import enroll
 from privemo.federation.invitation import Invitation, join
@@ -87,6 +88,7 @@ def test_a_store_opens_with_the_passphrase_wherever_it_is(
         (WORD, 0o640, SettingsError, "can be read by others: chmod 600"),
         (WORD, 0o604, SettingsError, "can be read by others"),
         (b"\n", 0o600, SettingsError, "is empty"),
+        (b"x" * 4097 + b"\n", 0o600, SettingsError, "has more than 4096 bytes"),
         (None, 0o600, SettingsError, "cannot be read"),
     ],
 )
@@ -112,6 +114,78 @@ def test_a_credential_that_everybody_reads_is_none(
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     with pytest.raises(SettingsError, match="can be read by others"):
         Store(store)
+
+
+def test_a_file_in_the_folder_one_stands_in_is_no_credential(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is a link in the folder of credentials to a file elsewhere."""
+    written(tmp_path / "word", mode=0o640)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match="word can be read by others"):
+        unlocking.read_secret(Path("word"))
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    (folder / "link").symlink_to(tmp_path / "word")
+    written(folder / "real", mode=0o440)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    with pytest.raises(SettingsError, match="link can be read by others"):
+        unlocking.read_secret(folder / "link")
+    assert unlocking.read_secret(Path("credentials/real")) == WORD
+
+
+def test_a_file_that_is_mended_counts_at_once(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As does another variable, for another store; the key of one word is drawn once."""
+    registry = store / "consent.sqlite"
+    monkeypatch.setenv("PRIVEMO_PASSPHRASE_FILE", str(written(tmp_path / "word", b"a wrong one")))
+    with pytest.raises(KeyFileError, match="passphrase"):
+        unlocking.open_registry(registry, "simulation")
+    written(tmp_path / "word")
+    unlocking.open_registry(registry, "simulation").close()
+    held = unlocking._held
+    assert unlocking._root(registry) is held
+    monkeypatch.delenv("PRIVEMO_PASSPHRASE_FILE")
+    monkeypatch.setenv("PRIVEMO_PASSPHRASE", "of another store")
+    other = unlocking._root(registry)
+    assert other is not None
+    assert other.word() == b"of another store"
+
+
+def test_what_was_typed_counts_before_a_file(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlocking.hold(WORD)
+    file = written(tmp_path / "word", b"a wrong one")
+    monkeypatch.setenv("PRIVEMO_PASSPHRASE_FILE", str(file))
+    unlocking.open_registry(store / "consent.sqlite", "simulation").close()
+
+
+def test_a_pipe_is_read_once(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a shell gives one: ``PRIVEMO_PASSPHRASE_FILE=<(pass show store)``."""
+    ends = os.pipe()
+    os.write(ends[1], WORD + b"\n")
+    os.close(ends[1])
+    monkeypatch.setenv("PRIVEMO_PASSPHRASE_FILE", f"/dev/fd/{ends[0]}")
+    try:
+        assert unlocking.is_there()
+        for _ in range(2):
+            unlocking.open_registry(store / "consent.sqlite", "simulation").close()
+    finally:
+        os.close(ends[0])
+
+
+def test_a_variable_is_the_bytes_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text of another encoding is a passphrase too; a book is none."""
+    word = "schlüssel".encode("latin-1")
+    monkeypatch.setenv("PRIVEMO_PASSPHRASE", os.fsdecode(word))
+    assert unlocking.read_secret(written(tmp_path / "word", word)) == word
+    assert unlocking._found() == word
+    assert read_passphrase(None) == word
+    monkeypatch.setenv("PRIVEMO_PASSPHRASE", "x" * 4097)
+    with pytest.raises(SettingsError, match="PRIVEMO_PASSPHRASE has more than 4096 bytes"):
+        unlocking.is_there()
 
 
 def test_a_store_without_one_asks_for_none(made: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from privemo.grid import task_identity
 from privemo.ledger import Ledger
 from privemo.runs import Run
 from privemo.worker import Job
-from privemo.workers import Workers, side_by_side, threads_each
+from privemo.workers import Workers, _places, side_by_side, threads_each
 from tests.support.federated import EXACT
 from tests.support.small_runs import small_run
 
@@ -133,6 +135,12 @@ def job(folder: Path, node: int = 2) -> Job:
     )
 
 
+def stray(folder: Path, name: str) -> None:
+    """A package of our name that is none of ours."""
+    (folder / name).mkdir(parents=True)
+    (folder / name / "__init__.py").write_text("raise SystemExit('a stray package')")
+
+
 def hanging(folder: Path) -> Path:
     """A store that is being read for ever."""
     folder.mkdir()
@@ -183,11 +191,13 @@ def test_a_process_that_is_killed_is_an_answer_and_another_takes_its_place(
 ) -> None:
     """kill -9 while a store trains: that store has failed, the others answer, nobody waits for ever.
 
-    Where the new one is started lies a `privemo` that is none: it is not taken.
+    Where the new one is started lies a `privemo` that is none: it is not taken, though this process looks
+    into the folder that it stands in, as one of `python -c` or of a notebook does.
     """
-    (tmp_path / "privemo").mkdir()
-    (tmp_path / "privemo" / "__init__.py").write_text("raise SystemExit('a stray privemo')")
+    for name in ("privemo", "privemo_consent"):
+        stray(tmp_path, name)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
     stuck, fine = hanging(tmp_path / "store-02"), tmp_path / "store-03"
     jobs = [job(stuck, 2), *(job(fine, number) for number in range(3, 7))]
     answers = workers.answers(jobs)
@@ -235,7 +245,8 @@ def test_when_whoever_started_them_is_killed_they_stop_in_the_middle_of_their_wo
 def test_processes_that_cannot_begin_are_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "path", [str(tmp_path)])  # where there is no privemo
+    (tmp_path / "numpy.py").write_text("raise ImportError('half installed')")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
     monkeypatch.delenv("PYTHONHOME", raising=False)
     with (
         task_identity(),
@@ -243,6 +254,24 @@ def test_processes_that_cannot_begin_are_one_sentence(
         pytest.raises(RunError, match=r"One of 1 worker processes was gone \(exit code 1\)"),
     ):
         list(some.answers([job(tmp_path)]))
+
+
+def test_a_process_looks_for_our_packages_where_they_are_loaded_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And else where this one does, in its order; never in the folder that either stands in."""
+    usual = [place for place in sys.path if place]
+    for name in ("privemo", "privemo_consent", "privemo_audits"):
+        stray(tmp_path / "first", name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", "elsewhere", *usual, "", "first"])
+    assert _places() == [str(tmp_path / "elsewhere"), *usual, str(tmp_path / "first")]
+    monkeypatch.setattr(sys, "path", ["", "first", *usual])
+    for name in ("privemo", "privemo_consent", "privemo_audits"):
+        loaded = importlib.import_module(name).__file__
+        found = PathFinder.find_spec(name, _places())
+        assert found is not None
+        assert found.origin == loaded
 
 
 # -- how many ------------------------------------------------------------------------------------

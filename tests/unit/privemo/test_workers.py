@@ -260,7 +260,7 @@ def test_a_process_looks_for_our_packages_where_they_are_loaded_from_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And else where this one does, in its order; never in the folder that either stands in."""
-    usual = [place for place in sys.path if place]
+    usual = list(dict.fromkeys(place for place in sys.path if place))
     for name in ("privemo", "privemo_consent", "privemo_audits"):
         stray(tmp_path / "first", name)
     monkeypatch.chdir(tmp_path)

@@ -92,11 +92,12 @@ def measure(store: Store, weights: w.Weights, order: MeasureOrder) -> None:
                     zoom=order.zoom,
                 )
             said = {"schema": SCHEMA, "run_id": config.run_id, "model": digest}
-            write_json(store.folder / FILE, said)
-        elif before != digest:
+            write_json(store.folder / FILE, {**said, "flip": order.flip, "zoom": order.zoom})
+        elif before != (digest, order.flip, order.zoom):
+            what = "another model of this run" if before[0] != digest else "another flip or zoom"
             raise SettingsError(
-                f"{config.name} read its people with another model of this run: delete {FILE} and "
-                f"{PREDICTIONS} here if that was a mistake."
+                f"{config.name} read its people with {what}: delete {FILE} and {PREDICTIONS} here "
+                "if that was a mistake."
             )
         if config.sensitive:  # else they are kept for somebody else's audit
             store.forget_demographics()
@@ -115,22 +116,24 @@ def check_measured(store: Store, *, signed: bool = False) -> None:
         NotMeasured: it did not.
     """
     there = (store.folder / PREDICTIONS).exists()
-    digest = _measured_with(store.folder, store.config.run_id)
-    if not there or digest is None:
+    read = _measured_with(store.folder, store.config.run_id)
+    if not there or read is None:
         raise NotMeasured(
             f"{store.config.name} has not read its held-out people with the finished model."
         )
-    if signed and digest != signed_model(store.folder, store.config.run_id):
+    if signed and read[0] != signed_model(store.folder, store.config.run_id):
         raise NotMeasured(
             f"{store.config.name} has not signed the end of the run with the model that it read its people "
             "with, and exact counts take that."
         )
 
 
-def _measured_with(folder: Path, run_id: str) -> str | None:
-    """Hash of the model that people were read with in this run, if they were."""
+def _measured_with(folder: Path, run_id: str) -> tuple[str, bool, float] | None:
+    """What people were read with in this run, if they were: the model's hash, flip and zoom."""
     path = folder / FILE
     if not path.exists():
         return None
     content = read_json(path, schema=SCHEMA)
-    return str(content["model"]) if content.get("run_id") == run_id else None
+    if content.get("run_id") != run_id:
+        return None
+    return str(content["model"]), bool(content.get("flip")), float(content.get("zoom", 0))

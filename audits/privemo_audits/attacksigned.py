@@ -90,6 +90,9 @@ def read_signatures(run: Run, hashes: Sequence[str], keys: Iterable[NoteKey]) ->
             raise RunFilesError(
                 f"{path.name} is no signed head ({error})", "Restore it."
             ) from error
+        if path.name not in map(signature_name, (line.key_id for line in lines)):
+            faults.append(f"{path.name} is named after another key than those in it")
+            continue
         there = entries <= len(hashes) and _root(hashes, entries) == root
         try:
             signers = open_note(raw, known).verified
@@ -116,13 +119,16 @@ def read_signatures(run: Run, hashes: Sequence[str], keys: Iterable[NoteKey]) ->
     return Signatures(tuple(heads), tuple(faults))
 
 
-def unsigned_since(earlier: Report, run: Run, heads: Sequence[SignedHead]) -> list[str]:
+def unsigned_since(
+    earlier: Report, run: Run, heads: Sequence[SignedHead], keys: Iterable[NoteKey]
+) -> list[str]:
     """What an earlier report of a run saw signed, and nobody has signed now.
 
     Args:
         earlier: the report.
         run: whose notes were read (`read_signatures`).
         heads: what stands in them.
+        keys: of auditors who are known.
     """
     gone = [
         f"{name} was there when an earlier report was made, and is gone: it said who signed the attacks"
@@ -132,10 +138,13 @@ def unsigned_since(earlier: Report, run: Run, heads: Sequence[SignedHead]) -> li
     attempts = earlier.privacy.attempts
     if gone or attempts is None:
         return gone
+    known = {key.name for key in (*_of_stores(run), *keys)}
     now: dict[str, int] = {}
     for head in heads:
         name = head.by.partition("+")[0]  # with its id where the key was not named
-        now[name] = max(now.get(name, 0), head.entries)
+        # Whose key is known speaks by that key alone: anybody can make another of the same name.
+        if head.holds and (head.known or name not in known):
+            now[name] = max(now.get(name, 0), head.entries)
     return [
         f"by an earlier report {head.by} signed {head.entries} entries, and by what is there fewer"
         for head in attempts.signed

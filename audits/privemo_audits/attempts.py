@@ -110,9 +110,10 @@ def measure_attacks(
     elif (run.directory / ATTACK_FILE).is_file():
         where = ATTACK_FILE
         begun = [Made(1, finished=0, found=read_model(run, ATTACK_FILE, AttackInfo))]
-    signatures = read_signatures(run, [entry.hash for entry in entries], keys)
+    known = list(keys)
+    signatures = read_signatures(run, [entry.hash for entry in entries], known)
     faults += [*signatures.faults, *_lost_since(earlier, run, entries, len(begun))]
-    faults += [] if earlier is None else unsigned_since(earlier, run, signatures.heads)
+    faults += [] if earlier is None else unsigned_since(earlier, run, signatures.heads, known)
     if not (there or begun or faults):
         return None, None
     strongest, attempts = _judged(run, where, begun, faults)

@@ -102,20 +102,23 @@ def end_of(run: Run, earlier: Report | None = None) -> End:
         asked=run.info.closes and whole,
         signed=tuple(sorted(signed)),
         missing=missing,
-        faults=(*faults, *_lost_since(earlier, run, missing)),
+        faults=(*faults, *_lost_since(earlier, run, len(signed), missing)),
     )
 
 
-def _lost_since(earlier: Report | None, run: Run, missing: tuple[str, ...]) -> list[Violation]:
+def _lost_since(
+    earlier: Report | None, run: Run, signed: int, missing: tuple[str, ...]
+) -> list[Violation]:
     """What an earlier report knew to be signed and is not there any more: no file beside these can know it.
 
-    A report says whether all signed, and otherwise only that there was a file of those who did.
+    A report says whether all signed, and otherwise how many did: more may have signed since, never fewer.
     """
     if earlier is None or not missing:
         return []
-    if any(check.id == "manifests.end_signed" and check.passed for check in earlier.checks):
+    before = [check for check in earlier.checks if check.id == "manifests.end_signed"]
+    if any(check.passed for check in before):
         lost = list(missing)
-    elif CLOSING in earlier.evidence.files and not (run.directory / CLOSING).is_file():
+    elif any(signed < _how_many(check.evidence) for check in before):
         lost = [" + ".join(missing)]
     else:
         return []
@@ -125,6 +128,12 @@ def _lost_since(earlier: Report | None, run: Run, missing: tuple[str, ...]) -> l
         Violation(kind="statement", store=name, round=last, person=None, detail=told)
         for name in lost
     ]
+
+
+def _how_many(evidence: str) -> int:
+    """Stores that a report says to have signed the end: the number that `checks.end_checks` begins with."""
+    number = evidence.partition(" ")[0].replace(",", "")
+    return int(number) if number.isdecimal() else 0
 
 
 def _fault(run: Run, row: Closing) -> str | None:

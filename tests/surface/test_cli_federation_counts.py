@@ -100,7 +100,7 @@ def test_a_store_whose_keys_nobody_would_open_for_it_does_not_join(
     done = privemo(
         "federation", "join", tmp_path / "birch", "--invitation", invitation, "--no-start"
     )
-    refused(done, "passphrase", "by itself while rounds run")
+    refused(done, "needs a passphrase", "give --passphrase-file")
     assert not (tmp_path / "birch" / "store.json").exists()
 
 

@@ -182,9 +182,25 @@ def bring_an_older_note(run: RunMaker, rows: list[dict[str, Any]]) -> None:
     signed(run, rows[:2], of_store(run))
 
 
+def put_a_note_of_my_own_there(run: RunMaker, rows: list[dict[str, Any]]) -> None:
+    note = attacks_note(RUN_ID, 999, "ab" * 32, SigningKey.generate("store-01"))
+    (run.directory / signature_name(of_store(run).key_id)).write_text(note)
+
+
+def put_another_of_the_same_name_beside_an_older_one(
+    run: RunMaker, rows: list[dict[str, Any]]
+) -> None:
+    signed(run, rows[:2], of_store(run))
+    signed(run, rows, SigningKey.generate("store-01"))
+
+
 @pytest.mark.parametrize(
     ("take", "words"),
     [
+        (
+            put_another_of_the_same_name_beside_an_older_one,
+            "store-01 signed 4 entries, and by what is there fewer",
+        ),
         (take_the_note, ".sig was there when an earlier report was made, and is gone"),
         (bring_an_older_note, "store-01 signed 4 entries, and by what is there fewer"),
     ],
@@ -201,6 +217,15 @@ def test_a_signature_that_is_gone_is_found_out_by_an_earlier_report(
     assert not told.passed
     assert told.required
     assert words in told.evidence
+
+
+def test_a_note_in_another_keys_file_is_a_fault(run: RunMaker) -> None:
+    rows = write(run, found(1))
+    signed(run, rows, of_store(run))
+    put_a_note_of_my_own_there(run, rows)
+    told = audited(run)[WHOLE]
+    assert not told.passed
+    assert "is named after another key than those in it" in told.evidence
 
 
 def test_a_signature_whose_key_is_not_named_again_is_there_all_the_same(run: RunMaker) -> None:

@@ -19,7 +19,7 @@ from privemo.closing import Closing, check_model, needed_of, sign_end, signed_by
 from privemo.closing_records import ask_to_sign, closing_reply
 from privemo.errors import RunError, UpdateRejected
 from privemo.flower import ConfigRecord, RecordDict
-from privemo.grid import _task_identity
+from privemo.grid import task_identity
 from privemo.protocol import CONFIG
 from privemo.runs import Run
 from privemo.statements import canonical_hash
@@ -189,7 +189,7 @@ class _Reply:
 
 
 def test_answers_that_do_not_hold_are_left_out_and_the_run_is_whole(run: Run) -> None:
-    with _task_identity():
+    with task_identity():
         found = ask_to_sign(Line(run), run.manifests(), run.roster)  # type: ignore[arg-type]
     assert list(found) == [PLACE]
 
@@ -239,6 +239,16 @@ def test_what_stores_signed_at_the_end_and_is_gone_is_found_out_by_an_earlier_re
     assert "manifests.verify" in report.failed_checks
     [told] = [check for check in report.checks if check.id == "manifests.verify"]
     assert PLACE in told.evidence
+
+
+def test_where_one_was_away_at_the_end_fewer_signatures_than_before_are_found_out(run: Run) -> None:
+    closing = run.folder / "rounds" / "closing.json"
+    take_one(closing)
+    earlier = build_report(run.folder)
+    assert build_report(run.folder, earlier=earlier).passed
+    closing.write_text(json.dumps({**json.loads(closing.read_bytes()), "closings": []}))
+    assert build_report(run.folder).passed
+    assert "manifests.verify" in build_report(run.folder, earlier=earlier).failed_checks
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from privemo.flower import FlowerRun, Grid, Message, RecordDict, inflatable_utils
-from privemo.grid import _task_identity
+from privemo.grid import task_identity
 from privemo.polling import PollingGrid, look_again_soon
 
 
@@ -55,7 +55,7 @@ class SlowGrid(Grid):
 
 def replies_of(grid: SlowGrid, timeout: float | None) -> tuple[list[int], float]:
     polling = PollingGrid(grid)
-    with _task_identity():
+    with task_identity():
         messages = [
             polling.create_message(RecordDict(), "train", n, "1") for n in polling.get_node_ids()
         ]

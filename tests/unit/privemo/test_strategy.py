@@ -16,7 +16,7 @@ from privemo import weights as w
 from privemo.config import RunSettings
 from privemo.errors import RunError
 from privemo.flower import Array, ConfigRecord, Error, Message, RecordDict
-from privemo.grid import _task_identity
+from privemo.grid import task_identity
 from privemo.history import History
 from privemo.orders import RoundOrder, order_digest
 from privemo.serverstep import ServerStep
@@ -92,7 +92,7 @@ def aggregate(
         seen.update(manifest=manifest, after=after)
 
     strategy = averaging(keep, history)
-    with _task_identity():
+    with task_identity():
         sent = list(strategy.configure_train(1, w.to_record(MODEL), ConfigRecord(), Nodes()))
         strategy.aggregate_train(1, [answer(m) for answer, m in zip(answers, sent, strict=False)])
     manifest = seen["manifest"]
@@ -182,7 +182,7 @@ def test_the_manifest_names_what_the_server_keeps_besides_the_model() -> None:
         roster=ROSTER,
         step=step,
     )
-    with _task_identity():
+    with task_identity():
         sent = list(strategy.configure_train(1, w.to_record(MODEL), ConfigRecord(), Nodes()))
         strategy.aggregate_train(1, [good("a")(sent[0])])
     assert seen["m"]["server_state"] == w.sha256(step.state())
@@ -207,7 +207,7 @@ def test_a_round_without_any_update_is_an_error() -> None:
 def asked(settings: RunSettings, rounds: int) -> list[list[int]]:
     """Nodes that get an order, by round."""
     strategy = StoreAveraging(order_for, lambda *_: None, {}, roster=ROSTER, settings=settings)
-    with _task_identity():
+    with task_identity():
         return [
             [
                 m.metadata.dst_node_id
@@ -237,7 +237,7 @@ def test_fewer_than_the_quorum_are_no_round() -> None:
     strategy = StoreAveraging(
         order_for, lambda *_: None, {"a": 1.0, "b": 1.0}, roster=ROSTER, settings=settings
     )
-    with _task_identity():
+    with task_identity():
         sent = list(strategy.configure_train(1, w.to_record(MODEL), ConfigRecord(), Nodes()))
         replies = [reply_to(sent[0], "a", update()), reply_to(sent[1], "b", update())]
         with pytest.raises(RunError, match="Only 2 of the 3 stores that a round takes"):
@@ -251,7 +251,7 @@ def test_a_manifest_names_the_one_before_and_holds_what_stores_signed() -> None:
     seen: list[dict[str, Any]] = []
     history = History("5" * 64)
     strategy = averaging(lambda _n, manifest, _after: seen.append(manifest), history)
-    with _task_identity():
+    with task_identity():
         sent = list(strategy.configure_train(1, w.to_record(MODEL), ConfigRecord(), Nodes()))
         order = protocol.order_from(sent[0].content[protocol.CONFIG])
         strategy.aggregate_train(1, [reply_to(sent[0], "a", update(), history="5" * 64)])

@@ -118,6 +118,9 @@ def test_what_is_no_finished_model_of_this_run_is_refused(apart: Federated, tmp_
             SettingsError, match=r"another model of this run: delete measured\.json"
         ):
             measure(store, {n: a * 2 for n, a in weights.items()}, order)
+        measure(store, weights, order)  # asked once more: it has
+        with pytest.raises(SettingsError, match="another flip or zoom: delete"):
+            measure(store, weights, dataclasses.replace(order, zoom=0.0))
         check_measured(store)
 
 

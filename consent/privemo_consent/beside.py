@@ -57,7 +57,7 @@ _CLASSES = ("label", "prediction")
 #: Of one value, in characters: an id or an answer is short, and the limit is one of memory.
 _LONGEST = 1 << 20
 #: Nobody reads and writes a table for as long as that.
-_LOCK_SECONDS = 10
+_LOCK_SECONDS = 60
 
 
 def table_of(journal: Journal) -> Path | None:
@@ -75,7 +75,7 @@ def alone(path: Path) -> Iterator[None]:
 
     Raises:
         OSError: its folder cannot be written.
-        RegistryBusyError: another process held it for ten seconds.
+        RegistryBusyError: another process held it for a minute.
 
     """
     place = path.with_name(f".{path.name}.lock")

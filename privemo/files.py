@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from privemo.errors import LedgerError, RunError
+from privemo_consent import RegistryBusyError
 from privemo_consent.beside import alone
 
 __all__ = ["appearing", "append_line", "changing", "read_json", "write_bytes", "write_json"]
@@ -57,7 +58,7 @@ def changing(path: Path) -> Iterator[None]:
     Hold it as long as reading and writing take, and no longer. `.NAME.lock` beside the file stays.
 
     Raises:
-        RunError: the folder is not there, or cannot be written.
+        RunError: the folder is not there, or cannot be written, or another process held the file for long.
     """
     with ExitStack() as stack:
         try:
@@ -66,6 +67,8 @@ def changing(path: Path) -> Iterator[None]:
             raise RunError(
                 f"{path} cannot be changed: {path.parent} cannot be written ({error.strerror})."
             ) from error
+        except RegistryBusyError as error:
+            raise RunError(f"{error}.") from error
         yield
 
 

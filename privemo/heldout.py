@@ -17,11 +17,20 @@ from privemo.errors import RunError
 from privemo.faces import Faces
 from privemo.files import changing, write_bytes
 from privemo.labels import EMOTIONS
+from privemo_consent.beside import HEAD, sweep
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Columns", "count_rows", "joined", "keep_persons", "numbers_of", "write_table"]
+__all__ = [
+    "Columns",
+    "count_rows",
+    "drop_persons",
+    "joined",
+    "numbers_of",
+    "people_in",
+    "write_table",
+]
 
 Columns = dict[str, NDArray[np.str_]]
 """Sensitive columns by name, each of the length of the faces beside them."""
@@ -85,6 +94,7 @@ def write_table(
         }
     )
     with changing(path):
+        _sweep(path)
         _write(path, frame)
 
 
@@ -97,15 +107,25 @@ def count_rows(path: Path) -> int:
     return len(_read(path))
 
 
-def keep_persons(path: Path, persons: Collection[str]) -> int:
-    """Take everyone else out of the file; returns how many rows went.
+def people_in(path: Path) -> set[str]:
+    """Whom the file is about.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    return set(_read(path)["person"])
+
+
+def drop_persons(path: Path, persons: Collection[str]) -> int:
+    """Take people out of the file; returns how many rows went.
 
     Raises:
         RunError: it cannot be read or written.
     """
     with changing(path):  # a kiosk that erases somebody takes them out of the same file
+        _sweep(path)
         frame = _read(path)
-        kept = frame[frame["person"].isin(list(persons))]
+        kept = frame[~frame["person"].isin(list(persons))]
         if len(kept) < len(frame):
             _write(path, kept)
     return len(frame) - len(kept)
@@ -116,10 +136,19 @@ def _read(path: Path) -> pd.DataFrame:
 
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-        frame["person"]  # every version of the file has this column
-    except (OSError, ValueError, KeyError) as error:  # pandas' own errors are ValueErrors
+        if tuple(frame.columns[: len(HEAD)]) != HEAD:  # somebody else's table of that name
+            raise ValueError("another header")
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise RunError(f"{path} cannot be read; restore it, or finish the run again.") from error
     return frame
+
+
+def _sweep(path: Path) -> None:
+    """Delete what a killed writer left beside the file: it holds everybody's rows."""
+    try:
+        sweep(path)
+    except OSError as error:
+        raise RunError(f"{path.parent} cannot be written ({error.strerror}).") from error
 
 
 def _write(path: Path, frame: pd.DataFrame) -> None:

@@ -107,20 +107,28 @@ class StoreFolder:
         The registry does so itself when it erases somebody; this is for what it could not reach then.
 
         Raises:
-            RunError: the file cannot be written.
+            RunError: the file cannot be read or written.
         """
         path = self.folder / "predictions.csv"
         if not path.exists():
             return 0
-        return heldout.keep_persons(path, self.registry.persons())
+        measured = heldout.people_in(path)  # before the registry is asked: nobody new is in it then
+        gone = measured.difference(self.registry.persons())
+        return heldout.drop_persons(path, gone) if gone else 0
 
     def destroy_overdue(self) -> int:
         """Destroy what is due, faces of whoever withdrew above all; returns how many items (GDPR 5(1)(e)).
 
         Raises:
             privemo_consent.RegistryError, KeyFileError: what was not destroyed is due as before.
+            RunError: destroyed, but for what the message names; call it again.
         """
-        return self.registry.destroy_overdue().items
+        done = self.registry.destroy_overdue()
+        if done.pending:
+            raise RunError(
+                f"{self.config.name}: not all that is due is gone: {'; '.join(done.pending)}."
+            )
+        return done.items
 
     # -- the gate ----------------------------------------------------------------------------
 

@@ -3,15 +3,14 @@
 A store's folder holds its registry and, once the store has measured, `predictions.csv`: what the finished
 model said of each held-out face of whoever agreed to be measured. That is held of a person as much as what
 lies in the vault (GDPR 15), and it has to go as faces do (GDPR 17, 5(1)(e)). Columns are privemo's business;
-here it is known that the column `person` says whom a row is of, and that `p_NAME` stand in the order of
-the classes.
+here it is known how they begin, and that `p_NAME` stand in the order of the classes.
 
 | beside the registry there is | what is held there of a person |
 |---|---|
 | no such file; a registry on a server, which has no folder | nothing |
 | a registry of another name than a store's, ``consent.sqlite`` | nothing: the table is not of its people |
-| a table without a column `person`, or an empty file | nothing: it is somebody else's |
-| a table with that column | the rows that name them |
+| a table that does not begin as a store's (`HEAD`), or an empty file | nothing: it is somebody else's |
+| a store's table | the rows that name them |
 | what is no text, or no table | an error: nobody can say what it holds |
 """
 
@@ -22,34 +21,43 @@ import csv
 import fcntl
 import io
 import os
+import stat
 import tempfile
+import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import RegistryFullError, RegistryUnreadableError
+from .errors import RegistryBusyError, RegistryFullError, RegistryUnreadableError
 
 if TYPE_CHECKING:
     from .journal import Journal
 
 __all__ = [
     "FILE",
+    "HEAD",
     "REGISTRY",
     "alone",
     "forget",
     "forget_unknown",
+    "make_way",
     "people_of",
     "rows_of",
+    "sweep",
     "table_of",
 ]
 
 FILE = "predictions.csv"
 #: A store's registry. Whoever is unknown to another one in its folder would be taken for erased.
 REGISTRY = "consent.sqlite"
+#: How the table begins: what has a column `person` and begins otherwise is not a store's.
+HEAD = ("store", "person", "face", "label", "prediction")
 _PERSON = "person"
 _CLASSES = ("label", "prediction")
 #: Of one value, in characters: an id or an answer is short, and the limit is one of memory.
 _LONGEST = 1 << 20
+#: Nobody reads and writes a table for as long as that.
+_LOCK_SECONDS = 60
 
 
 def table_of(journal: Journal) -> Path | None:
@@ -62,15 +70,50 @@ def table_of(journal: Journal) -> Path | None:
 def alone(path: Path) -> Iterator[None]:
     """Be the only one who reads a file in order to replace it: nobody puts back what was replaced.
 
-    The lock is a file of its own, which stays: a file that is replaced holds no lock.
+    The lock is a file of its own, which stays: a file that is replaced holds no lock. Only its owner
+    may open it: whoever can open a file can lock it, and for good.
 
     Raises:
         OSError: its folder cannot be written.
+        RegistryBusyError: another process held it for a minute.
 
     """
-    with path.with_name(f".{path.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    place = path.with_name(f".{path.name}.lock")
+    lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        if stat.S_IMODE(os.fstat(lock).st_mode) & 0o077:  # of an earlier version
+            os.fchmod(lock, 0o600)
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise RegistryBusyError(
+                        f"{path} is held by another process: try again once that has ended"
+                    ) from None
+                time.sleep(0.01)
         yield
+    finally:
+        os.close(lock)
+
+
+def sweep(path: Path) -> int:
+    """Delete what a writer left who was killed before the file was whole; returns how many files.
+
+    Such a file holds everybody's rows, and nobody reads it. The caller is `alone`: no writer is at work.
+    """
+    left = _left(path)
+    for each in left:
+        each.unlink(missing_ok=True)
+    return len(left)
+
+
+def _left(path: Path) -> list[Path]:
+    return list(
+        path.parent.glob(f".{path.name}.????????")
+    )  # as `tempfile` names them; the lock is shorter
 
 
 def rows_of(path: Path | None, person: str) -> list[dict[str, str]]:
@@ -109,20 +152,17 @@ def forget(path: Path | None, people: Collection[str]) -> int:
     Raises:
         RegistryUnreadableError: nobody can say what the file holds.
         RegistryFullError: it cannot be written; what was there before stays.
+        RegistryBusyError: another process holds it.
 
     """
     if path is None or not people or not path.exists():
         return 0
-    try:
-        with alone(path):
-            rows = list(_read(path))
-            kept = [raw for header, row, raw in rows if _named(header, row) not in people]
-            if len(kept) < len(rows):
-                _replace(path, _heading(path) + "".join(kept))
-    except OSError as error:
-        raise RegistryFullError(
-            f"{path} cannot be written ({error.strerror}): free some space, or let it be written"
-        ) from error
+    with _written(path), alone(path):
+        sweep(path)
+        rows = list(_read(path))
+        kept = [raw for header, row, raw in rows if _named(header, row) not in people]
+        if len(kept) < len(rows):
+            _replace(path, _heading(path) + "".join(kept))
     return len(rows) - len(kept)
 
 
@@ -138,7 +178,10 @@ def forget_unknown(journal: Journal, also: Collection[int] = ()) -> int:
 
     """
     path = table_of(journal)
+    if path is None:
+        return 0
     people = people_of(path)
+    _sweep_alone(path)
     if not people:
         return 0
     with journal.lock:  # never inside the table's own: whoever erases may hold this one already
@@ -146,6 +189,35 @@ def forget_unknown(journal: Journal, also: Collection[int] = ()) -> int:
         rows = journal.state.people.rows(people)
     gone = {name for name, row in zip(people, rows, strict=True) if row < 0 or row in also}
     return forget(path, gone)
+
+
+def make_way(path: Path | None, people: Collection[str]) -> None:
+    """Take whoever is about to get a record out of the table: its rows are of somebody erased before.
+
+    An id may be given to another person once its first one is gone, and an erasure that could not
+    reach the table left their rows there.
+
+    Raises:
+        As `forget`: they would be shown what was said of another.
+
+    """
+    forget(path, set(people_of(path)).intersection(people) if people else ())
+
+
+def _sweep_alone(path: Path) -> None:
+    if _left(path):
+        with _written(path), alone(path):
+            sweep(path)
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RegistryFullError(
+            f"{path} cannot be written ({error.strerror}): free some space, or let it be written"
+        ) from error
 
 
 def _read(path: Path | None) -> Iterator[tuple[list[str], list[str], str]]:
@@ -159,7 +231,7 @@ def _read(path: Path | None) -> Iterator[tuple[list[str], list[str], str]]:
             reader = csv.reader(lines, strict=True)
             header = next(reader, [])
             lines.taken()
-            if _PERSON not in header:
+            if tuple(header[: len(HEAD)]) != HEAD:
                 return
             for row in reader:
                 raw = lines.taken()

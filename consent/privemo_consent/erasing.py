@@ -75,7 +75,7 @@ def erase(journal: Journal, persons: Sequence[str], *, cause: str) -> Erased:
 def finish_erasures(journal: Journal, *, scrub: bool = False) -> tuple[str, ...]:
     """Destroy the keys of everyone whose row is empty; return what is still pending.
 
-    Costs one query while nobody was erased since the last time.
+    Costs one query, and where somebody was ever erased a reading of the table beside the registry.
 
     Args:
         journal: of the registry.
@@ -97,8 +97,9 @@ def finish_erasures(journal: Journal, *, scrub: bool = False) -> tuple[str, ...]
             keys.finish()
         except PlacesPendingError as error:
             pending.append(str(error))
-    if scrub and empty:
+    if empty:
         pending.extend(_empty_beside(journal))
+    if scrub and empty:
         pending.extend(_scrub(journal))
     return tuple(pending)
 

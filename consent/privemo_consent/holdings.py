@@ -204,14 +204,23 @@ def processing_record(registry: RegistryCustody) -> dict[str, Any]:
 
 
 def overdue(registry: RegistryCustody, at: datetime) -> tuple[Overdue, ...]:
-    """Return what should have been destroyed by ``at``, the longest due first."""
+    """Return what should have been destroyed by ``at``, the longest due first.
+
+    Raises:
+        RegistryUnreadableError: nobody can say what the table beside the registry holds.
+
+    """
+    return _overdue(registry, at, _measured(registry))
+
+
+def _overdue(registry: RegistryCustody, at: datetime, measured: set[int]) -> tuple[Overdue, ...]:
     journal = registry._journal
     with journal.lock:
         state = journal.refresh()
         views = [state.view(code) for code in range(len(PURPOSES))]
         days = [registry._book.get(row.hash).retention_days for row in state.notices]
         size = state.size
-    holding, measured = _holding(registry), _measured(registry)
+    holding = _holding(registry)
     found: list[tuple[int, Kept, Due]] = []
     for pid in range(size):
         held = [view for view in views if view.nid[pid] >= 0]
@@ -233,19 +242,26 @@ def overdue(registry: RegistryCustody, at: datetime) -> tuple[Overdue, ...]:
 
 
 def destroy_overdue(registry: RegistryCustody) -> Destroyed:
-    """Destroy what is due now: what the vault or the table beside holds, or all of a person."""
-    due_now = overdue(registry, registry.now())
+    """Destroy what is due now: what the vault or the table beside holds, or all of a person.
+
+    Faces wait for no table: one that cannot be read or written is told as pending.
+    """
+    pending: tuple[str, ...] = ()
+    try:
+        measured = _measured(registry)
+    except RegistryError as error:
+        measured, pending = set(), (str(error),)
+    due_now = _overdue(registry, registry.now(), measured)
     faces = [entry.person for entry in due_now if entry.what is Kept.FACE]
     gone = [entry.person for entry in due_now if entry.what is Kept.CONSENT_RECORD]
     vault, items = Vault(registry), 0
     if faces:
         items = sum(vault.delete(kind=kind, persons=faces) for kind in ItemKind)
     said = {entry.person for entry in due_now if entry.what is Kept.PREDICTION}
-    pending: tuple[str, ...] = ()
     try:
         items += beside.forget(beside.table_of(registry._journal), said)
     except RegistryError as error:
-        pending = (str(error),)
+        pending += (str(error),)
     if not gone:
         return Destroyed(0, items, pending)
     done = registry.erase_many(gone, cause="retention")

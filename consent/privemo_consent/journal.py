@@ -15,7 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from . import leaves, schema
+from . import beside, leaves, schema
 from .errors import (
     ClockBackwardsError,
     RegistryError,
@@ -202,6 +202,7 @@ class Journal:
             # Refusals first: they carry the moment of the entry before them, not their own.
             work.rows.extend(self._age_row(refusal, now) for refusal in refusals)
             work.rows.extend(row for draft in drafts if (row := task.event(draft)) is not None)
+            beside.make_way(beside.table_of(self), task.new_names)
             insert_rows(work.connection, schema.persons, task.new_persons)
         return work.rows
 

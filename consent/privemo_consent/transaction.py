@@ -111,6 +111,7 @@ class Transaction:
         self._roles: dict[int, int] = {}
         self._iso: dict[int, str] = {}
         self.new_persons: list[dict[str, Any]] = []
+        self.new_names: list[str] = []
 
     def event(self, draft: Draft) -> dict[str, Any] | None:
         """Return the row of one draft, or None where nothing needs to change."""
@@ -226,6 +227,7 @@ class Transaction:
                 person=draft.person,
             )
             self.new_persons.append(row)
+            self.new_names.append(draft.person)
             self._keys[pid] = secrets.subject_key
             self._pids[draft.person] = pid
         return pid

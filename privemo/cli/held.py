@@ -26,7 +26,7 @@ from privemo_consent.terms import AgeBand, Setting
 if TYPE_CHECKING:
     from privemo_consent import ConsentEvent, ConsentRegistry, Use
     from privemo_consent.erasing import Erased
-    from privemo_consent.holdings import Destroyed
+    from privemo_consent.holdings import Destroyed, Overdue
 
 __all__ = ["app"]
 
@@ -236,6 +236,18 @@ def _erased(place: Place, done: Erased | Destroyed) -> None:
         raise typer.Exit(1)
 
 
+def _due(registry: ConsentRegistry, at: str | None, destroy: bool) -> tuple[Overdue, ...] | None:
+    """What is due; None where a table hides of whom, and the rest is to be destroyed all the same."""
+    from privemo_consent import RegistryUnreadableError
+
+    try:
+        return registry.overdue(moment(at))
+    except RegistryUnreadableError:
+        if not destroy:
+            raise
+        return None
+
+
 @app.command()
 @at_registry
 def overdue(
@@ -250,15 +262,13 @@ def overdue(
     if destroy and at is not None:
         raise SettingsError("--destroy goes by the clock: leave out --at")
     with place.open(readonly=not destroy) as registry:
-        found = registry.overdue(moment(at))
-        if destroy:
-            people = len({each.person for each in found})
-            sure(
-                f"Nobody can undo this. Destroy what is due of {_people(people)}?", yes or not found
-            )
+        found = _due(registry, at, destroy)
+        if destroy or found is None:
+            whose = "" if found is None else f" of {_people(len({each.person for each in found}))}"
+            sure(f"Nobody can undo this. Destroy what is due{whose}?", yes or found == ())
             # Asked again by the registry: someone may have renewed while the question stood.
             done = registry.destroy_overdue()
-    if destroy:
+    if found is None or destroy:
         _erased(place, done)
         return
     place.show(

@@ -56,6 +56,8 @@ class SqliteStore(Store):
     )
 
     def __init__(self, path: Path, *, readonly: bool, busy_timeout_ms: int) -> None:
+        # Absolute: whoever changes the folder later means this one, and what lies beside it.
+        path = path.absolute()
         super().__init__(str(path), path, readonly=readonly, busy_timeout_ms=busy_timeout_ms)
         self._alone = readonly and not any(map(Path.exists, self._beside()))
 

@@ -64,6 +64,11 @@ def test_what_is_overdue_is_listed_and_destroyed_and_the_record_stays(registry: 
     done = told("consent", "overdue", *at, "--destroy", "--yes")
     assert (done["people"], done["items"]) == (0, 1)
     assert told("consent", "overdue", *at) == []
+    (table := registry.with_name("predictions.csv")).write_bytes(b"\xff\xfe\x00")
+    left = process("consent", "overdue", *at, "--destroy", "--yes")
+    assert left.returncode == 1
+    assert "predictions.csv cannot be read" in left.stdout
+    table.unlink()
     assert told("consent", "overdue", *at, "--destroy", "--yes")["items"] == 0
     assert told("consent", "show", *at, "--person", PERSON)["consents"]
 

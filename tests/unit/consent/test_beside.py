@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 from collections.abc import Sequence
 from datetime import timedelta
@@ -13,9 +14,14 @@ import pytest
 from privemo_consent import (
     AgeBand,
     ConsentRegistry,
+    Context,
     MinorRefused,
+    NewItem,
     Purpose,
+    RegistryFullError,
     RegistryUnreadableError,
+    Vault,
+    beside,
     erasing,
 )
 from privemo_consent.beside import FILE, alone, forget, people_of, rows_of
@@ -41,6 +47,7 @@ def table(tmp_path: Path) -> Path:
 def people(registry: ConsentRegistry, yes: Any, table: Path) -> ConsentRegistry:
     for person in ("ann", "ben", "cat"):
         registry.grant(person, [TRAINING, AUDIT], **yes(valid_for=timedelta(days=100)))
+    table.write_text(TABLE)  # measured after they agreed
     return registry
 
 
@@ -66,7 +73,9 @@ def test_an_export_tells_what_a_model_said_of_a_person_and_of_nobody_else(
 
 
 @pytest.mark.parametrize(
-    "content", [None, b"", b"\n", b"price,stock\n1,2\n", HEAD.encode()], ids=repr
+    "content",
+    [None, b"", b"\n", b"price,stock\n1,2\n", b"id,person\n1,ann\n2,dan\n", HEAD.encode()],
+    ids=repr,
 )
 def test_where_no_table_names_people_nothing_is_held(
     people: ConsentRegistry, table: Path, content: bytes | None
@@ -74,9 +83,12 @@ def test_where_no_table_names_people_nothing_is_held(
     table.unlink() if content is None else table.write_bytes(content)
     assert people.export("ann")["predictions"] == []
     assert people.erase("ann").pending == ()
+    assert (table.read_bytes() if table.exists() else None) == content
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b'person\n"ann\n', HEAD.encode() + b"\xff\n"])
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00", HEAD.encode() + b's,"ann\n', HEAD.encode() + b"\xff\n"]
+)
 def test_a_table_that_cannot_be_read_is_no_empty_one(
     people: ConsentRegistry, table: Path, content: bytes
 ) -> None:
@@ -141,6 +153,77 @@ def test_an_erasure_that_was_cut_short_reaches_the_table_at_the_next_opening(
     assert people_of(table) == ["ben", "cat"]
 
 
+def _full(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_nobody_new_is_given_the_rows_of_an_erased_person_whose_id_they_get(
+    people: ConsentRegistry, yes: Any, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(beside, "_replace", _full)
+        (pending,) = people.erase("ann").pending
+        assert "free some space" in pending
+        with pytest.raises(RegistryFullError, match=r"predictions\.csv cannot be written"):
+            people.grant("ann", [AUDIT], **yes())
+        assert "ann" not in people.persons()
+        people.grant("dan", [AUDIT], **yes())  # nobody else waits for it
+        assert people.finish_erasures() == (pending,)
+    people.grant("ann", [AUDIT], **yes())
+    assert people.export("ann")["predictions"] == []
+    assert people_of(table) == ["ben", "cat"]
+
+
+def test_a_table_that_an_erasure_could_not_write_is_emptied_at_the_next_opening(
+    people: ConsentRegistry, table: Path, monkeypatch: pytest.MonkeyPatch, clock: Any
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(beside, "_replace", _full)
+        assert people.erase("ann").pending
+    people.close()
+    ConsentRegistry.open(people.path, mode="production", clock=clock).close()
+    assert people_of(table) == ["ben", "cat"]
+
+
+def test_whoever_holds_the_lock_keeps_nobody_waiting_for_good(
+    people: ConsentRegistry, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = table.with_name(f".{FILE}.lock")
+    lock.touch(0o644)
+    monkeypatch.setattr(beside, "_LOCK_SECONDS", 0.05)
+    with alone(table):
+        assert lock.stat().st_mode & 0o777 == 0o600
+        (pending,) = people.erase("ann").pending
+    assert "held by another process" in pending
+    assert people.finish_erasures() == ()
+    assert people_of(table) == ["ben", "cat"]
+
+
+def test_a_registry_opened_by_a_relative_path_keeps_to_its_own_folder(
+    people: ConsentRegistry, table: Path, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people.close()
+    (elsewhere := table.parent / "elsewhere").mkdir()
+    (other := elsewhere / FILE).write_text(TABLE)
+    monkeypatch.chdir(table.parent)
+    with ConsentRegistry.open(Path("consent.sqlite"), mode="production", clock=clock) as opened:
+        monkeypatch.chdir(elsewhere)
+        assert opened.erase("ann").pending == ()
+    assert people_of(table) == ["ben", "cat"]
+    assert other.read_text() == TABLE
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["written before", "never whole"])
+def test_what_a_killed_writer_left_goes_with_the_first_who_is_erased(
+    people: ConsentRegistry, table: Path, whole: bool
+) -> None:
+    if not whole:
+        table.unlink()
+    (left := table.with_name(f".{FILE}.a1_b2c3d")).write_text(TABLE)
+    assert people.erase("ann").pending == ()
+    assert not left.exists()
+
+
 def _take_out(path: Path, name: str, begun: Any) -> None:
     begun.set()
     assert forget(path, {name}) == 1
@@ -193,10 +276,29 @@ def test_answers_of_a_model_are_due_when_the_consent_to_be_measured_ends(
     }
 
 
+def test_faces_that_are_due_wait_for_no_table(
+    people: ConsentRegistry, shop: Context, table: Path
+) -> None:
+    vault = Vault(people)
+    vault.put([NewItem(person="ann", item_id="f1", body=b"pixels")], shop)
+    people.withdraw("ann")
+    table.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RegistryUnreadableError):
+        people.overdue()
+    done = people.destroy_overdue()
+    assert (done.people, done.items) == (0, 1)
+    assert "predictions.csv cannot be read" in done.pending[0]
+    assert sum(vault.counts().values()) == 0
+    table.write_text(TABLE)
+    assert people.destroy_overdue().pending == ()
+    assert people_of(table) == ["ben", "cat"]
+
+
 def test_whoever_was_never_asked_to_be_measured_has_nothing_to_wait_for(
     registry: ConsentRegistry, yes: Any, table: Path
 ) -> None:
     registry.grant("ann", [TRAINING], **yes())
+    table.write_text(TABLE)
     registry.withdraw("ann")
     assert [(each.person, each.what) for each in registry.overdue()] == [("ann", Kept.PREDICTION)]
 

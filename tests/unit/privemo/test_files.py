@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from privemo.errors import RunError
-from privemo.files import read_json, write_bytes, write_json
+from privemo.files import changing, read_json, write_bytes, write_json
+from privemo_consent import beside
 
 
 def test_json_round_trips_with_its_schema(tmp_path: Path) -> None:
@@ -62,3 +63,15 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_no_rest(tmp_path: Path) -> No
 def test_an_unwritable_folder_is_named() -> None:
     with pytest.raises(RunError, match="/proc/nowhere"):
         write_bytes(Path("/proc/nowhere/x"), b"1")
+
+
+def test_a_file_that_is_held_for_long_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beside, "_LOCK_SECONDS", 0.05)
+    with (
+        changing(tmp_path / "x.json"),
+        pytest.raises(RunError, match=r"x\.json is held by another process"),
+        changing(tmp_path / "x.json"),
+    ):
+        pass

@@ -498,6 +498,33 @@ def test_an_erasure_while_people_are_measured_leaves_no_row(
     assert len(text.splitlines()) == 1 + n
 
 
+def test_whoever_is_measured_while_the_erased_are_looked_for_keeps_their_row(
+    run: Run, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write_predictions(first_model(run), model=run.settings.model, run_id=run.run_id)
+    path, real = store.folder / "predictions.csv", store.registry.persons
+
+    def persons() -> list[str]:
+        found = list(real())
+        with path.open("a") as file:  # enrolled and measured once the registry had answered
+            file.write(path.read_text().splitlines()[1].replace(found[0], "somebody-new") + "\n")
+        return found
+
+    before = path.read_text()
+    monkeypatch.setattr(store.registry, "persons", persons)
+    assert store.forget_erased() == 0
+    assert path.read_text().startswith(before)
+
+
+def test_a_store_says_what_of_that_which_is_due_is_not_gone(run: Run, store: Store) -> None:
+    path = store.folder / "predictions.csv"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RunError, match=r"not all that is due is gone: .*predictions\.csv"):
+        store.destroy_overdue()
+    path.unlink()
+    assert store.destroy_overdue() == 0
+
+
 def test_whoever_takes_back_the_audit_leaves_the_predictions_when_it_is_due(
     run: Run, store: Store
 ) -> None:

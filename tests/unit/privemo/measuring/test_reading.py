@@ -148,7 +148,9 @@ def test_predictions_of_an_earlier_run_do_not_pass_for_this_ones(
 ) -> None:
     made = apart.copy(tmp_path)
     old = made.stores / "store-01" / "predictions.csv"
-    old.write_text("store,person\nstore-01,somebody\n")
+    old.write_text(
+        "store,person,face,label,prediction\nstore-01,somebody,f,happy,happy\n", encoding="utf-8"
+    )
     (old.parent / "measured.json").write_text(
         json.dumps({"schema": "privemo.measured/1", "run_id": "earlier", "model": "0" * 64})
     )

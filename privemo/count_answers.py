@@ -125,8 +125,10 @@ def _order_from(content: RecordDict) -> tuple[w.Weights, MeasureOrder]:
     values = [record.get(key) for key in ("run-id", "model", "flip", "zoom", "threads")]
     if list(map(type, values)) != [str, str, bool, float, int]:
         raise RunError("An order to measure is incomplete.")
-    run_id, model, flip, zoom, threads = map(str, values)
-    order = MeasureOrder(run_id, model, flip == "True", int(threads) or None, float(zoom))
+    run_id, model, flip, zoom, threads = values
+    order = MeasureOrder(
+        str(run_id), str(model), bool(flip), int(str(threads)) or None, float(str(zoom))
+    )
     return w.from_record(arrays), order
 
 

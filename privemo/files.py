@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -16,7 +17,15 @@ from privemo.errors import LedgerError, RunError
 from privemo_consent import RegistryBusyError
 from privemo_consent.beside import alone
 
-__all__ = ["appearing", "append_line", "changing", "read_json", "write_bytes", "write_json"]
+__all__ = [
+    "appearing",
+    "append_line",
+    "changing",
+    "only_here",
+    "read_json",
+    "write_bytes",
+    "write_json",
+]
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -69,6 +78,21 @@ def changing(path: Path) -> Iterator[None]:
             ) from error
         except RegistryBusyError as error:
             raise RunError(f"{error}.") from error
+        yield
+
+
+@contextmanager
+def only_here(lock: Path, otherwise: str) -> Iterator[None]:
+    """Hold a lock that only one process may have at a time; nobody waits for it.
+
+    Raises:
+        RunError: another process holds it: what `otherwise` says.
+    """
+    with lock.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(otherwise) from error
         yield
 
 

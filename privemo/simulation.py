@@ -8,12 +8,11 @@ audit is a matter of `privemo_audits` and files alone.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,7 +25,7 @@ from privemo.config import RunSettings
 from privemo.errors import PrivemoError, RunError, RunInterrupted, SettingsError
 from privemo.faces import FaceTable
 from privemo.facts import new_run_id, planned, privacy_facts, run_facts, table_facts
-from privemo.files import appearing, write_json
+from privemo.files import appearing, only_here, write_json
 from privemo.layout import lay_out_stores, store_names
 from privemo.machine import tuned
 from privemo.releases import Release
@@ -189,17 +188,11 @@ def check_workers(workers: int, engine: Engine) -> None:
         raise SettingsError("Ray has workers of its own; leave out --workers, or the engine ray.")
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> AbstractContextManager[None]:
     """One process drives a run: two would overwrite each other's rounds."""
-    with (folder / ".lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunError(
-                f"{folder} is being run by another process; wait for it to end."
-            ) from error
-        yield
+    return only_here(
+        folder / ".lock", f"{folder} is being run by another process; wait for it to end."
+    )
 
 
 def finish(prepared: Run, *, listener: Listener | None = None) -> None:

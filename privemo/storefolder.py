@@ -5,16 +5,15 @@ What trains and what is measured stand on this (`privemo.store`, `privemo.storeh
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from privemo import heldout
 from privemo.capture import PURPOSE_OF, Admission, Part, asked
 from privemo.errors import NoFacesAdmitted, RunError
-from privemo.files import append_line, read_json
+from privemo.files import append_line, only_here, read_json
 from privemo.ledger import Ledger
 from privemo.orders import RoundOrder
 from privemo.outbox import Outbox
@@ -69,21 +68,17 @@ class StoreFolder:
         """The store's ledger, read afresh and verified: what was read before may have been changed since."""
         return self.outbox.ledger
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[None]:
         """Only one process trains a store: the budget is checked and spent under one lock.
 
         Raises:
             RunError: another one does.
         """
-        with (self.folder / ".lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RunError(
-                    f"{self.config.name} is being trained by another process; wait for it to end."
-                ) from error
-            yield
+        name = self.config.name
+        return only_here(
+            self.folder / ".lock",
+            f"{name} is being trained by another process; wait for it to end.",
+        )
 
     # -- erasure -----------------------------------------------------------------------------
 

@@ -18,17 +18,16 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
 import io
 import os
 import stat
 import tempfile
-import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import RegistryBusyError, RegistryFullError, RegistryUnreadableError
+from .errors import RegistryFullError, RegistryUnreadableError
+from .locks import take
 
 if TYPE_CHECKING:
     from .journal import Journal
@@ -83,17 +82,7 @@ def alone(path: Path) -> Iterator[None]:
     try:
         if stat.S_IMODE(os.fstat(lock).st_mode) & 0o077:  # of an earlier version
             os.fchmod(lock, 0o600)
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise RegistryBusyError(
-                        f"{path} is held by another process: try again once that has ended"
-                    ) from None
-                time.sleep(0.01)
+        take(lock, path, _LOCK_SECONDS)
         yield
     finally:
         os.close(lock)

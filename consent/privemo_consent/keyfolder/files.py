@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import KeyFileError, RegistryBusyError, RegistryFullError
+from ..errors import KeyFileError, RegistryFullError
+from ..locks import take
 from .seal import Seal
 
 __all__ = ["FOLDER_FILE", "FOLDER_FLAGS", "LOCK_FILE", "NEW", "Shelf", "remove_file", "told"]
@@ -81,15 +80,7 @@ class Shelf:
         with told(self.path, "be locked"):
             handle = os.open(self._lock, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            deadline = time.monotonic() + seconds
-            while True:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise RegistryBusyError(f"{self.path} is held by another process") from None
-                    time.sleep(0.002)
+            take(handle, self.path, seconds)
             yield
         finally:
             os.close(handle)

@@ -38,7 +38,9 @@ def attack(path: Path, *statements: str) -> None:
         for name in guards.triggers():
             raw.execute(f"DROP TRIGGER {name}")
         for statement in statements:
-            assert raw.execute(statement).rowcount != 0, statement
+            before = list(raw.iterdump())
+            raw.execute(statement)
+            assert list(raw.iterdump()) != before, f"nothing was attacked by {statement}"
         for sql in guards.triggers().values():
             raw.execute(sql)
     raw.close()
@@ -150,7 +152,11 @@ COPY = (
         (["UPDATE nodes SET hash = zeroblob(32) WHERE log = 1"], "uses node 4/0"),
         # signed heads
         (
-            ["UPDATE checkpoints SET note = replace(note, 'A', 'B') WHERE log = 0"],
+            ["UPDATE checkpoints SET note = replace(note, 'privemo', 'primevo') WHERE log = 0"],
+            "events checkpoint 26",
+        ),
+        (
+            ["UPDATE checkpoints SET note = substr(note, 1, length(note) - 2) || '+' || char(10)"],
             "events checkpoint 26",
         ),
         (["UPDATE checkpoints SET size = 25 WHERE log = 0"], "events checkpoint 25"),

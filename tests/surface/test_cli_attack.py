@@ -11,6 +11,7 @@ import pytest
 from torch import nn
 
 from privemo import models
+from privemo_audits import attempts
 from tests.support.small_runs import small_run
 from tests.surface.test_cli import privemo, refused
 
@@ -31,6 +32,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made.folder
 
 
+@pytest.fixture
+def hardly_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds hold but for a chance of 5%, and these tests are run every day."""
+    monkeypatch.setattr(attempts, "ALPHA", 1e-6)
+
+
+@pytest.mark.usefixtures("hardly_by_chance")
 def test_an_attack_is_told_and_the_next_audit_reports_it(run: Path) -> None:
     told = privemo("attack", run, "--canaries", "60")
     assert told.returncode == 0, told.stderr
@@ -50,13 +58,16 @@ def test_an_attack_is_told_and_the_next_audit_reports_it(run: Path) -> None:
 
 
 def test_an_attack_made_again_is_told_to_be_the_second(run: Path) -> None:
-    first, second = (unwrapped(privemo("attack", run, "--canaries", "50")) for _ in range(2))
+    told = [privemo("attack", run, "--canaries", "50") for _ in range(2)]
+    assert {each.returncode for each in told} <= {0, 1}  # 1 by chance, once in a long while
+    first, second = (" ".join(each.stdout.split()) for each in told)
     assert "attack 1" not in first
     assert "The model itself was not attacked" in first
     assert "pairs of steps" in first
     assert "This is attack 2 that was finished on the run, judged at 99.17%" in second
 
 
+@pytest.mark.usefixtures("hardly_by_chance")
 def test_an_attack_is_signed_and_the_audit_says_by_whom(run: Path) -> None:
     key = run.parent / "anna.key"
     public = privemo("audit", "key", key, "--name", "anna").stdout.strip()
@@ -126,6 +137,7 @@ def test_ages_that_the_rules_exclude_are_asked_about_and_the_next_audit_reports_
     refused(privemo("excluded", tmp_path / "nowhere"), "nowhere", "a run folder?")
 
 
+@pytest.mark.usefixtures("hardly_by_chance")
 def test_an_attack_as_json_and_what_it_cannot_attack(run: Path, tmp_path: Path) -> None:
     told = privemo("attack", run, "--canaries", "60", "--json")
     assert told.returncode == 0, told.stderr
@@ -135,6 +147,7 @@ def test_an_attack_as_json_and_what_it_cannot_attack(run: Path, tmp_path: Path) 
     refused(privemo("attack", tmp_path / "nowhere"), "is", "nowhere", "a run folder?")
 
 
+@pytest.mark.usefixtures("hardly_by_chance")
 def test_an_attack_that_found_too_much_is_exit_code_1(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

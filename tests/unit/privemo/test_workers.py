@@ -205,6 +205,7 @@ def test_a_process_that_is_killed_is_an_answer_and_another_takes_its_place(
     assert {reply.metadata.src_node_id for reply, _ in others} == {3, 4, 5, 6}
     for pid in workers.pids:  # the idle one too
         os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet heard of
     reply, failure = next(answers)
     assert (reply.metadata.src_node_id, reply.error.reason) == (
         2,

@@ -46,6 +46,7 @@ class Ablation:
         epsilon: budget of a person, of every row.
         seeds: one training of each row for each.
         steps_scale: factor on the number of steps, to make everything shorter.
+        precision: of the passes of every row but the one that has the other.
         only: names of rows; all when empty. The full recipe is always there.
         delta: probability that the bound may fail.
         split_seed: who is held out.
@@ -60,6 +61,7 @@ class Ablation:
     epsilon: float = 8.0
     seeds: tuple[int, ...] = (0, 1, 2)
     steps_scale: float = 1.0
+    precision: Precision = "float32"
     only: tuple[str, ...] = ()
     delta: float = 1e-5
     split_seed: int = 0
@@ -153,7 +155,11 @@ def rows(table: FaceTable, asked: Ablation) -> list[Cell]:
     """
     people = RunSettings.of(stores=1).public_people(len(np.unique(table.person)))
     recipe = central_recipe(people)
-    recipe = replace(recipe, rounds=max(1, round(asked.steps_scale * recipe.rounds)))
+    recipe = replace(
+        recipe,
+        rounds=max(1, round(asked.steps_scale * recipe.rounds)),
+        precision=asked.precision,
+    )
     run = _everywhere(asked, people)
     full = replace(recipe, lr=_lr(_settings(recipe, asked, run), people, table.channels))
     found = [c for c in changes(full) if c.init is None or c.init != asked.init]

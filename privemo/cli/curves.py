@@ -119,6 +119,9 @@ def ablation(
     steps_scale: Annotated[
         float, typer.Option(help="Factor on the number of steps, to make everything shorter.")
     ] = 1.0,
+    precision: Annotated[
+        o.PrecisionName, typer.Option(help="Numbers of the passes of every row but one.")
+    ] = o.PrecisionName.float32,
     delta: o.DeltaOption = 1e-5,
     split_seed: SplitOption = 0,
     challenge_age: o.AgeOption = 25.0,
@@ -135,6 +138,7 @@ def ablation(
         epsilon=epsilon,
         seeds=tuple(range(first_seed, first_seed + seeds)),
         steps_scale=steps_scale,
+        precision=precision.value,
         only=tuple(row or ()),
         delta=delta,
         split_seed=split_seed,

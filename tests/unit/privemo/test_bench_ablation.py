@@ -104,6 +104,15 @@ def test_cells_are_the_central_recipe_of_the_product_for_each_seed(tmp_path: Pat
     assert None not in lr
 
 
+def test_every_row_has_the_precision_that_is_asked_for_but_the_one_of_the_other(
+    tmp_path: Path,
+) -> None:
+    cells = rows(table(tmp_path), Ablation(seeds=(0,), precision="bfloat16"))
+    found = {c.row: c.settings.privacy.precision for c in cells}
+    assert found.pop("float32") == "float32"
+    assert set(found.values()) == {"bfloat16"}
+
+
 def test_a_start_from_scratch_is_no_row_where_all_start_so(tmp_path: Path) -> None:
     names = [c.row for c in rows(table(tmp_path), Ablation(seeds=(0,), init="scratch"))]
     assert "scratch" not in names
@@ -203,13 +212,15 @@ def test_the_command_measures_prints_and_keeps(
 ) -> None:
     to = tmp_path / "r.json"
     fast = ["--data", npz, "--out", to, "--seeds", 1, "--model", "gray-cnn", "--init", "scratch"]
-    short = [*fast, "--steps-scale", 0.1, "--row", "no-momentum"]
+    short = [*fast, "--steps-scale", 0.1, "--row", "no-momentum", "--precision", "bfloat16"]
     done = CliRunner().invoke(app, ["bench", "ablation", *map(str, short)])
     assert done.exit_code == 0, done.output
     for word in (FULL, NO_AVERAGE, "no-momentum", "to full"):
         assert word in done.stdout
     assert [cell["row"] for cell in Results(to, SCHEMA).cells()] == [FULL, "no-momentum"]
-    assert "--row no-momentum" in json.loads(to.read_text())["cells"][0]["command"]
+    first = json.loads(to.read_text())["cells"][0]
+    assert "--row no-momentum" in first["command"]
+    assert first["settings"]["privacy"]["precision"] == "bfloat16"
     monkeypatch.setattr("sys.argv", ["", str(to)])
     runpy.run_path(str(SCRIPT), run_name="__main__")
     assert "| `no-momentum` | no momentum, lr / (1 - momentum) |" in capsys.readouterr().out

@@ -32,7 +32,7 @@ from privemo.admission import admitted
 from privemo.bench.rehearsal import Rehearsal
 from privemo.bench.variants import network_of, start_of
 from privemo.config import PrivacySettings, RunSettings
-from privemo.errors import RunError
+from privemo.errors import RunError, SettingsError
 from privemo.faces import FaceTable, load_faces
 from privemo.facts import new_run_id
 from privemo.machine import tuned
@@ -54,6 +54,7 @@ def figures(
     rounds: int = ROUNDS,
     people: int = PEOPLE,
     model: str = "emotion-cnn",
+    one_process: bool = True,
     workers: int = 1,
     ray: bool = True,
 ) -> Iterator[dict[str, Any]]:
@@ -64,49 +65,61 @@ def figures(
         rounds: of the federation.
         people: of each store.
         model: name of the architecture.
+        one_process: measure a run of one store after the other.
         workers: measure a run of so many stores at once too, its start included; 1 measures none.
         ray: measure Flower's simulation engine too, its start included.
 
     Raises:
         RunError: the run and the plain loop ended in different models.
-        SettingsError: no such number of workers.
+        SettingsError: no such number of workers, or there is nothing to measure.
     """
     simulation.check_workers(workers, "inprocess")
+    if not (one_process or workers > 1 or ray):
+        raise SettingsError("No run is left to measure: take one process, workers or Ray.")
     for count in stores:
         with tempfile.TemporaryDirectory() as folder:
-            yield from _of(Path(folder), count, rounds, people, model, workers, ray)
+            settings = RunSettings.of(
+                stores=count,
+                rounds=rounds,
+                steps_per_round=STEPS,
+                privacy=PrivacySettings.of(sample_rate=0.25),
+                declared_people=people // 2,
+                consents="everyone",
+                init="scratch",
+                model=model,
+                seed=0,
+            )
+            table = _noise(Path(folder) / "noise.npz", count * people)
+            yield from _of(table, Path(folder), settings, one_process, workers, ray)
 
 
 def _of(
-    folder: Path, stores: int, rounds: int, people: int, model: str, workers: int, ray: bool
+    table: FaceTable,
+    folder: Path,
+    settings: RunSettings,
+    one_process: bool,
+    workers: int,
+    ray: bool,
 ) -> Iterator[dict[str, Any]]:
-    settings = RunSettings.of(
-        stores=stores,
-        rounds=rounds,
-        steps_per_round=STEPS,
-        privacy=PrivacySettings.of(sample_rate=0.25),
-        declared_people=people // 2,
-        consents="everyone",
-        init="scratch",
-        model=model,
-        seed=0,
-    )
-    table = _noise(folder / "noise.npz", stores * people)
+    stores = settings.stores
     seconds, clock, plain = _plain(table, settings)
     yield _figure(f"plain_{stores}_s", seconds, "s of all threads")
     took = _Watch()
-    run = simulation.prepare(table, folder / "inprocess", settings)
+    run = simulation.prepare(table, folder / "run", settings)
     yield _figure(f"prepare_{stores}_s", took.computed(), "s", START_GOAL if stores == 10 else None)
-    mine, _, first = _run(run, "inprocess")
-    if _difference(plain, run.finish()):
-        raise RunError("A run in one process ended in another model than the plain loop.")
-    yield _figure(f"inprocess_{stores}", mine / seconds, "x plain", RATIO_GOAL)
-    yield _figure(f"inprocess_{stores}_first_round_s", first, "s")
+    if one_process:
+        mine, _, first = _run(run, "inprocess")
+        if _difference(plain, run.finish()):
+            raise RunError("A run in one process ended in another model than the plain loop.")
+        yield _figure(f"inprocess_{stores}", mine / seconds, "x plain", RATIO_GOAL)
+        yield _figure(f"inprocess_{stores}_first_round_s", first, "s")
     if workers > 1:
-        run = simulation.prepare(table, folder / "workers", settings)
+        if one_process:
+            run = simulation.prepare(table, folder / "workers", settings)
         yield from _side_by_side(run, plain, clock, workers)
     if ray:
-        run = simulation.prepare(table, folder / "ray", settings)
+        if one_process or workers > 1:
+            run = simulation.prepare(table, folder / "ray", settings)
         _, theirs, first = _run(run, "ray")
         yield _figure(f"ray_{stores}", theirs / clock, "x plain, by the clock")
         yield _figure(f"ray_{stores}_first_round_s", first, "s")

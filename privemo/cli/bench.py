@@ -95,6 +95,12 @@ def federation(
     rounds: Annotated[int, typer.Option(help="Of the federation.")] = 10,
     people: Annotated[int, typer.Option(help="Of each store.")] = 100,
     model: ModelOption = "emotion-cnn",
+    one_process: Annotated[
+        bool,
+        typer.Option(
+            "--one-process/--no-one-process", help="A run of one store after the other too."
+        ),
+    ] = True,
     workers: Annotated[
         int, typer.Option(help="Measure stores side by side too, so many, on an idle machine.")
     ] = 1,
@@ -106,7 +112,7 @@ def federation(
 ) -> None:
     """The same rounds as a plain loop, as a run in one process or several, and on Ray; one model."""
     asked = {"stores": tuple(stores or (10,)), "rounds": rounds, "people": people, "ray": ray}
-    asked |= {"model": model, "workers": workers}
+    asked |= {"model": model, "one_process": one_process, "workers": workers}
     _show(run_benchmark("federation", **asked), json_=json_, strict=strict)
 
 

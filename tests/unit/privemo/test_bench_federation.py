@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from privemo import weights as w
 from privemo.bench import federation as bench
 from privemo.cli import app
-from privemo.errors import RunError
+from privemo.errors import RunError, SettingsError
 
 SMALL = "--stores 2 --rounds 1 --people 40 --model gray-cnn --no-ray --json"
 
@@ -27,6 +27,11 @@ def test_a_run_ends_in_the_model_of_the_plain_loop_and_is_measured_against_it() 
     assert found["inprocess_2"]["met"] == (found["inprocess_2"]["value"] <= 1.1)
 
 
+def test_with_nothing_to_measure_it_says_so() -> None:
+    with pytest.raises(SettingsError, match="No run is left"):
+        next(bench.figures(one_process=False, ray=False))
+
+
 @pytest.mark.slow
 def test_stores_side_by_side_are_figures_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """On one thread for each step everywhere they end in the very model; else how far apart is said."""
@@ -35,11 +40,11 @@ def test_stores_side_by_side_are_figures_of_their_own(monkeypatch: pytest.Monkey
         for threads, words in ((1, "the same"), (2, "fewer")):
             torch.set_num_threads(threads)
             monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
-            done = CliRunner().invoke(
-                app, ["bench", "federation", *SMALL.split(), "--workers", "2"]
-            )
+            asked = [*SMALL.split(), "--workers", "2", "--no-one-process"]
+            done = CliRunner().invoke(app, ["bench", "federation", *asked])
             assert done.exit_code == 0, done.output
             found = {f["figure"]: f for f in map(json.loads, done.stdout.splitlines())}
+            assert "inprocess_2" not in found
             assert found["inprocess_2_workers_2"]["unit"] == "x plain, by the clock"
             assert found["inprocess_2_workers_2"]["goal"] == "<= 1.1"
             apart = found["inprocess_2_workers_2_apart"]

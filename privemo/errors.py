@@ -63,6 +63,13 @@ class SettingsError(PrivemoError, ValueError):
     """A setting is impossible, or contradicts another one."""
 
 
+class Diverged(SettingsError):
+    """An order drove numbers to infinity after people were drawn for it.
+
+    That it is refused then says something about them, so it is paid for like what leaves.
+    """
+
+
 class DataError(PrivemoError, ValueError):
     """A face table is unreadable, truncated, of the wrong shape, or wrongly labelled."""
 

@@ -9,11 +9,13 @@ the same bytes are one release, however often they travel.
 | in the outbox, not in the ledger | it never left: trained anew, with the consents of that day |
 | the bytes in the outbox were changed | the ledger does not know them: trained anew |
 | the ledger holds other runs | all of them count, and so does what was spent elsewhere before |
+| an order went to infinity, after people were drawn for it | only a refusal leaves, and it is paid for |
 | counts of people measured in other runs were released | they count: these may be trained on now |
 """
 
 from __future__ import annotations
 
+import secrets
 from hashlib import sha256
 from pathlib import Path
 
@@ -113,6 +115,16 @@ class Outbox:
     def _path(self, order: RoundOrder, model_in: str) -> Path:
         name = f"{order.round:04d}-{order_digest(order, model_in)[:32]}.safetensors"
         return self.folder / "outbox" / name
+
+    def account_unsent(self, order: RoundOrder) -> None:
+        """Write down what an order cost of which nothing leaves but that it was refused.
+
+        Each time anew: two refusals are two draws, though all that they made may have been infinite alike.
+
+        Raises:
+            LedgerError: the ledger is damaged or cannot be written; the refusal must not leave.
+        """
+        self.account(order, secrets.token_hex(32))
 
     def account(self, order: RoundOrder, digest: str) -> None:
         """Write down what an order cost, for bytes of that hash; once for the same bytes.

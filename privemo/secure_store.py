@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from privemo import weights as w
 from privemo.dp import DiscreteGaussian
-from privemo.errors import SecureSumError, SettingsError
+from privemo.errors import Diverged, SecureSumError, SettingsError
 from privemo.files import write_bytes
 from privemo.machine import tuned
 from privemo.orders import PrivateRecipe, RoundOrder, order_digest
@@ -196,8 +196,11 @@ class SecureStore:
         with tuned(threads_of(order)):
             sums = clipped_sum(model, faces, recipe, chance, permitted_now)
         lattice = lattice_of(recipe, len(self.roster), sums)
+        total = flat(sums)
+        if not np.isfinite(total).all():
+            raise Diverged(f"{self.store.config.name}: this order drives its sums to infinity.")
         noise = DiscreteGaussian(lattice.share, chance.noise.key()).draw(lattice.parameters)
-        numbers = lattice.encode(flat(sums)) + noise
+        numbers = lattice.encode(total) + noise
         return (numbers & 0xFFFFFFFF).astype("<u4").tobytes()
 
     def _check_new(self, session: Session) -> None:

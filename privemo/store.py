@@ -28,6 +28,7 @@ from privemo.agreement import check_agreed
 from privemo.dp import GaussianNoise
 from privemo.errors import (
     BudgetExhausted,
+    Diverged,
     LedgerLost,
     NoFacesAdmitted,
     SettingsError,
@@ -54,6 +55,7 @@ REASONS: dict[type[Exception], str] = {
     NoFacesAdmitted: "no_faces",
     TooFewPeople: "too_few_people",
     SettingsError: "recipe_refused",
+    Diverged: "recipe_refused",
 }
 """What a store answers, and no more, where it does not take part."""
 
@@ -187,6 +189,8 @@ class Store(StoreHeldOut):
             self.check_budget(order)
             data = make()
         except tuple(REASONS) as refusal:
+            if isinstance(refusal, Diverged):
+                self.outbox.account_unsent(order)
             self._note(order, type(refusal).__name__, str(refusal))
             return Released(REASONS[type(refusal)], None)
         if again:
@@ -227,7 +231,10 @@ class Store(StoreHeldOut):
         after = w.from_model(model)
         update = {name: after[name] - start[name] for name in after}
         if not all(np.isfinite(array).all() for array in update.values()):
-            raise SettingsError(f"{self.config.name}: this order drives the weights to infinity.")
+            raise Diverged(
+                f"{self.config.name}: this order drives the weights to infinity, and is paid for. "
+                "Lower the learning rate, or the pull towards the model before."
+            )
         return self.personal.split(model, update, order)
 
     def ready(

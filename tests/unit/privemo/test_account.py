@@ -125,6 +125,14 @@ def test_a_run_that_fails_before_anything_left_costs_nothing(tmp_path: Path, bud
         simulation.run(run)
 
 
+def test_a_run_that_went_to_infinity_is_not_given_back(tmp_path: Path, budget: Path) -> None:
+    run = prepared(tmp_path / "a", budget, lr=1000.0, proximal=100.0, steps_per_round=12)
+    with pytest.raises(RunError, match="recipe_refused"):
+        simulation.run(run)
+    assert all(run.store(name).ledger.entries for name in run.stores)
+    assert len(Budget(budget).open_reservations()) == len(Budget(budget).history()) == 1
+
+
 def test_a_second_process_does_not_give_back_what_the_first_is_about_to_spend(
     tmp_path: Path, budget: Path
 ) -> None:

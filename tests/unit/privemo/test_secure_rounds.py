@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from privemo import secure_protocol, simulation
+from privemo import secure_protocol, secure_store, simulation
 from privemo import weights as w
 from privemo.client_app import app as client_app
 from privemo.config import PrivacySettings, RunSettings
 from privemo.errors import LedgerLost, RunError, SecureSumError, SettingsError
 from privemo.flower import Array, ArrayRecord, ConfigRecord, Context, Message
 from privemo.grid import InProcessGrid
+from privemo.ledger import Ledger
 from privemo.runs import Run
 from privemo.secagg import Session, needed
 from privemo.secure_store import SecureStore
@@ -200,6 +201,21 @@ def test_a_kept_sum_that_was_damaged_is_named(damage: bytes, tmp_path: Path) -> 
     run.pending_path.write_bytes(damage)
     with pytest.raises(RunError, match=r"pending-sum.bin is damaged .* delete it"):
         drive(run)
+
+
+def test_sums_that_went_to_infinity_are_refused_and_paid_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shared_run(tmp_path, rounds=1)
+
+    def endless(*_: Any) -> dict[str, Any]:
+        return {name: np.full_like(a, np.inf) for name, a in first_model(run).items()}
+
+    monkeypatch.setattr(secure_store, "clipped_sum", endless)
+    with pytest.raises(RunError, match="recipe_refused"):
+        drive(run)
+    for name in run.stores:
+        assert len(Ledger(run.folder / "stores" / name / "ledger.jsonl").entries) == 1
 
 
 # -- what a store lets out -----------------------------------------------------------------------------

@@ -115,6 +115,25 @@ def test_shares_of_people_in_two_stores_are_of_the_agreed_kind(tmp_path: Path) -
         store.close()
 
 
+def test_an_order_that_goes_to_infinity_after_people_were_drawn_is_paid_for(
+    run: Run, store: Store
+) -> None:
+    """Where it stops hangs on their gradients, and the server chose how far it may go."""
+    away = {"lr": 1000.0, "proximal": 100.0, "steps": 12, "noise_multiplier": 2.0}
+    order = changed(run.order_for(1), **away)
+    answer = store.train_round(first_model(run), order)
+    assert (answer.reason, answer.update) == ("recipe_refused", None)
+    (entry,) = store.ledger.entries
+    assert (entry.steps, entry.noise_multiplier) == (12, 2.0)
+    assert answer.signed.unverified().ledger.entries == 1
+    assert "to infinity" in (store.folder / "refusals.jsonl").read_text()
+    # The same once more is drawn once more, and paid for, until nothing is left.
+    reasons = [store.train_round(first_model(run), order).reason for _ in range(8)]
+    again = reasons.index("budget_exhausted")
+    assert set(reasons[:again]) == {"recipe_refused"}
+    assert len(store.ledger.entries) == 1 + again > 1
+
+
 @pytest.mark.parametrize("broken", ["overflow", "rgb"])
 def test_weights_that_fail_do_so_whether_or_not_anybody_was_drawn(
     tmp_path: Path, broken: str

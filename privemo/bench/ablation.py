@@ -23,6 +23,7 @@ from privemo.recipes import Recipe, central_recipe, default_lr
 __all__ = [
     "FULL",
     "NO_AVERAGE",
+    "ONE_SIZE",
     "SCHEMA",
     "Ablation",
     "Change",
@@ -36,6 +37,7 @@ SCHEMA = "privemo.bench-ablation/1"
 
 FULL = "full"
 NO_AVERAGE = "no-average"
+ONE_SIZE = "one-size"
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ def changes(full: Recipe) -> list[Change]:
     # Without momentum each step counts once instead of 1 / (1 - momentum) times.
     alone = replace(full, server_momentum=0.0, lr=lr / (1 - full.server_momentum))
     adam = replace(full, server_optimizer="adam", server_lr=None)
+    # From two thirds to four thirds of the rate in equal stages: as many pictures, for rates below 3/4.
+    growing = replace(full, rate_growth=2.0, sample_rate=min(1.0, full.sample_rate * 4 / 3))
     schedule: Literal["constant", "cosine"] = (
         "constant" if full.lr_schedule == "cosine" else "cosine"
     )
@@ -133,6 +137,7 @@ def changes(full: Recipe) -> list[Change]:
         Change("views-4", "four views of each picture", replace(full, views=4)),
         Change("no-augmentation", "no augmentation", replace(full, augment="none")),
         Change("small-batch", "a quarter of the batch, 4 x the steps, lr / 4", small),
+        Change("rate-growth", "rates that double, as many pictures", growing),
         Change("adam", "Adam on the noised gradient", adam),
         Change(other, f"passes in {other}", replace(full, precision=other)),
         Change("clip-low", "clip / 10, lr x 10", _clipped(full, 0.1)),
@@ -215,7 +220,8 @@ class Row:
     """Seeds of one row, put together.
 
     Attributes:
-        name: see `changes`; and `no-average`, the last model of the full recipe's own trainings.
+        name: see `changes`; and of the full recipe's own trainings `no-average`, their last models, and
+            `one-size`, their models when they read faces at one size.
         words: what is different.
         accuracies: of each seed.
         against_full: mean over the seeds of the difference to the full recipe with the same seed.
@@ -253,8 +259,11 @@ def summed_up(records: Iterable[Mapping[str, Any]]) -> list[Row]:
         if record["row"] == FULL and record["last"]:
             last = {**record, **record["last"], "words": "the last model, no moving average"}
             groups.setdefault(NO_AVERAGE, []).append(last)
+        if record["row"] == FULL and record.get("one_size"):
+            once = {**record, **record["one_size"], "words": "faces read at one size, mirrored"}
+            groups.setdefault(ONE_SIZE, []).append(once)
     full = {record["seed"]: record["accuracy"] for record in groups.get(FULL, [])}
-    order = sorted(groups, key=lambda name: (name != FULL, name != NO_AVERAGE))
+    order = sorted(groups, key=lambda name: (name != FULL, name not in (NO_AVERAGE, ONE_SIZE)))
     return [_row(name, groups[name], full) for name in order]
 
 

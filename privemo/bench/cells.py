@@ -100,7 +100,8 @@ def measure(
         apart: see `Rehearsal`.
 
     Accuracies and F1 are fractions; `interval` is 95%, over the people held out. `last` has the same figures
-    of the last round's model, where a moving average was what the run finished with. `spent` is epsilon at
+    of the last round's model, where a moving average was what the run finished with, and `one_size` those of
+    the same model that reads faces at one size, where it reads them at several. `spent` is epsilon at
     `delta` under both accountants, for any one person.
 
     Raises:
@@ -129,6 +130,7 @@ def measure(
         network = network_of(s.model, cell.variant, table.channels)
         found = _scores(network(trained.model), unseen, s)
         last = _scores(network(trained.last), unseen, s) if s.ema else None
+        at_one_size = _scores(network(trained.model), unseen, s, zoom=0.0) if s.zoom else None
     return {
         "key": cell.key(table, start),
         "row": cell.row,
@@ -138,6 +140,7 @@ def measure(
         "seed": s.seed,
         **found,
         "last": last,
+        "one_size": at_one_size,
         **_promise(rehearsal, s),
         "assumes": _ASSUMES if cell.mode == "distributed" else None,
         "faces": {"trained": sum(map(len, seen)), "validated": len(unseen)},
@@ -172,12 +175,15 @@ def _rows(table: FaceTable, s: RunSettings) -> list[np.ndarray[Any, np.dtype[np.
     return [*shared_out(table, train, s.stores, seed=seed, settings=s), held_out]
 
 
-def _scores(model: nn.Module, faces: Faces, s: RunSettings) -> dict[str, Any]:
+def _scores(
+    model: nn.Module, faces: Faces, s: RunSettings, zoom: float | None = None
+) -> dict[str, Any]:
     import pandas as pd
 
     from privemo_audits import evaluate_predictions
 
-    said = predict(model, faces.images, flip=s.flip, zoom=s.zoom).argmax(1)
+    size = s.zoom if zoom is None else zoom
+    said = predict(model, faces.images, flip=s.flip, zoom=size).argmax(1)
     measured = evaluate_predictions(
         pd.DataFrame({"person": faces.person, "label": faces.label, "prediction": said})
     )

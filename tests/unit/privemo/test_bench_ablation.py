@@ -14,7 +14,16 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from privemo.bench.ablation import FULL, NO_AVERAGE, SCHEMA, Ablation, changes, rows, summed_up
+from privemo.bench.ablation import (
+    FULL,
+    NO_AVERAGE,
+    ONE_SIZE,
+    SCHEMA,
+    Ablation,
+    changes,
+    rows,
+    summed_up,
+)
 from privemo.bench.results import Results
 from privemo.bench.variants import network_of, start_of
 from privemo.cli import app
@@ -23,6 +32,7 @@ from privemo.errors import RunError, SettingsError
 from privemo.faces import FaceTable, load_faces
 from privemo.models.layers import WSConv2d
 from privemo.recipes import Recipe, central_recipe
+from privemo.schedules import sample_rate_of
 from tests.conftest import noise_faces
 
 SCRIPT = Path(__file__).parents[3] / "scripts/table_ablation.py"
@@ -55,6 +65,7 @@ def test_each_row_changes_one_thing_and_what_is_tied_to_it() -> None:
         "views-4": {"views"},
         "no-augmentation": {"augment"},
         "small-batch": {"rounds", "sample_rate", "lr", "ema"},
+        "rate-growth": {"rate_growth", "sample_rate"},
         "adam": {"server_optimizer"},
         "bfloat16": {"precision"},
         "clip-low": {"max_grad_norm", "lr"},
@@ -73,6 +84,11 @@ def test_what_is_tied_keeps_the_distance_that_a_run_goes() -> None:
     assert small.rounds * small.sample_rate == pytest.approx(40 * 0.4), "as many pictures"
     assert small.rounds * small.lr == pytest.approx(40 * 0.5)  # type: ignore[operator]
     assert small.ema**4 == pytest.approx(0.96)
+    growing = by_name["rate-growth"].settings({"epsilon": 8.0}, stores=1)
+    assert growing.privacy is not None
+    rates = [sample_rate_of(growing.privacy, n, 40) for n in range(1, 41)]
+    assert rates[-1] == pytest.approx(2 * rates[0])
+    assert sum(rates) == pytest.approx(40 * 0.4), "as many pictures"
 
 
 def test_a_row_that_would_change_nothing_is_left_out() -> None:
@@ -169,6 +185,7 @@ def record(row: str, seed: int, accuracy: float, **more: Any) -> dict[str, Any]:
         **scores,
         "lowest_f1": accuracy - 0.1,
         "last": None,
+        "one_size": None,
         "seconds": 10.0,
         "settings": {"seed": seed, "row": row},
         "data": {"digest": "d"},
@@ -178,17 +195,19 @@ def record(row: str, seed: int, accuracy: float, **more: Any) -> dict[str, Any]:
 
 
 LAST = {"accuracy": 0.65, "interval": [0.6, 0.7], "lowest_f1": 0.5}
+ONCE = {"accuracy": 0.69, "interval": [0.6, 0.7], "lowest_f1": 0.5}
 RECORDS = [
     record("adam", 1, 0.6),
-    record(FULL, 1, 0.71, last=LAST),
-    record(FULL, 0, 0.7, last=LAST),
+    record(FULL, 1, 0.71, last=LAST, one_size=ONCE),
+    record(FULL, 0, 0.7, last=LAST, one_size=ONCE),
     record("adam", 0, 0.64),
 ]
 
 
 def test_rows_are_compared_with_the_full_recipe_of_the_same_seed() -> None:
-    full, last, adam = summed_up(RECORDS)
-    assert (full.name, last.name, adam.name) == (FULL, NO_AVERAGE, "adam")
+    full, last, once, adam = summed_up(RECORDS)
+    assert [row.name for row in (full, last, once, adam)] == [FULL, NO_AVERAGE, ONE_SIZE, "adam"]
+    assert once.against_full == pytest.approx((-0.01 - 0.02) / 2)
     assert full.accuracies == (0.7, 0.71)
     assert full.against_full == 0
     assert adam.against_full == pytest.approx((-0.06 - 0.11) / 2)
@@ -215,7 +234,7 @@ def test_the_command_measures_prints_and_keeps(
     short = [*fast, "--steps-scale", 0.1, "--row", "no-momentum", "--precision", "bfloat16"]
     done = CliRunner().invoke(app, ["bench", "ablation", *map(str, short)])
     assert done.exit_code == 0, done.output
-    for word in (FULL, NO_AVERAGE, "no-momentum", "to full"):
+    for word in (FULL, NO_AVERAGE, ONE_SIZE, "no-momentum", "to full"):
         assert word in done.stdout
     assert [cell["row"] for cell in Results(to, SCHEMA).cells()] == [FULL, "no-momentum"]
     first = json.loads(to.read_text())["cells"][0]

@@ -128,7 +128,7 @@ def test_a_cell_tells_all_and_is_not_run_again(
     low, high = record["interval"]
     assert low <= record["accuracy"] <= high
     assert record["lowest_f1"] == min(record["f1"].values())
-    assert record["last"]["n"] == record["n"]
+    assert record["last"]["n"] == record["one_size"]["n"] == record["n"]
     assert record["spent"]["prv"] <= record["spent"]["rdp"] <= 8
     assert "secure aggregation" in record["assumes"]
     text = (tmp_path / "results.json").read_text()

@@ -31,9 +31,10 @@ from flwr.common.secure_aggregation.crypto.symmetric_encryption import (
     generate_shared_key,
 )
 from flwr.serverapp import Grid, ServerApp
-from flwr.serverapp.strategy import Strategy
+from flwr.serverapp.strategy import FedAvg, Strategy
 from flwr.serverapp.strategy.fedtrimmedavg import trim_mean
 from flwr.serverapp.strategy.multikrum import select_multikrum
+from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from flwr.supercore import telemetry
 from flwr.supercore.inflatable import inflatable_utils
 from flwr.supercore.primitives.asymmetric import (
@@ -59,6 +60,7 @@ __all__ = [
     "Context",
     "Error",
     "ErrorCode",
+    "FedAvg",
     "FlowerRun",
     "Grid",
     "HttpGrid",
@@ -69,6 +71,7 @@ __all__ = [
     "ServerApp",
     "Strategy",
     "TaskIdentity",
+    "aggregate_metricrecords",
     "bytes_to_private_key",
     "bytes_to_public_key",
     "combine_shares",

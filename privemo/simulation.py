@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +21,7 @@ import numpy as np
 from privemo import weights as w
 from privemo.account import RunAccount, check_charge, give_back, settle
 from privemo.config import RunSettings
-from privemo.errors import PrivemoError, RunError, RunInterrupted, SettingsError
+from privemo.errors import RunError, RunInterrupted, SettingsError
 from privemo.faces import FaceTable
 from privemo.facts import new_run_id, planned, privacy_facts, run_facts, table_facts
 from privemo.files import appearing, only_here, write_json
@@ -270,59 +269,11 @@ def _last_refusal(store: Path) -> str | None:
 
 def _run_on_ray(prepared: Run) -> None:
     """Flower's simulation engine; it finds the stores through the environment, as its actors do."""
-    from flwr.simulation import run_simulation
-
     from privemo.client_app import app as client_app
+    from privemo.ray_engine import serve_on_ray
     from privemo.server_app import app as server_app
 
-    cores = len(os.sched_getaffinity(0))
-    told = {"PRIVEMO_RUN_DIR": str(prepared.folder.resolve()), **_NO_WAY_OUT}
-    try:
-        with _environment(told):
-            run_simulation(
-                server_app=server_app,
-                client_app=client_app,
-                num_supernodes=len(prepared.stores),
-                backend_config={
-                    "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-                    "init_args": {
-                        "num_cpus": cores,
-                        "include_dashboard": False,
-                        # Else Ray asks the network which address this machine has.
-                        "_node_ip_address": "127.0.0.1",
-                    },
-                },
-            )
-    except PrivemoError:
-        raise
-    except RuntimeError as error:
-        raise RunError(
-            f"Flower's simulation engine stopped ({error.__cause__ or error})."
-        ) from error
+    told = {"PRIVEMO_RUN_DIR": str(prepared.folder.resolve())}
+    serve_on_ray(server_app, client_app, nodes=len(prepared.stores), told=told)
     if len(prepared.manifests()) < prepared.settings.rounds:
         raise RunError("Flower's simulation engine ended before the last round; resume the run.")
-
-
-_NO_WAY_OUT = {
-    "http_proxy": "http://127.0.0.1:9",
-    "HTTP_PROXY": "http://127.0.0.1:9",
-    "no_proxy": "",
-    "NO_PROXY": "",
-}
-"""Ray's usage statistics ask the cloud's metadata service where they run, also where they are switched off.
-Its processes get a proxy that nobody serves; none of them has to reach anything over HTTP."""
-
-
-@contextmanager
-def _environment(changes: dict[str, str]) -> Iterator[None]:
-    """Variables as they are to be for processes started meanwhile."""
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -36,6 +36,7 @@ from privemo.errors import RunError, SettingsError
 from privemo.faces import FaceTable, load_faces
 from privemo.facts import new_run_id
 from privemo.machine import tuned
+from privemo.orders import PrivateRecipe
 from privemo.runs import Run
 from privemo.workers import threads_each
 from privemo_consent import Purpose
@@ -67,7 +68,8 @@ def figures(
         model: name of the architecture.
         one_process: measure a run of one store after the other.
         workers: measure a run of so many stores at once too, its start included; 1 measures none.
-        ray: measure Flower's simulation engine too, its start included.
+        ray: measure Flower's simulation engine too, its start included: with this very app, and with Flower's
+            quickstart pattern (`privemo.bench.quickstart`).
 
     Raises:
         RunError: the run and the plain loop ended in different models.
@@ -123,6 +125,9 @@ def _of(
         _, theirs, first = _run(run, "ray")
         yield _figure(f"ray_{stores}", theirs / clock, "x plain, by the clock")
         yield _figure(f"ray_{stores}_first_round_s", first, "s")
+        theirs, first = _quickstart(table, settings, folder / "quickstart")
+        yield _figure(f"quickstart_{stores}", theirs / clock, "x plain, by the clock")
+        yield _figure(f"quickstart_{stores}_first_round_s", first, "s")
 
 
 def _side_by_side(
@@ -155,8 +160,10 @@ def _noise(path: Path, people: int) -> FaceTable:
     return load_faces(path)
 
 
-def _plain(table: FaceTable, s: RunSettings) -> tuple[float, float, w.Weights]:
-    """Seconds that the plain loop computed and took, and its model."""
+def _rehearsal(
+    table: FaceTable, s: RunSettings
+) -> tuple[Rehearsal, w.Weights, list[tuple[NDArray[np.int64], Purpose]]]:
+    """A run in memory, the weights that it starts from, and the rows of each store, for a gate."""
     start, _ = start_of(s, "as shipped", table.channels)
     rehearsal = Rehearsal(
         s,
@@ -168,6 +175,12 @@ def _plain(table: FaceTable, s: RunSettings) -> tuple[float, float, w.Weights]:
     seed = s.seed or 0
     train, _ = table.split(s.test_fraction, seed=seed)
     asked = [(rows, Purpose.TRAINING) for rows in table.partition(train, s.stores, seed=seed)]
+    return rehearsal, start, asked
+
+
+def _plain(table: FaceTable, s: RunSettings) -> tuple[float, float, w.Weights]:
+    """Seconds that the plain loop computed and took, and its model."""
+    rehearsal, _, asked = _rehearsal(table, s)
 
     def everyone(_: int, drawn: NDArray[np.str_]) -> NDArray[np.bool_]:
         return np.ones(len(drawn), np.bool_)
@@ -176,6 +189,18 @@ def _plain(table: FaceTable, s: RunSettings) -> tuple[float, float, w.Weights]:
         took = _Watch()
         trained = rehearsal.run(let_in.parts, everyone)
         return took.computed(), took.clock(), trained.model
+
+
+def _quickstart(table: FaceTable, s: RunSettings, folder: Path) -> tuple[float, float]:
+    """Seconds on the clock of Flower's own pattern on Ray, and until its first round was whole."""
+    from privemo.bench.quickstart import serve
+
+    rehearsal, start, asked = _rehearsal(table, s)
+    recipe = rehearsal.order_for(1).recipe
+    assert isinstance(recipe, PrivateRecipe)  # noqa: S101 - the settings are private
+    folder.mkdir()
+    with admitted(table, asked, challenge_age=s.challenge_age) as let_in:
+        return serve(folder, let_in.parts, recipe, model=s.model, start=start, rounds=s.rounds)
 
 
 class _Watch:

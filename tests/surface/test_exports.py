@@ -143,7 +143,7 @@ def test_nothing_but_one_module_imports_flower() -> None:
     # The second once it needs Ray, the third in processes of its own, whose first line sets the switches.
     assert found == {
         "privemo/flower.py",
-        "privemo/simulation.py",
+        "privemo/ray_engine.py",
         "privemo/federation/daemons.py",
     }
 

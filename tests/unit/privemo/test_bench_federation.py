@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -52,6 +55,25 @@ def test_stores_side_by_side_are_figures_of_their_own(monkeypatch: pytest.Monkey
             assert apart["value"] == 0 if threads == 1 else apart["value"] < 1e-3
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.slow
+def test_on_ray_our_app_stands_beside_flowers_own_pattern() -> None:
+    asked = [*SMALL.split(), "--no-one-process", "--ray"]
+    done = subprocess.run(  # for Ray leaves processes behind
+        [sys.executable, "-m", "privemo", "bench", "federation", *asked],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    found = {f["figure"]: f["value"] for f in map(json.loads, lines)}
+    for name in ("ray_2", "quickstart_2"):
+        assert found[name] > 0
+        assert found[f"{name}_first_round_s"] > 0
 
 
 @pytest.mark.slow

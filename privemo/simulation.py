@@ -12,7 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,10 +22,11 @@ import numpy as np
 from privemo import weights as w
 from privemo.account import RunAccount, check_charge, give_back, settle
 from privemo.config import RunSettings
+from privemo.driving import driving, handing_on
 from privemo.errors import PrivemoError, RunError, RunInterrupted, SettingsError
 from privemo.faces import FaceTable
 from privemo.facts import new_run_id, planned, privacy_facts, run_facts, table_facts
-from privemo.files import appearing, only_here, write_json
+from privemo.files import appearing, write_json
 from privemo.layout import lay_out_stores, store_names
 from privemo.machine import tuned
 from privemo.releases import Release
@@ -153,7 +154,7 @@ def run(
     if listener:
         server_app.listeners.append(listener)
     try:
-        with _alone(prepared.folder), tuned(prepared.settings.threads):
+        with driving(prepared), handing_on(prepared), tuned(prepared.settings.threads):
             check_charge(prepared)
             try:
                 if engine == "ray":
@@ -186,13 +187,6 @@ def check_workers(workers: int, engine: Engine) -> None:
         raise SettingsError(f"{workers} workers train nothing; ask for 1 or more.")
     if workers > 1 and engine == "ray":
         raise SettingsError("Ray has workers of its own; leave out --workers, or the engine ray.")
-
-
-def _alone(folder: Path) -> AbstractContextManager[None]:
-    """One process drives a run: two would overwrite each other's rounds."""
-    return only_here(
-        folder / ".lock", f"{folder} is being run by another process; wait for it to end."
-    )
 
 
 def finish(prepared: Run, *, listener: Listener | None = None) -> None:

@@ -198,12 +198,17 @@ def test_a_kept_sum_of_another_order_is_not_gone_on_with(tmp_path: Path) -> None
     assert entries(run, "store-01") == 2
 
 
-def test_what_a_store_signed_is_written_down_before_the_next_one_answers(tmp_path: Path) -> None:
-    run = shared_run(tmp_path, rounds=1)
+@pytest.mark.parametrize("noise", ["local", "distributed"])
+def test_what_a_store_signed_is_written_down_before_the_next_one_answers(
+    noise: str, tmp_path: Path
+) -> None:
+    privacy = PrivacySettings(epsilon=8.0, sample_rate=0.5)
+    changes: dict[str, Any] = {"privacy": privacy} if noise == "local" else {}
+    run = shared_run(tmp_path, rounds=1, **changes)
     known = []
 
     def watched(message: Message, context: Context) -> Message:
-        if message.metadata.message_type == "train.mask":
+        if message.metadata.message_type in ("train", "train.mask"):
             known.append(sorted(Run(run.folder).history().known()))
         return client_app(message, context)
 

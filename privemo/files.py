@@ -16,16 +16,23 @@ from typing import Any
 from privemo.errors import LedgerError, RunError
 from privemo_consent import RegistryBusyError
 from privemo_consent.beside import alone
+from privemo_consent.locks import take
 
 __all__ = [
     "appearing",
     "append_line",
     "changing",
+    "is_held",
     "only_here",
     "read_json",
     "write_bytes",
     "write_json",
 ]
+
+_LOCK_S = 60.0
+"""Seconds to wait for another writer: a line takes milliseconds."""
+
+_BLOCK = 1 << 16
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -96,6 +103,19 @@ def only_here(lock: Path, otherwise: str) -> Iterator[None]:
         yield
 
 
+def is_held(lock: Path) -> bool:
+    """Whether somebody holds a lock of `only_here`; a moment later that may be otherwise."""
+    if not lock.exists():
+        return False
+    with lock.open() as handle:
+        try:
+            # Shared, so that many may ask at once; closing the file lets go.
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 @contextmanager
 def appearing(out: Path) -> Iterator[Path]:
     """A folder to fill, which becomes `out` at the end, or is gone if anything fails.
@@ -127,13 +147,17 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def append_line(path: Path, content: Mapping[str, Any]) -> None:
     """Append one line of JSON, durable; a torn line of an earlier crash is cut off first.
 
+    Writers wait for each other: what is torn to one of them may be what another is writing.
+
     Raises:
-        LedgerError: the disk is full or the file cannot be written; nobody reads half a line.
+        LedgerError: the disk is full, the file cannot be written, or another process held it for long;
+            nobody reads half a line.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            whole = os.pread(descriptor, os.fstat(descriptor).st_size, 0).rfind(b"\n") + 1
+            take(descriptor, path, _LOCK_S)
+            whole = _whole(descriptor)
             os.ftruncate(descriptor, whole)
             os.pwrite(descriptor, json.dumps(content).encode() + b"\n", whole)
             os.fsync(descriptor)
@@ -141,6 +165,20 @@ def append_line(path: Path, content: Mapping[str, Any]) -> None:
             os.close(descriptor)
     except OSError as error:
         raise LedgerError(f"{path} could not be written ({error.strerror}).") from error
+    except RegistryBusyError as error:
+        raise LedgerError(f"{error}.") from error
+
+
+def _whole(descriptor: int) -> int:
+    """Bytes of a file up to the end of its last whole line; read from its end, for it may be long."""
+    end = os.fstat(descriptor).st_size
+    while end:
+        begin = max(0, end - _BLOCK)
+        found = os.pread(descriptor, end - begin, begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        end = begin
+    return 0
 
 
 def read_json(path: Path, *, schema: str) -> dict[str, Any]:

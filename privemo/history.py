@@ -5,7 +5,7 @@ next order, and every store signs it with what it did.
 
 Where each store's ledger stood is sent along too. A store whose ledger does not go so far any more has lost
 its disk, or was set back: it refuses (`ledger_lost`), for its people would be given a fresh budget. That is
-written down before anything is made of a round, which may fail.
+written down as each store answers, and before anything is made of a round, which may fail.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class History:
         head: hash of the last whole round's manifest; of `run.json` before the first.
         ledgers: by store, how far its ledger went in the last whole round that it took part in.
         heard: likewise in rounds that are not whole, or not yet.
-        keep: called with `heard` when it has grown, to write it down.
+        keep: called with what is new in `heard`, to write it down before it counts as heard.
     """
 
     head: str = FIRST
     ledgers: dict[str, LedgerHead] = field(default_factory=dict)
     heard: dict[str, LedgerHead] = field(default_factory=dict)
-    keep: Callable[[Mapping[str, LedgerHead]], None] = lambda heard: None
+    keep: Callable[[Mapping[str, LedgerHead]], None] = lambda further: None
 
     def known(self) -> dict[str, LedgerHead]:
         """By store, the furthest that its ledger is known to go."""
@@ -62,8 +62,8 @@ class History:
             and (s.store not in known or s.ledger.entries > known[s.store].entries)
         }
         if further:
+            self.keep(further)  # first: what could not be written down is tried again
             self.heard |= further
-            self.keep(self.heard)
 
     def take(self, manifest: Mapping[str, Any]) -> None:
         """A round is whole: its manifest is the head now."""

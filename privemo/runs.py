@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from privemo.closing import Closing, model_of, signed_by
 from privemo.config import RunSettings
 from privemo.errors import RunError, UpdateRejected
 from privemo.files import read_json, write_json
+from privemo.heard import read_heard, write_heard
 from privemo.history import History
 from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder, check_order
 from privemo.schedules import lr_factor, sample_rate_of
 from privemo.serverstep import ServerStep
-from privemo.statements import LedgerHead, canonical_hash
+from privemo.statements import canonical_hash
 from privemo.store import Store
 
 __all__ = ["Orders", "Run"]
@@ -160,7 +162,10 @@ class Run:
         Raises:
             RunError: one of them does not follow the one before.
         """
-        history = History(canonical_hash(self.facts), heard=self._heard(), keep=self._keep_heard)
+        heard = self.folder / "checkpoints" / "ledger-heads.jsonl"
+        history = History(
+            canonical_hash(self.facts), heard=read_heard(heard), keep=partial(write_heard, heard)
+        )
         for manifest in self.manifests():
             if manifest["prev"] != history.head:
                 raise RunError(
@@ -169,24 +174,6 @@ class Run:
                 )
             history.take(manifest)
         return history
-
-    def _heard(self) -> dict[str, LedgerHead]:
-        """How far stores' ledgers went in rounds that did not become whole."""
-        if not self._heard_path.exists():
-            return {}
-        content = read_json(self._heard_path, schema="privemo.ledger-heads/1")
-        try:
-            return {name: LedgerHead(**head) for name, head in content["heads"].items()}
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RunError(f"{self._heard_path} is damaged ({error}); restore it.") from error
-
-    def _keep_heard(self, heard: Mapping[str, LedgerHead]) -> None:
-        heads = {name: head.model_dump() for name, head in sorted(heard.items())}
-        write_json(self._heard_path, {"schema": "privemo.ledger-heads/1", "heads": heads})
-
-    @property
-    def _heard_path(self) -> Path:
-        return self.folder / "checkpoints" / "ledger-heads.json"
 
     def last_whole_round(self) -> tuple[int, w.Weights]:
         """Number of the last whole round (0 before the first) and the model after it.
@@ -215,13 +202,32 @@ class Run:
     def keep_round(
         self, number: int, manifest: dict[str, Any], weights: w.Weights, state: w.Weights
     ) -> None:
-        """Make a round whole: model and server's state first, then the manifest, then tidy up."""
+        """Make a round whole: model and server's state first, then the manifest, then tidy up.
+
+        Raises:
+            RunError: it is whole already, and is another one; or it cannot be written.
+        """
+        path = self.folder / "rounds" / f"{number:04d}.json"
+        if self._is_whole(path, number, manifest):
+            return
         w.save_weights(self._checkpoint(number), weights)
         if state:
             w.save_weights(self._state(number), state)
-        write_json(self.folder / "rounds" / f"{number:04d}.json", manifest)
-        for path in (self._checkpoint, self._state):
-            path(number - KEPT_CHECKPOINTS).unlink(missing_ok=True)
+        write_json(path, manifest)
+        for old in (self._checkpoint, self._state):
+            old(number - KEPT_CHECKPOINTS).unlink(missing_ok=True)
+
+    def _is_whole(self, path: Path, number: int, manifest: Mapping[str, Any]) -> bool:
+        """Whether a round was kept before: stores go on from it, and it never becomes another one."""
+        if not path.exists():
+            return False
+        there = read_json(path, schema="privemo.round/2")
+        if canonical_hash(there) != canonical_hash(manifest):
+            raise RunError(
+                f"Round {number} of {self.folder} is whole already, and is another one: somebody else ran it "
+                "meanwhile. What is there stays; run it again to go on from there."
+            )
+        return True
 
     @property
     def _closing_path(self) -> Path:

@@ -104,12 +104,14 @@ class SecureAveraging(StoreAveraging):
         return self._sum.training_messages(arrays, now.order)
 
     def _resumed(self, now: Round, grid: Grid) -> SecureSum | None:
-        """The sum that was under way when the server stopped, if it is of this round and model."""
+        """The sum that was under way when the server stopped, if it is of this very order and model."""
         if not self.pending.exists():
             return None
         kept = KeptSum.read(self.pending, self.roster)
-        if (kept.collector.session.run_id, kept.round, kept.model_in) != (
+        session = kept.collector.session
+        if (session.run_id, session.order, kept.round, kept.model_in) != (
             now.order.run_id,
+            order_digest(now.order, now.model_in),
             now.number,
             now.model_in,
         ):
@@ -134,11 +136,12 @@ class SecureAveraging(StoreAveraging):
 
             def check(signed: Signed) -> Statement:
                 heard.append(self.check_statement(signed, now))
+                self.history.hear(heard[-1:])  # at once: the server may die while it waits
                 return heard[-1]
 
             try:
                 one.take_vectors(replies, check)
-            finally:  # they have paid, also where too few are left
+            finally:  # they have paid: what could not be written down ends the round
                 self.history.hear(heard)
             KeptSum(now.number, now.model_in, one.stores, one.collector).write(self.pending)
         try:

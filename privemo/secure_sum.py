@@ -247,7 +247,7 @@ class SecureSum(GridSum):
     def take_vectors(
         self, replies: Iterable[Message], check: Callable[[Signed], Statement]
     ) -> None:
-        """What came of step 3; `check` raises `UpdateRejected` at statements that do not count."""
+        """What comes of step 3, as it comes; `check` raises `UpdateRejected` at what does not count."""
 
         def take(name: str, reply: Message) -> None:
             masked = secure_protocol.masked_from(reply.content)
@@ -260,7 +260,9 @@ class SecureSum(GridSum):
                 self.collector.take_masked(name, masked.vector)
             self.stores[name] = told_entry(statement, masked.signed)
 
-        self._take(replies, {self._nodes[n]: n for n in self.collector.partners}, take)
+        names = {self._nodes[name]: name for name in self.collector.partners}
+        for reply in replies:
+            self._take([reply], names, take)
         self._require(self.collector.summed, "sent what they trained")
 
     def manifest(self) -> dict[str, Any]:

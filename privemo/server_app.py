@@ -14,6 +14,7 @@ from typing import Any
 
 from privemo import weights as w
 from privemo.closing_records import ask_to_sign
+from privemo.driving import driving
 from privemo.errors import RunError
 from privemo.flower import Context, Grid, HttpGrid, ServerApp
 from privemo.measuring import finish_run, wants_measuring
@@ -36,12 +37,23 @@ def main(grid: Grid, context: Context) -> None:
     """Run all rounds that are still missing, and have the end signed; then stores measure, where they do.
 
     Raises:
-        RunError: the run folder is unknown or broken, a round brought no update at all, or counts failed.
+        RunError: the run folder is unknown or broken, another process drives the run, a round brought no
+            update at all, or counts failed.
     """
     folder = context.run_config.get("run-dir") or os.environ.get("PRIVEMO_RUN_DIR")
     if not folder:
         raise RunError("The server does not know its run: give `run-dir` in the run configuration.")
     run = Run(Path(str(folder)))
+    if isinstance(grid, HttpGrid):
+        look_again_soon()
+        grid = PollingGrid(grid)
+    with driving(
+        run
+    ):  # Flower goes on with an app that nobody waits for, and starts another beside it
+        _drive(run, grid)
+
+
+def _drive(run: Run, grid: Grid) -> None:
     done, weights = run.last_whole_round()
     step = ServerStep(run.settings)
     step.restore(run.server_state())
@@ -53,9 +65,6 @@ def main(grid: Grid, context: Context) -> None:
 
     strategy = _strategy(run, on_whole_round, done + 1, step)
     missing = run.settings.rounds - done
-    if isinstance(grid, HttpGrid):
-        look_again_soon()
-        grid = PollingGrid(grid)
     if missing > 0:
         strategy.start(grid, w.to_record(weights), num_rounds=missing, timeout=24 * 3600)
     if run.unsigned():

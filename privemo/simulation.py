@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,10 +20,11 @@ import numpy as np
 from privemo import weights as w
 from privemo.account import RunAccount, check_charge, give_back, settle
 from privemo.config import RunSettings
+from privemo.driving import driving, handing_on
 from privemo.errors import RunError, RunInterrupted, SettingsError
 from privemo.faces import FaceTable
 from privemo.facts import new_run_id, planned, privacy_facts, run_facts, table_facts
-from privemo.files import appearing, only_here, write_json
+from privemo.files import appearing, write_json
 from privemo.layout import lay_out_stores, store_names
 from privemo.machine import tuned
 from privemo.releases import Release
@@ -152,7 +152,7 @@ def run(
     if listener:
         server_app.listeners.append(listener)
     try:
-        with _alone(prepared.folder), tuned(prepared.settings.threads):
+        with driving(prepared), handing_on(prepared), tuned(prepared.settings.threads):
             check_charge(prepared)
             try:
                 if engine == "ray":
@@ -185,13 +185,6 @@ def check_workers(workers: int, engine: Engine) -> None:
         raise SettingsError(f"{workers} workers train nothing; ask for 1 or more.")
     if workers > 1 and engine == "ray":
         raise SettingsError("Ray has workers of its own; leave out --workers, or the engine ray.")
-
-
-def _alone(folder: Path) -> AbstractContextManager[None]:
-    """One process drives a run: two would overwrite each other's rounds."""
-    return only_here(
-        folder / ".lock", f"{folder} is being run by another process; wait for it to end."
-    )
 
 
 def finish(prepared: Run, *, listener: Listener | None = None) -> None:

@@ -188,19 +188,18 @@ class StoreAveraging(Strategy):
             RunError: the disk is full.
         """
         heard: list[Heard] = []
-        try:
-            for reply in map(read_reply, replies):
-                statement, fault = self._stated(reply, now)
-                row = None
-                try:
-                    if statement is not None:
-                        update = _update_of(reply, statement, now, bound)
-                        row = None if update is None else spool.add(update)
-                except UpdateRejected as rejected:
-                    fault = f"update rejected: {rejected}"
-                heard.append(Heard(replace(reply, update=None), statement, fault, row))
-        finally:  # they have paid, whatever becomes of the round
-            self.history.hear(one.statement for one in heard if one.statement is not None)
+        for reply in map(read_reply, replies):
+            statement, fault = self._stated(reply, now)
+            row = None
+            try:
+                if statement is not None:
+                    # At once: it has paid, whatever becomes of its update, of the round, and of the server.
+                    self.history.hear([statement])
+                    update = _update_of(reply, statement, now, bound)
+                    row = None if update is None else spool.add(update)
+            except UpdateRejected as rejected:
+                fault = f"update rejected: {rejected}"
+            heard.append(Heard(replace(reply, update=None), statement, fault, row))
         return heard
 
     def _step(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from privemo.counted import Counted, ask_for, asked, measured
 from privemo.countrequest import CountRequest
-from privemo.errors import RunError
+from privemo.driving import check_free
+from privemo.errors import RunError, RunInterrupted
 from privemo.federation.processes import is_served, run_apps
 from privemo.layout import shares_noise
 from privemo.runs import Run
@@ -23,9 +24,12 @@ def run_rounds(folder: Path) -> Counted | None:
         What came of the counts that the run's settings ask for; None where they ask for none.
 
     Raises:
-        RunError: it is not being served, or it ended before the last round, or before stores were counted.
+        RunError: it is not being served, it is being run already, or it ended before the last round, or
+            before stores were counted.
+        RunInterrupted: Ctrl-C; the server goes on by itself.
     """
     run = Run(folder)
+    check_free(run)
     request = asked(run)
     missing = len(run.manifests()) < run.settings.rounds
     served = is_served(folder)
@@ -49,9 +53,11 @@ def run_counts(folder: Path, request: CountRequest) -> Counted:
     What was counted before is not asked for again.
 
     Raises:
-        RunError: rounds are missing, it is not being served, or the counts failed.
+        RunError: rounds are missing, it is not being served, it is being run already, or the counts failed.
+        RunInterrupted: Ctrl-C; the server goes on by itself.
     """
     run = Run(folder)
+    check_free(run)
     whole, of = len(run.manifests()), run.settings.rounds
     if whole < of:
         raise RunError(
@@ -97,8 +103,22 @@ def _found(run: Run, request: CountRequest) -> Counted:
 
 
 def _run_apps(folder: Path, run: Run, request: CountRequest | None) -> str:
-    """Run the server's app and wait for its end; returns what Flower says went wrong, if anything."""
+    """Run the server's app and wait for its end; returns what Flower says went wrong, if anything.
+
+    Raises:
+        RunError: an app goes on: that of somebody else, or this one, of which Flower told no more.
+        RunInterrupted: Ctrl-C. It ends the waiting, and not what Flower has begun.
+    """
     before = None if request is None else Counted.of(run, request)
     if before is not None and before.error is not None:
         (before.folder / "told.json").unlink()  # else it would be told again
-    return run_apps(folder)
+    try:
+        reason = run_apps(folder)
+    except KeyboardInterrupt as stop:
+        raise RunInterrupted(
+            f"Stopped waiting. What has begun goes on by itself: follow it with `privemo watch {folder}`, or "
+            f"end it with `privemo federation stop {folder}`. After its end `privemo federation run "
+            f"{folder}` does what is missing then."
+        ) from stop
+    check_free(run)
+    return reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -30,6 +31,7 @@ from privemo.grid import InProcessGrid
 from privemo.ledger import Ledger
 from privemo.runs import Run
 from privemo.server_app import app as server_app
+from privemo.statements import canonical_hash
 from privemo.store import Store
 from privemo.storeconfig import KEY_FILE
 from tests.support.clocks import COMPILER, wrong_clock
@@ -360,6 +362,48 @@ def paid_for_what_counted(federation: Federation) -> None:
     for name in federation.names:
         counted = [m["round"] for m in manifests if name in m["secure_sum"]["summed"]]
         assert set(counted) <= set(federation.trained(name)), name
+
+
+def test_a_server_killed_while_it_puts_a_round_together_and_again_later_ends_in_one_chain(
+    federation: Federation,
+) -> None:
+    """First Flower's app dies, with a store's answer due; then, in the next round, the SuperLink."""
+    federation.serve()
+    federation.open_stores()
+    heads = federation.chain / "checkpoints" / "ledger-heads.jsonl"
+    still = family(federation.processes[federation.names[2]])
+    running = federation.start("run", "run", federation.chain)
+    until("a store has paid", lambda: any(map(federation.trained, federation.names)), 400)
+    for pid in still:  # nobody can finish without it: it takes part in this sum
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        until("two were heard", lambda: heads.exists() and heads.read_bytes().count(b"\n") > 1)
+        beside = privemo("federation", "run", federation.chain)
+        assert beside.returncode == 2
+        said = " ".join(beside.stderr.split())
+        who = re.search(r"is being run by another process \(process (\d+) since ", said)
+        assert who is not None, said
+        assert b"flwr-serverapp" in Path(f"/proc/{who[1]}/cmdline").read_bytes()
+        os.kill(int(who[1]), signal.SIGKILL)
+    finally:
+        for pid in still:
+            os.kill(pid, signal.SIGCONT)
+    assert running.wait(400) == 2, federation.said("run")
+    run = Run(federation.chain)
+    assert run.manifests() == []
+    assert len(run.history().known()) >= 2, "who has paid is known"
+    running = federation.start("run", "run", federation.chain)
+    until("the first round", (federation.chain / "rounds" / "0001.json").exists, 400)
+    os.kill(child_of(federation.processes["server"]), signal.SIGKILL)
+    assert running.wait(400) in (0, 2), federation.said("run")
+    assert federation.processes["server"].wait(120) in (0, 2)
+    federation.serve()
+    until("the stores are back", lambda: federation.online() == 3, 400)
+    done = privemo("federation", "run", federation.chain)
+    assert done.returncode == 0, done.stderr
+    paid_for_what_counted(federation)
+    assert run.history().head == canonical_hash(run.manifests()[-1]), "each follows the one before"
+    assert sorted(run.closings()) == federation.names
 
 
 class Cable:

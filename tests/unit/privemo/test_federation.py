@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from cryptography.x509.verification import (
 from privemo.config import PrivacySettings, RunSettings
 from privemo.counted import request_of
 from privemo.countterms import CountTerms
-from privemo.errors import BudgetExhausted, RunError, SettingsError
+from privemo.driving import driving
+from privemo.errors import BudgetExhausted, RunError, RunInterrupted, SettingsError
+from privemo.federation import asking
 from privemo.federation.asking import run_counts, run_rounds
 from privemo.federation.authority import issue
 from privemo.federation.identity import StoreCard, enroll
@@ -288,6 +291,38 @@ def test_what_is_asked_of_a_federation_that_is_not_served_or_not_finished(chain:
     with pytest.raises(RunError, match=r"0 of 2 whole rounds.*privemo federation run"):
         run_counts(chain.folder, request)
     with pytest.raises(RunError, match="not being served"):
+        run_rounds(chain.folder)
+
+
+def test_who_asks_while_an_app_goes_on_is_told_so(
+    chain: Run, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going_on = ExitStack()
+    request = CountTerms(epsilon=1.0).request(chain.run_id, 1e-5)
+    with going_on:
+        going_on.enter_context(driving(chain))
+        for ask in (lambda: run_rounds(chain.folder), lambda: run_counts(chain.folder, request)):
+            with pytest.raises(
+                RunError, match=r"is being run by another process \(process \d+ since .*"
+            ) as told:
+                ask()
+            assert f"privemo watch {chain.folder}" in str(told.value)
+            assert f"privemo federation stop {chain.folder}" in str(told.value)
+
+    def dropped(folder: Path) -> str:
+        """Flower tells no more, and its app goes on."""
+        going_on.enter_context(driving(chain))
+        return ""
+
+    monkeypatch.setattr(asking, "run_apps", dropped)
+    with going_on, pytest.raises(RunError, match="is being run by another process"):
+        run_rounds(chain.folder)
+
+    def ctrl_c(folder: Path) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(asking, "run_apps", ctrl_c)
+    with pytest.raises(RunInterrupted, match="goes on by itself: follow it with `privemo watch"):
         run_rounds(chain.folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from privemo.errors import RunError
-from privemo.files import changing, read_json, write_bytes, write_json
+from privemo.files import append_line, changing, read_json, write_bytes, write_json
 from privemo_consent import beside
 
 
@@ -75,3 +76,37 @@ def test_a_file_that_is_held_for_long_is_named(
         changing(tmp_path / "x.json"),
     ):
         pass
+
+
+# -- lines ---------------------------------------------------------------------------------------------
+
+
+def test_writers_of_one_file_of_lines_lose_none(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    writers, lines = 4, 30
+    children = []
+    for writer in range(writers):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                for line in range(lines):
+                    append_line(path, {"writer": writer, "line": line})
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(pid)
+    for pid in children:
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(found) == writers * lines
+    for writer in range(writers):
+        assert [f["line"] for f in found if f["writer"] == writer] == list(range(lines))
+
+
+@pytest.mark.parametrize("torn", [0, 1, 70_000, 200_000])
+@pytest.mark.parametrize("whole", [b"", b'{"a": 1}\n', b'{"a": 1}\n' * 30_000])
+def test_half_a_line_is_cut_off_however_long(whole: bytes, torn: int, tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(whole + b"x" * torn)
+    append_line(path, {"a": 2})
+    assert path.read_bytes() == whole + b'{"a": 2}\n'

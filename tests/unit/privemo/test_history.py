@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from privemo.errors import UpdateRejected
+from privemo.errors import RunError, UpdateRejected
 from privemo.history import History
 from privemo.statements import LedgerHead, Statement, canonical_hash
 
@@ -65,6 +66,7 @@ def test_what_was_heard_in_a_round_that_failed_is_written_down_and_held_against_
     history = History(keep=lambda heard: kept.append(dict(heard)))
     history.take(manifest(a=1, b=1))
     history.hear([statement("a", 2), statement("b", 0, "refused")])
+    history.hear([statement("a", 2)])
     assert kept == [{"a": LedgerHead(entries=2, hash=f"{2:064x}")}]
     assert history.known()["a"].entries == 2
     assert history.known()["b"].entries == 1, "one that refused may have lost some"
@@ -73,6 +75,23 @@ def test_what_was_heard_in_a_round_that_failed_is_written_down_and_held_against_
     forked = statement("a", 2, ledger={"entries": 2, "hash": "f" * 64})
     with pytest.raises(UpdateRejected, match="they are gone"):
         history.check(forked, private=True)
+
+
+def test_what_could_not_be_written_down_is_not_taken_for_heard() -> None:
+    full = [RunError("no space")]
+    kept: list[dict[str, LedgerHead]] = []
+
+    def keep(further: Mapping[str, LedgerHead]) -> None:
+        if full:
+            raise full.pop()
+        kept.append(dict(further))
+
+    history = History(keep=keep)
+    with pytest.raises(RunError, match="no space"):
+        history.hear([statement("a", 2)])
+    assert history.known() == {}
+    history.hear([statement("a", 2)])
+    assert list(kept[0]) == ["a"]
 
 
 def test_what_was_sent_for_a_round_that_failed_may_be_sent_again_for_nothing() -> None:

@@ -178,6 +178,45 @@ def test_a_server_that_died_goes_on_with_the_sum_it_had(tmp_path: Path) -> None:
     assert run.manifests()[0]["stores"]["store-01"]["update_sha256"] == paid
 
 
+def test_a_kept_sum_of_another_order_is_not_gone_on_with(tmp_path: Path) -> None:
+    """The step with it would be one that no store was asked for."""
+    privacy = PrivacySettings(epsilon=8.0, sample_rate=0.5, noise="distributed", spare_rounds=1)
+    run = shared_run(tmp_path, rounds=1, privacy=privacy)
+    with pytest.raises(RunError):
+        drive(run, silent("store-02", "confirm"))
+    assert run.pending_path.exists()
+    path = run.folder / "run.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({**facts, "lr": facts["lr"] / 2}))
+    asked = []
+
+    def watched(message: Message, context: Context) -> Message:
+        asked.append(message.metadata.message_type)
+        return client_app(message, context)
+
+    drive(Run(run.folder), watched)
+    assert asked.count("train.mask") == 3
+    assert entries(run, "store-01") == 2
+
+
+@pytest.mark.parametrize("noise", ["local", "distributed"])
+def test_what_a_store_signed_is_written_down_before_the_next_one_answers(
+    noise: str, tmp_path: Path
+) -> None:
+    privacy = PrivacySettings(epsilon=8.0, sample_rate=0.5)
+    changes: dict[str, Any] = {"privacy": privacy} if noise == "local" else {}
+    run = shared_run(tmp_path, rounds=1, **changes)
+    known = []
+
+    def watched(message: Message, context: Context) -> Message:
+        if message.metadata.message_type in ("train", "train.mask"):
+            known.append(sorted(Run(run.folder).history().known()))
+        return client_app(message, context)
+
+    drive(run, watched)
+    assert known == [run.stores[:n] for n in range(3)]
+
+
 def test_every_try_is_new_noise_and_it_is_paid_for(tmp_path: Path) -> None:
     """Numbers that were masked in two sessions could be unmasked in two sums, and so averaged."""
     run = shared_run(tmp_path, may_drop=0.0, rounds=2, seed=None, split_seed=1)

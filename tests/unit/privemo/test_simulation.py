@@ -499,8 +499,17 @@ def test_a_ledger_lost_after_a_round_that_failed_is_missed(failed_round: Run) ->
 
 
 def test_a_damaged_memory_of_ledgers_is_named(failed_round: Run) -> None:
-    (failed_round.folder / "checkpoints/ledger-heads.json").write_text(
-        '{"schema":"privemo.ledger-heads/1","heads":{"store-01":{"entries":-1}}}'
-    )
-    with pytest.raises(RunError, match=r"ledger-heads\.json is damaged"):
-        failed_round.history()
+    path = failed_round.folder / "checkpoints/ledger-heads.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(
+        whole + b'{"schema":"privemo.ledger-head/1","store":"sto'
+    )  # as the server died
+    assert failed_round.history().known()["store-01"].entries == 1
+    for damaged in (
+        b"{\n",
+        b'{"schema":"privemo.ledger-head/2"}\n',
+        whole.replace(b": 1", b": -1"),
+    ):
+        path.write_bytes(whole + damaged)
+        with pytest.raises(RunError, match=r"ledger-heads\.jsonl is damaged"):
+            failed_round.history()

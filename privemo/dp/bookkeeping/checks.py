@@ -9,6 +9,7 @@ import torch
 from opacus.validators import ModuleValidator
 from torch import Tensor, nn
 
+from privemo.dp.bookkeeping.uses import refuse_uses_outside
 from privemo.errors import SettingsError
 
 __all__ = ["probe", "refuse_layers_that_mix"]
@@ -43,7 +44,8 @@ def refuse_layers_that_mix(model: nn.Module) -> None:
 def probe(model: nn.Module, shape: torch.Size) -> None:
     """Change the second of three random pictures; the outputs of the first and third must stay.
 
-    Catches what no list of types can: attention over the batch, centring on the batch, sorting.
+    Catches what no list of types can: attention over the batch, centring on the batch, sorting. And what no
+    gradient of a person would cover: a parameter that is used outside its layer, a layer in a checkpoint.
 
     Args:
         model: in training mode; its random state (dropout) is the same in both passes.
@@ -51,26 +53,29 @@ def probe(model: nn.Module, shape: torch.Size) -> None:
 
     Raises:
         SettingsError: naming the innermost layer that mixes rows, that writes down something of them, or that
-            gives no finite number; or the model reads no pictures of that shape.
+            gives no finite number; naming a parameter that is used outside its layer, or a layer in a
+            checkpoint; or the model reads no pictures of that shape.
     """
     generator = torch.Generator().manual_seed(0)
     one = torch.randn(3, *shape, generator=generator)
     other = one.clone()
     other[1] = 2 * torch.randn(shape, generator=generator) + 1
     kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    seen = [_outer_rows(model, images) for images in (one, other)]
+    with refuse_uses_outside(model):
+        before = _outer_rows(model, one)
+    after = _outer_rows(model, other)
     changed = [n for n, b in model.named_buffers() if not torch.equal(kept[n], b)]
     for name, buffer in model.named_buffers():
-        buffer.copy_(kept[name])
-    for name, before in seen[0].items():
-        after = seen[1].get(name)
-        if not bool(before.isfinite().all()):
+        buffer.detach_().copy_(kept[name])
+    for name, outer in before.items():
+        again = after.get(name)
+        if not bool(outer.isfinite().all()):
             layer = model.get_submodule(name)
             raise SettingsError(
                 f"Layer {name or 'model'!r} ({type(layer).__name__}) gives no finite number for a random "
                 "picture: its weights are broken or far too large."
             )
-        if after is None or not torch.allclose(before, after, rtol=1e-4, atol=1e-5):
+        if again is None or not torch.allclose(outer, again, rtol=1e-4, atol=1e-5):
             layer = model.get_submodule(name)
             raise SettingsError(
                 f"Layer {name or 'model'!r} ({type(layer).__name__}) mixes people: the output of one row "
@@ -89,7 +94,7 @@ def _outer_rows(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_layer: nn.Module, _inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor) and output.ndim and len(output) == len(images):
-                found[name] = output[::2].float()
+                found[name] = output.detach()[::2].float()
 
         return hook
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from privemo.dp.bookkeeping.layer import (
     ROUNDING,
@@ -20,8 +21,6 @@ from privemo.dp.bookkeeping.people import Block, People
 from privemo.models.layers import WSConv2d
 
 __all__ = ["ConvEntry", "WSConvEntry"]
-
-_LOUD_BIAS = 16.0  # over the mean square of the output without it
 
 
 class ConvEntry(Entry):
@@ -215,7 +214,25 @@ class WSConvEntry(ConvEntry):
             return output[block.rows]
         bias = self.layer.bias.detach()
         found = output[block.rows] - bias.view(1, -1, 1, 1)
-        # A bias far above what it was added to took digits along.
-        if bool((bias.square() > _LOUD_BIAS * found.square().mean((0, 2, 3))).any()):
-            return self._geometry.convolve(a, self._used)
+        # Row by row, since a person's clip must not hang on who else is there.
+        loud = ~self._quiet(bias, a)
+        if bool(loud.any()):
+            found[loud] = self._geometry.convolve(a[loud], self._used)
         return found
+
+    def _quiet(self, bias: Tensor, a: Tensor) -> Tensor:
+        """Rows in which the bias took no digits along that the convolution had kept: bool (n,).
+
+        A convolution is rounded in proportion to the length of the patch that it read. The brightest pixel of
+        a patch is no longer than the patch; each one's must be above the bias. NaN is not.
+        """
+        groups, ((high, wide), kernel) = (
+            self.layer.groups,
+            (self._geometry.padding, self._geometry.kernel),
+        )
+        pixels = torch.linalg.vector_norm(torch.unflatten(a, 1, (groups, -1)), dim=2)
+        pixels = F.pad(pixels, [wide, wide, high, high])
+        dilation, stride = self._geometry.dilation, self._geometry.stride
+        patches = F.max_pool2d(pixels, kernel, stride, 0, dilation).amin((2, 3))
+        loudest = bias.abs().view(groups, -1).amax(1)
+        return ((loudest < patches) | (loudest == 0)).all(1)

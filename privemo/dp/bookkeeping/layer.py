@@ -36,6 +36,8 @@ class Entry(ABC):
         output: what came out, (n, ...).
     """
 
+    name = ""  # of the layer in its model, for errors
+
     def __init__(
         self, layer: nn.Module, wanted: frozenset[Tensor], x: Tensor, output: Tensor
     ) -> None:
@@ -56,8 +58,8 @@ class Entry(ABC):
         """
         if self._x._version != self._version:
             raise RuntimeError(
-                f"What {type(self.layer).__name__} read was changed in place before its gradient: "
-                "write that operation without the underscore or `inplace`."
+                f"What layer {self.name!r} ({type(self.layer).__name__}) read was changed in place before "
+                "its gradient: write that operation without the underscore or `inplace`."
             )
         return self._x
 

@@ -7,7 +7,6 @@ coefficients, and each layer adds up coefficient times gradient. No gradient of 
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -19,26 +18,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from privemo.dp.batches import PersonBatch
-from privemo.dp.bookkeeping.conv import ConvEntry, WSConvEntry
-from privemo.dp.bookkeeping.dense import GroupNormEntry, LayerNormEntry, LinearEntry
-from privemo.dp.bookkeeping.fallback import FallbackEntry, FallbackWarning, is_registered
+from privemo.dp.bookkeeping.fallback import FallbackEntry
+from privemo.dp.bookkeeping.kinds import trained_layers
 from privemo.dp.bookkeeping.layer import Entry, squares, weighted
 from privemo.dp.bookkeeping.people import People, arrange
+from privemo.dp.bookkeeping.uses import refuse_checkpoint
 from privemo.errors import SettingsError
-from privemo.models.layers import WSConv2d
 
 __all__ = ["PersonGradModule"]
 
 Precision = Literal["float32", "bfloat16"]
-
-_ENTRIES: dict[type[nn.Module], type[Entry]] = {
-    nn.Conv2d: ConvEntry,
-    WSConv2d: WSConvEntry,
-    nn.Linear: LinearEntry,
-    nn.GroupNorm: GroupNormEntry,
-    nn.LayerNorm: LayerNormEntry,
-}
-"""By exact type: a subclass may compute something else."""
 
 
 class PersonGradModule(AbstractGradSampleModule):  # type: ignore[misc]
@@ -65,10 +54,13 @@ class PersonGradModule(AbstractGradSampleModule):  # type: ignore[misc]
         self._people = People(torch.ones(1, dtype=torch.int64))
         self._squares = torch.zeros(0, dtype=torch.float64)
         self._recording = False
-        self._hooks = [
-            layer.register_forward_hook(self._hook(name, kind))
-            for name, layer, kind in _trained_layers(model, "", set(self.trained))
-        ]
+        self._inside = 0  # how many layers that fall back are running: what is inside one is theirs
+        self._silent: tuple[str, nn.Module] | None = None  # the first that ran without gradients
+        self._hooks = []
+        for name, layer, kind in trained_layers(model, set(self.trained)):
+            if kind is FallbackEntry:
+                self._hooks.append(layer.register_forward_pre_hook(self._enter))
+            self._hooks.append(layer.register_forward_hook(self._hook(name, kind)))
 
     def remove_hooks(self) -> None:
         """Take the hooks off; `to_standard_module` does it as well."""
@@ -96,6 +88,8 @@ class PersonGradModule(AbstractGradSampleModule):  # type: ignore[misc]
         with self._without_weight_gradients(), torch.enable_grad():
             with cast or nullcontext(), self._record():
                 logits = self(_channels_last(images))
+            if self._silent is not None:
+                refuse_checkpoint(*self._silent, logits)
             losses = F.cross_entropy(logits.float(), labels, reduction="none")
             (losses / people.spread(people.counts)).sum().backward()  # type: ignore[no-untyped-call]
         if self._shared:
@@ -121,6 +115,7 @@ class PersonGradModule(AbstractGradSampleModule):  # type: ignore[misc]
     def _start(self, people: People) -> None:
         self._entries, self._shared, self._people = [], {}, people
         self._uses.clear()
+        self._inside, self._silent = 0, None
         self._squares = torch.zeros(len(people), dtype=torch.float64)
 
     @contextmanager
@@ -143,20 +138,32 @@ class PersonGradModule(AbstractGradSampleModule):  # type: ignore[misc]
         finally:
             self._recording = False
 
-    def _hook(self, name: str, kind: type[Entry]) -> Callable[[nn.Module, Any, Any], None]:
+    def _enter(self, _layer: nn.Module, _inputs: Any) -> None:
+        self._inside += self._recording
+
+    def _hook(self, name: str, kind: type[Entry]) -> Callable[[nn.Module, Any, Any], Tensor | None]:
         trained = set(self.trained)
 
-        def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor | None:
             if not self._recording:
-                return
+                return None
+            if kind is FallbackEntry:
+                self._inside -= 1
+            if self._inside:
+                return None
+            if not torch.is_grad_enabled():  # nothing flows back, unless a checkpoint runs it again
+                self._silent = self._silent or (name, layer)
+                return None
+            refuse_checkpoint(name, layer)
             x = _only_input(name, layer, inputs, output, self._people.rows)
             own = layer.parameters(recurse=kind is FallbackEntry)
             wanted = frozenset(p for p in own if p in trained)
-            if not output.requires_grad:
-                output.requires_grad_(True)
+            output = _differentiable(output)
             entry = kind(layer, wanted, x, output)
+            entry.name = name or "model"
             self._uses.update(wanted)
             output.register_hook(lambda g: self._receive(entry, g))
+            return output
 
         return hook
 
@@ -172,25 +179,31 @@ class PersonGradModule(AbstractGradSampleModule):  # type: ignore[misc]
             self._shared[p] = instances if before is None else before + instances
 
 
-def _trained_layers(
-    module: nn.Module, name: str, trained: set[nn.Parameter]
-) -> Iterator[tuple[str, nn.Module, type[Entry]]]:
-    """The layers that own trained parameters, each with its way of book-keeping."""
-    if any(p in trained for p in module.parameters(recurse=False)):
-        kind = _ENTRIES.get(type(module), FallbackEntry)
-        yield name, module, kind
-        if kind is FallbackEntry:
-            how = "Opacus's rule" if is_registered(module) else "functorch"
-            warnings.warn(
-                f"Layer {name or 'model'!r} ({type(module).__name__}) is unknown to the book-keeping: its "
-                f"gradients are made row by row with {how}, exact but slower, with one copy of its "
-                f"{sum(p.numel() for p in module.parameters()):,} parameters for each row.",
-                FallbackWarning,
-                stacklevel=2,
-            )
-            return
-    for child_name, child in module.named_children():
-        yield from _trained_layers(child, f"{name}.{child_name}".lstrip("."), trained)
+class _Differentiable(torch.autograd.Function):
+    """Gives its second argument a place in the graph, and no gradient to anything."""
+
+    @staticmethod
+    def forward(ctx: Any, _key: Tensor, output: Tensor) -> Tensor:
+        ctx.mark_dirty(output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *_gradients: Tensor) -> tuple[None, None]:
+        return None, None
+
+
+def _differentiable(output: Tensor) -> Tensor:
+    """A layer's output such that gradients reach it, and such that the model may write to it.
+
+    What the first layer gives needs no gradient, since its parameters ask for none. As a leaf it could not be
+    written to; and a hook on a view is lost when somebody does.
+    """
+    if output._is_view():
+        output = output.clone()
+    if output.requires_grad:
+        return output
+    found: Tensor = _Differentiable.apply(torch.zeros((), requires_grad=True), output)
+    return found
 
 
 def _only_input(

@@ -16,6 +16,8 @@ __all__ = ["PersonOptimizer"]
 class PersonOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
     """Clips, sums, noises and steps; hooks of accountants and skipped steps (virtual batches) are Opacus's.
 
+    A `step` before which no pass was made is one of noise alone: the draw was empty, and it is accounted for.
+
     Args:
         optimizer: any of torch's, over the trained parameters of `module`.
         module: whose people are summed.
@@ -52,7 +54,7 @@ class PersonOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
         # Of frozen parameters too: what somebody's backward pass left there must not move them.
         self.zero_grad(set_to_none=True)
         for p in self.params:
-            p.summed_grad = torch.zeros_like(p, memory_format=torch.contiguous_format)
+            p.summed_grad = _nothing(p)
 
     def accumulate(self) -> None:
         """Clip the people of the last pass and add them up."""
@@ -65,6 +67,8 @@ class PersonOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
         # One draw for all parameters: many small ones cost more than the noise itself.
         draws = torch.split(self.noise.draw_secure(sum(sizes)), sizes)
         for p, noise in zip(self.params, draws, strict=True):
+            if p.summed_grad is None:  # nobody was drawn
+                p.summed_grad = _nothing(p)
             _check_processed_flag(p.summed_grad)
             # In float64, so that neither a small clip nor a large normaliser rounds the noise away.
             noisy = p.summed_grad.double().add_(noise.view(p.shape), alpha=std)
@@ -87,3 +91,7 @@ class PersonOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
 
     def scale_grad(self) -> None:
         """Nothing is left to do: `add_noise` divides in float64, before it rounds."""
+
+
+def _nothing(parameter: Tensor) -> Tensor:
+    return torch.zeros_like(parameter, memory_format=torch.contiguous_format)

@@ -113,7 +113,7 @@ def train(
 ) -> None:
     """Train in one place (a single store, or a whole data set), with or without privacy.
 
-    What is not given follows a recipe for the public number of people; `privemo plan` says it beforehand.
+    What is not given follows a recipe for the public number of people; `privemo plan` shows it beforehand.
     """
     if resume is not None:
         _resume(ctx, resume, json_)

@@ -132,8 +132,8 @@ def _show(found: Plan, commands: _Commands) -> None:
     out.print(f"Epsilon of the recommended, {_bounds(found.reached)}", soft_wrap=True)
     if (found.reached["dp_rdp"] or 0.0) > found.epsilon:
         say(
-            f"The budget is held by {_BOUNDS[found.accountant]}. RDP (dp-accounting) overstates by up to "
-            "0.3%: its series adds up the magnitudes of terms of either sign."
+            f"The budget is held by {_BOUNDS[found.accountant]}. Other bounds may say more, and RDP "
+            "(dp-accounting) up to 0.3% too much: its series adds up the magnitudes of terms of either sign."
         )
     say(
         "noise/person: deviation of the noise in a step, next to one person's gradient. "

@@ -77,7 +77,7 @@ def plan(
     if json_:
         print_json(asdict(found))
     else:
-        _show(found, _Commands(found, spent or (), images_per_person))
+        _show(found, epochs, _Commands(found, spent or (), images_per_person))
 
 
 def budget(
@@ -112,7 +112,7 @@ def budget(
     )
 
 
-def _show(found: Plan, commands: _Commands) -> None:
+def _show(found: Plan, epochs: float, commands: _Commands) -> None:
     where = f" in {found.stores} stores" if found.stores > 1 else ""
     out.print(
         f"{counted(found.people, 'person')}{where}, epsilon {found.epsilon:g} at delta "
@@ -120,7 +120,9 @@ def _show(found: Plan, commands: _Commands) -> None:
         + (f", of which {found.spent_before:.3f} is spent" if found.spent_before else "")
     )
     _show_recipe(found, commands)
-    out.print(_options("What each batch costs", found.options, found.recommended))
+    out.print(
+        _options(f"What each batch costs in {epochs:g} epochs", found.options, found.recommended)
+    )
     best = found.recommended
     out.print(
         f"Recommended: batch {best.batch:,} (sample rate {best.sample_rate:.4g}), {best.steps:,} steps "

@@ -193,6 +193,4 @@ def test_a_bound_over_the_budget_is_explained() -> None:
     done = privemo("plan", "--people", "20", "--epochs", "2")
     said = done.stdout.split("RDP (dp-accounting) ")[-1].split(",")[0]
     assert (float(said) > 8) == ("too much" in done.stderr)
-    assert (
-        "up to 0.3% too much" in privemo("plan", "--people", "1500", "--batch", "128").stderr
-    )
+    assert "up to 0.3% too much" in privemo("plan", "--people", "1500", "--batch", "128").stderr

@@ -301,8 +301,8 @@ def _recommended(options: Sequence[Option], epochs: float) -> tuple[Option, str]
     for option in options:  # smallest batch first
         if option.signal >= ENOUGH:
             return option, (
-                f"the smallest batch, and so the most steps, that gets {ENOUGH:.0%} of the signal this budget "
-                f"can buy in {epochs:g} epochs. It is for whoever wants many steps: larger batches waste less"
+                f"the smallest batch, and so the most steps, with {ENOUGH:.0%} of the signal this budget can "
+                f"buy in {epochs:g} epochs. It is for whoever wants many steps: larger batches waste less"
             )
     best = max(options, key=lambda o: o.signal)
     return best, f"no batch gets {ENOUGH:.0%} of the signal this budget can buy; this one gets most"

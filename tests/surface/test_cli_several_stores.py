@@ -73,4 +73,5 @@ def test_a_simulation_rehearses_what_that_costs(noise: float, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     privacy = json.loads((tmp_path / "run" / "run.json").read_text())["privacy"]
     assert (privacy["max_stores_per_person"], privacy["noise_multiplier"]) == (2, noise)
-    assert 7.9 < json.loads(done.stdout)["privacy"]["epsilon_max_person"] <= 8
+    # Of these people each was in one store, and lost its part.
+    assert 4 < json.loads(done.stdout)["privacy"]["epsilon_max_person"] < 7

@@ -31,7 +31,15 @@ from privemo.chain import Chain, ChainEntry
 from privemo.errors import BudgetExhausted, LedgerError, SettingsError
 from privemo.releases import Mechanism, Release, Stated, merged, worst_of
 
-__all__ = ["Budget", "BudgetEntry", "Reservation", "read_releases", "unfinished", "worst_of"]
+__all__ = [
+    "Budget",
+    "BudgetEntry",
+    "Reservation",
+    "is_budget",
+    "read_releases",
+    "unfinished",
+    "worst_of",
+]
 
 
 class _Steps(BaseModel):
@@ -242,14 +250,18 @@ class Budget(Chain[BudgetEntry]):
         return Reservation(entry.seq, tuple(before))
 
 
+def is_budget(path: str | Path) -> bool:
+    """Whether a file is a budget, which runs can be charged to, and no ledger."""
+    return b'"privemo.budget/1"' in Path(path).read_bytes()[:4096]
+
+
 def unfinished(path: str | Path) -> list[str]:
     """Ids of runs that a budget file is charged for and that have not settled; none for a ledger.
 
     Raises:
         LedgerError: the file is damaged.
     """
-    path = Path(path)
-    if b'"privemo.budget/1"' not in path.read_bytes()[:4096]:
+    if not is_budget(path):
         return []
     return [entry.what for entry in Budget(path).open_reservations()]
 

@@ -78,7 +78,8 @@ class PrivacySettings(FrozenSettings):
         accountant: which bound is held against `epsilon`; the other is reported beside it.
         sample_rate: probability with which a person joins a batch (Poisson sampling).
         max_grad_norm: clipping norm of one person's gradient.
-        max_stores_per_person: in how many stores one person may take part; noise is raised for it.
+        max_stores_per_person: in how many stores one person may take part; noise is raised for it, and each
+            store spends its share. Not with distributed noise.
         rate_growth: the last rounds' sample rate over the first ones', in up to four equal stages;
             `sample_rate` is that of the last. The noise multiplier is the same all along.
         optimizer: of a store's steps within a round.
@@ -347,7 +348,7 @@ class RunSettings(FrozenSettings):
         if self.privacy.max_stores_per_person != 1:
             raise ValueError(
                 "With distributed noise a person is in one store: in several they would move one and the "
-                "same sum several times, which costs more than several sums"
+                "same sum several times, which costs more than several sums: take local noise"
             )
         if self.privacy.optimizer != "sgd":
             raise ValueError(

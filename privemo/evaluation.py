@@ -9,10 +9,11 @@ import numpy as np
 
 from privemo import weights as w
 from privemo.admission import admitted
-from privemo.errors import DataError
+from privemo.errors import DataError, RunError
 from privemo.faces import Faces, load_faces
 from privemo.labels import EMOTIONS
 from privemo.machine import tuned
+from privemo.runs import Run
 from privemo.training import predict
 from privemo_consent import Purpose
 
@@ -20,21 +21,28 @@ __all__ = ["evaluate_file"]
 
 
 def evaluate_file(
-    weights: Path, data: Path, *, model: str = "emotion-cnn", challenge_age: float = 25.0
+    weights: Path, data: Path, *, model: str | None = None, challenge_age: float = 25.0
 ) -> dict[str, Any]:
     """Accuracy, its 95% interval, and F1 for each emotion.
+
+    Args:
+        weights: a safetensors file, or the folder of a finished run.
+        data: the faces.
+        model: architecture; by default that of the run, and of a file `emotion-cnn`.
+        challenge_age: whoever is estimated to be younger is refused.
 
     People are taken as adults who agreed, unless the table says otherwise (their consents are simulated,
     and the result says so): whoever it calls a minor or of unknown age, or whose estimated age is under
     the challenge age, is refused all the same.
 
     Raises:
-        RunError: the model cannot be read.
+        RunError: the model cannot be read, or the run has not finished.
         DataError: the faces cannot be read, or do not fit the model.
         NoFacesAdmitted: everyone was refused.
     """
     from privemo_audits import evaluate_predictions
 
+    weights, model = _model_at(weights, model)
     network = w.model_for(model, w.load_weights(weights))
     table = load_faces(data)
     if getattr(network, "channels", table.channels) != table.channels:
@@ -56,6 +64,22 @@ def evaluate_file(
         "model_sha256": w.sha256(w.from_model(network)),
         "data_digest": table.digest,
     }
+
+
+def _model_at(path: Path, model: str | None) -> tuple[Path, str]:
+    """The file of the weights, and their architecture."""
+    if not path.is_dir():
+        return path, model or "emotion-cnn"
+    if not (path / "run.json").exists():
+        raise RunError(
+            f"{path} is a folder without a run.json: give the folder of a run, or a model.safetensors."
+        )
+    run = Run(path)
+    if not run.model_path.is_file():
+        raise RunError(
+            f"{path} has no finished model yet: go on with {run.resume_command}, or give a model.safetensors."
+        )
+    return run.model_path, model or run.settings.model
 
 
 def _frame(faces: Faces, probabilities: np.ndarray[Any, np.dtype[np.float32]]) -> Any:

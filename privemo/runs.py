@@ -20,6 +20,7 @@ from privemo.errors import RunError, UpdateRejected
 from privemo.files import read_json, write_json
 from privemo.heard import read_heard, write_heard
 from privemo.history import History
+from privemo.noeffect import refuse_without_effect
 from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder, check_order
 from privemo.schedules import lr_factor, sample_rate_of
 from privemo.serverstep import ServerStep
@@ -49,8 +50,9 @@ class Orders:
         """Ask as a store would, before anybody's face is touched: the first round, and the last.
 
         Raises:
-            SettingsError: a store would refuse.
+            SettingsError: a store would refuse, or a setting would change nothing.
         """
+        refuse_without_effect(self.settings)
         for number in {1, self.settings.rounds}:
             check_order(self.order_for(number))
 

@@ -56,6 +56,7 @@ def init(
     noise: o.NoiseOption = o.NoiseName.distributed,
     may_drop: o.DropOption = 0.0,
     spare_rounds: o.SpareOption = 2,
+    stores_per_person: o.StoresPerPersonOption = 1,
     init_from: Annotated[
         str, typer.Option("--init", help="`nobody`, `imagenet`, `scratch` or a file.")
     ] = "nobody",
@@ -95,9 +96,8 @@ def init(
         if shared
         else local_recipe(declared_people)
     )
-    names = (*o.BOUND, "noise", "may_drop", "spare_rounds")
     settings = replace(recipe, **o.recipe_options(ctx)).settings(
-        {name: ctx.params[name] for name in names},
+        o.promise(ctx),
         stores=len(cards),
         declared_people=declared_people,
         init=init_from,

@@ -1,4 +1,4 @@
-"""`privemo evaluate` and `privemo audit`."""
+"""`privemo evaluate`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,15 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    weights: Annotated[Path, typer.Argument(metavar="MODEL", help="A model.safetensors file.")],
+    weights: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", help="A model.safetensors file, or the folder of a run."),
+    ],
     data: Annotated[Path, typer.Option(help="Faces: npz, csv or folder.")],
-    model: o.ModelOption = "emotion-cnn",
+    model: Annotated[
+        str | None,
+        typer.Option(help="Name of the architecture.", show_default="the run's, or emotion-cnn"),
+    ] = None,
     challenge_age: o.AgeOption = 25.0,
     json_: o.JsonOption = False,
 ) -> None:
@@ -33,7 +39,9 @@ def evaluate(
         print_json(result)
         return
     low, high = result["accuracy_ci"]
-    table = Table(title=f"{weights.name} on {data.name}", title_justify="left", show_header=False)
+    table = Table(
+        title=f"{weights.resolve().name} on {data.name}", title_justify="left", show_header=False
+    )
     table.add_row("Faces read", f"{result['n']:,} of {result['asked']:,}")
     if result["simulated_consent"]:
         table.add_row("Consents", "simulated: everyone in the file is taken to have agreed")

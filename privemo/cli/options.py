@@ -25,6 +25,7 @@ __all__ = [
     "differences",
     "given",
     "plain",
+    "promise",
     "recipe",
     "recipe_options",
     "refuse_given",
@@ -142,6 +143,13 @@ DropOption = Annotated[
     float,
     typer.Option(
         help="With distributed noise: share of stores without whom a round still counts.",
+        rich_help_panel=LOSS,
+    ),
+]
+StoresPerPersonOption = Annotated[
+    int,
+    typer.Option(
+        help="In how many stores one person may take part; raises the noise. Not with distributed noise.",
         rich_help_panel=LOSS,
     ),
 ]
@@ -369,6 +377,17 @@ _RECIPE = {name: name for name in names_of(recipe)} | {
 }
 """Name of an option -> field of `privemo.recipes.Recipe`."""
 
+_OF_NOISE = {name: name for name in ("noise", "may_drop", "spare_rounds")} | {
+    "stores_per_person": "max_stores_per_person"
+}
+"""Name of an option -> field of `privemo.config.PrivacySettings`."""
+
+
+def promise(ctx: typer.Context) -> dict[str, Any]:
+    """Fields of `PrivacySettings` that no recipe decides, as far as the command has an option for them."""
+    names = (*BOUND, *_OF_NOISE)
+    return {_OF_NOISE.get(name, name): ctx.params[name] for name in names if name in ctx.params}
+
 
 def recipe_options(ctx: typer.Context) -> dict[str, Any]:
     """Fields of a recipe that were asked for."""
@@ -399,15 +418,18 @@ _NAMED = {
     **{field: name for name, field in _RECIPE.items()},
     **{name: name for name in ONLY_PLAIN},
     **{name: name for name in ("epsilon", "delta", "accountant", "stores", "declared_people")},
-    **{name: name for name in ("noise", "may_drop", "spare_rounds", *OF_CHAINS)},
-    **{name: name for name in OF_SIMULATIONS},
+    **{field: name for name, field in _OF_NOISE.items()},
+    **{name: name for name in (*OF_CHAINS, *OF_SIMULATIONS)},
     **{name: name for name in ("seed", "split_seed", "challenge_age", "consents")},
 }
 _FIELD = re.compile(
     rf"(^|; |refused: |\bx )(?:privacy\.|plain\.)?({'|'.join(_NAMED)})(?=: | is | x )"
+    rf"|(\b(?:set|leave out) )({'|'.join(_NAMED)})\b"
 )
 
 
 def as_options(sentence: str) -> str:
     """A sentence about settings, whose fields are called as on the command line."""
-    return _FIELD.sub(lambda m: f"{m[1]}--{_NAMED[m[2]].replace('_', '-')}", sentence)
+    return _FIELD.sub(
+        lambda m: f"{m[1] or m[3] or ''}--{_NAMED[m[2] or m[4]].replace('_', '-')}", sentence
+    )

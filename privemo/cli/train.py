@@ -46,6 +46,7 @@ def simulate(
     noise: o.NoiseOption = o.NoiseName.local,
     may_drop: o.DropOption = 0.0,
     spare_rounds: o.SpareOption = 0,
+    stores_per_person: o.StoresPerPersonOption = 1,
     declared_people: o.DeclaredOption = None,
     sensitive: o.SensitiveOption = None,
     init: Annotated[
@@ -112,7 +113,7 @@ def train(
 ) -> None:
     """Train in one place (a single store, or a whole data set), with or without privacy.
 
-    What is not given follows a recipe for the public number of people; `privemo plan` says it beforehand.
+    What is not given follows a recipe for the public number of people; `privemo plan` shows it beforehand.
     """
     if resume is not None:
         _resume(ctx, resume, json_)
@@ -194,8 +195,7 @@ def _by_recipe(
     from privemo.config import RunSettings
 
     asked, chosen = _of_every_run(ctx), o.recipe_options(ctx)
-    names = (*o.BOUND, "noise", "may_drop", "spare_rounds")
-    privacy = {name: ctx.params[name] for name in names if name in ctx.params}
+    privacy = o.promise(ctx)
 
     def settings_for(table: FaceTable) -> RunSettings:
         sized = RunSettings.of(stores=run["stores"], declared_people=asked["declared_people"])

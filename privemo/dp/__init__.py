@@ -1,7 +1,8 @@
 """Differential privacy with the person as the unit: the one place that touches Opacus.
 
 * `privemo.dp.accounting`: from (noise, sample rate, steps) to epsilon, and back to the noise;
-  `privemo.dp.bounds`: Opacus's two accountants underneath; `privemo.dp.planning`: what a budget affords;
+  `privemo.dp.bounds`: Opacus's two accountants underneath; `privemo.dp.crosscheck`: those of a second
+  library beside them; `privemo.dp.planning`: what a budget affords;
 * `privemo.dp.counts`: a count of people that may be published;
 * `privemo.dp.batches`: who is drawn for a step, and their pictures side by side;
 * `privemo.dp.engine`: one private step, where all images of a person move the model by at most the

@@ -6,8 +6,10 @@ T steps of noise s tell no more than one step of noise s / sqrt(T), and that is 
 there noise comes close to 1, where sampling protects less than in proportion (Bu et al. 2020, arXiv
 1911.11607, section 3; De et al. 2022, arXiv 2204.13650, figure 3). That share is `Option.signal`.
 
-Large batches waste none of it and take few steps; small ones take many and waste most. The plan that is
-recommended is the smallest batch that still gets `ENOUGH`.
+Large batches waste none of it and take few steps; small ones take many and waste most. What is recommended
+is for a number of epochs that is given: of all its batches the smallest that still gets `ENOUGH`, and so the
+most steps. How well a model will read is no part of that. What was measured stands in the recipe, which takes
+large batches and few steps, and which a plan holds beside it.
 """
 
 from __future__ import annotations
@@ -16,23 +18,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from privemo.dp.accounting import (
-    calibrate_noise,
-    check_delta,
-    composed,
-    spent,
-)
+from privemo.dp.accounting import calibrate_noise, check_delta, composed
+from privemo.dp.crosscheck import four_bounds
 from privemo.errors import BudgetUnreachable, SettingsError, TooFewPeople
-from privemo.releases import Mechanism, Release, merged
+from privemo.recipes import central_recipe, local_recipe
+from privemo.releases import Mechanism, Release
 
 __all__ = ["ENOUGH", "Option", "Plan", "plan"]
 
 ENOUGH = 0.75
-"""Share of the signal from which on a larger batch is not worth its fewer steps."""
+"""Share of the signal that a small batch has to keep to be recommended for its many steps."""
 
 _OTHER_EPOCHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _MOST_BATCHES = 64  # the smallest batch looked at lets a person join one step in 64
 _MOST_STEPS = 1_000_000
+_DIGITS = 6  # of a rate, so that a command that names it trains exactly so
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,17 @@ class Plan:
         epsilon: most a person may lose altogether.
         delta: probability with which that may fail.
         accountant: the bound held against `epsilon`.
+        stores_per_person: in how many of them one person may take part.
         spent_before: epsilon of what was released before.
-        options: one for each batch, smallest first.
+        recipe: what training does where nothing else is asked for, in the epochs that it takes: one place
+            by `central_recipe`, stores by `local_recipe`. None where it does not come within `epsilon`.
+        options: one for each batch, smallest first, in the epochs that were asked for.
         recommended: one of them.
-        why: it is recommended.
+        why: it is recommended, and for what.
         other_epochs: the recommended batch with fewer and more epochs.
-        reached: epsilon of the recommended option, with all that came before, by each accountant:
-            `rdp` and `prv` of Opacus, `dp_rdp` and `pld` of dp-accounting (None where not installed).
+        recipe_reached: as `reached`, of the recipe.
+        reached: epsilon of the recommended option, with all that came before, by each accountant; see
+            `privemo.dp.crosscheck.four_bounds`.
     """
 
     people: int
@@ -85,11 +89,14 @@ class Plan:
     epsilon: float
     delta: float
     accountant: str
+    stores_per_person: int
     spent_before: float
+    recipe: Option | None
     options: tuple[Option, ...]
     recommended: Option
     why: str
     other_epochs: tuple[Option, ...]
+    recipe_reached: dict[str, float | None] | None
     reached: dict[str, float | None]
 
 
@@ -155,8 +162,9 @@ def plan(
         tuple(past),
     )
     most = _most_signal(ask)
+    recipe = _by_recipe(ask, most)
     options = _affordable(ask, _rates(ask.people, batch, sample_rate), most)
-    best, why = _recommended(options)
+    best, why = _recommended(options, epochs)
     others = [
         _option(replace(ask, epochs=epochs * x), best.sample_rate, most) for x in _OTHER_EPOCHS
     ]
@@ -166,11 +174,14 @@ def plan(
         epsilon=epsilon,
         delta=delta,
         accountant=accountant,
+        stores_per_person=stores_per_person,
         spent_before=composed(ask.past, delta=delta, accountant=accountant),
+        recipe=recipe,
         options=options,
         recommended=best,
         why=why,
         other_epochs=tuple(sorted({o for o in others if o is not None}, key=lambda o: o.steps)),
+        recipe_reached=None if recipe is None else _reached(ask, recipe),
         reached=_reached(ask, best),
     )
 
@@ -206,12 +217,25 @@ def _rates(people: int, batch: int | None, sample_rate: float | None) -> list[fl
             raise TooFewPeople(
                 f"A batch of {batch} people asks for more than the {people} of a store: lower it."
             )
-        return [batch / people]
+        return [float(f"{batch / people:.{_DIGITS}g}")]
     powers = [2**i for i in range(people.bit_length()) if people / _MOST_BATCHES <= 2**i < people]
-    return [size / people for size in [*powers, people]]
+    return [float(f"{size / people:.{_DIGITS}g}") for size in [*powers, people]]
+
+
+def _by_recipe(ask: _Question, most: float) -> Option | None:
+    recipe = central_recipe(ask.people) if ask.stores == 1 else local_recipe(ask.people)
+    rate = recipe.sample_rate
+    return _option(ask, rate, most, steps=recipe.rounds * recipe.steps_per_round)
 
 
 def _affordable(ask: _Question, rates: Sequence[float], most: float) -> tuple[Option, ...]:
+    largest = max(rates)
+    if ask.epochs / largest > _MOST_STEPS:
+        raise SettingsError(
+            f"{ask.epochs:g} epochs at sample rate {largest:g} take {ask.epochs / largest:.3g} steps, and a "
+            f"plan has {_MOST_STEPS:,} at most: ask for fewer epochs"
+            + (", or a larger batch." if largest < 1 else ".")
+        )
     options = tuple(o for rate in rates if (o := _option(ask, rate, most)) is not None)
     if not options:
         raise BudgetUnreachable(
@@ -221,11 +245,12 @@ def _affordable(ask: _Question, rates: Sequence[float], most: float) -> tuple[Op
     return options
 
 
-def _option(ask: _Question, rate: float, most: float) -> Option | None:
+def _option(ask: _Question, rate: float, most: float, steps: int | None = None) -> Option | None:
     """One option; None where no noise reaches the budget, or it takes more steps than anybody waits for."""
-    steps = max(1, round(ask.epochs / rate))
-    if steps > _MOST_STEPS:
-        return None
+    if steps is None:
+        if ask.epochs / rate > _MOST_STEPS:
+            return None
+        steps = max(1, round(ask.epochs / rate))
     try:
         noise = calibrate_noise(
             epsilon=ask.epsilon,
@@ -270,35 +295,19 @@ def _most_signal(ask: _Question) -> float:
         ) from error
 
 
-def _recommended(options: Sequence[Option]) -> tuple[Option, str]:
+def _recommended(options: Sequence[Option], epochs: float) -> tuple[Option, str]:
     if len(options) == 1:
         return options[0], "the only batch that was asked for, or that this budget affords"
     for option in options:  # smallest batch first
         if option.signal >= ENOUGH:
             return option, (
-                f"the smallest batch that gets {ENOUGH:.0%} of the signal this budget can buy: a larger "
-                "one gains little and takes fewer steps"
+                f"the smallest batch, and so the most steps, with {ENOUGH:.0%} of the signal this budget can "
+                f"buy in {epochs:g} epochs. It is for whoever wants many steps: larger batches waste less"
             )
     best = max(options, key=lambda o: o.signal)
     return best, f"no batch gets {ENOUGH:.0%} of the signal this budget can buy; this one gets most"
 
 
 def _reached(ask: _Question, option: Option) -> dict[str, float | None]:
-    """Epsilon by Opacus, and by dp-accounting, which shares no code with it."""
-    from privemo_audits.accounting import Release as Audited
-    from privemo_audits.accounting import epsilon_dp_accounting
-    from privemo_audits.errors import MissingExtraError
-
     coming = Mechanism(option.noise_multiplier, option.sample_rate, option.steps)
-    whole = [*ask.past, coming.times(ask.stores_per_person)]
-    ours = spent(whole, delta=ask.delta)
-    found: dict[str, float | None] = {"rdp": ours.rdp, "prv": ours.prv, "dp_rdp": None, "pld": None}
-    gaussian, stated = merged(whole)
-    audited = [Audited(m.noise_multiplier, m.sample_rate, m.steps) for m in gaussian]
-    try:
-        for name, kind in (("dp_rdp", "rdp"), ("pld", "pld")):
-            left = ask.delta - stated.delta
-            found[name] = stated.epsilon + epsilon_dp_accounting(audited, left, kind)
-    except MissingExtraError:
-        pass  # the extra is for audits; two bounds remain
-    return found
+    return four_bounds([*ask.past, coming.times(ask.stores_per_person)], delta=ask.delta)

@@ -183,6 +183,9 @@ def test_evaluate_prints_accuracy_interval_f1_and_n(finished: Path) -> None:
     assert set(out["f1"]) == {"happy", "sad", "neutral", "surprise"}
     # A quarter of the people attest an age under 18: never read, here either.
     assert out["n"] == out["asked"] - out["refused"]["minor"] == 180
+    # The folder of a run is as good, and says which architecture it is.
+    folder = privemo("evaluate", finished / "run", "--data", finished / "faces.npz", "--json")
+    assert json.loads(folder.stdout) == out
 
 
 def test_tables_say_that_consents_are_simulated(finished: Path) -> None:
@@ -313,6 +316,7 @@ def test_missing_options_and_wrong_folders_are_said(tmp_path: Path, npz: Path) -
     refused(privemo("simulate", "--resume", tmp_path / "nowhere"), "run.json", "does not exist")
     refused(privemo("audit", tmp_path / "nowhere"), "nowhere")
     refused(privemo("evaluate", tmp_path / "no.safetensors", "--data", npz), "no.safetensors")
+    refused(privemo("evaluate", tmp_path, "--data", npz), "without a run.json", "model.safetensors")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("keep me")
     refused(privemo("simulate", "--data", npz, "--out", tmp_path / "full", *SMALL), "not empty")

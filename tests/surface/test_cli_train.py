@@ -33,7 +33,7 @@ def run_of(data: Path, *options: str | Path) -> dict[str, Any]:
 def test_options_of_private_training_reach_the_run(data: Path) -> None:
     facts = run_of(
         data,
-        *("--epsilon", "5", "--rounds", "2", "--steps", "1", "--sample-rate", "0.5"),
+        *("--epsilon", "5", "--rounds", "2", "--steps", "2", "--sample-rate", "0.5"),
         *("--rate-growth", "2", "--clip", "0.7", "--lr", "0.1", "--lr-schedule", "cosine"),
         *("--optimizer", "adam", "--momentum", "0.2", "--server-momentum", "0.5"),
         *("--server-lr", "0.4", "--ema", "0.6", "--views", "2", "--images-per-person", "1"),
@@ -48,7 +48,7 @@ def test_options_of_private_training_reach_the_run(data: Path) -> None:
     }
     assert (privacy["optimizer"], privacy["views"], privacy["images_per_person"]) == ("adam", 2, 1)
     assert (privacy["augment"], privacy["precision"]) == ("none", "bfloat16")
-    assert (chosen["rounds"], chosen["steps_per_round"], chosen["lr"]) == (2, 1, 0.1)
+    assert (chosen["rounds"], chosen["steps_per_round"], chosen["lr"]) == (2, 2, 0.1)
     assert (chosen["momentum"], chosen["server_momentum"]) == (0.2, 0.5)
     assert (chosen["server_lr"], chosen["ema"], chosen["split_seed"]) == (0.4, 0.6, 8)
     assert chosen["lr_schedule"] == "cosine"
@@ -102,6 +102,9 @@ def test_options_of_plain_training_reach_the_run(data: Path) -> None:
         (["--clip", "1e-5"], ["--clip is 1e-05", "a store accepts"]),
         (["--lr", "2000"], ["--lr is 2000", "a store accepts"]),
         (["--no-private", "--weight-decay", "20"], ["--weight-decay is 20", "a store accepts"]),
+        # A round is one step, and a store's optimizer begins anew in each.
+        (["--momentum", "0.9"], ["--momentum is of a store's steps", "set --server-momentum"]),
+        (["--optimizer", "adam", "--momentum", "0.2"], ["set --server-momentum"]),
         (["--epsilon", "1e-9"], ["cannot be met"]),
         (["--delta", "0.5"], ["Delta 0.5"]),
         (["--model", "resnet-900"], ["resnet-900"]),

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from privemo.dp import Mechanism, composed
+from privemo.dp import Mechanism, calibrate_noise, composed
 from privemo.dp.planning import ENOUGH, Plan, plan
 from privemo.errors import BudgetExhausted, BudgetUnreachable, SettingsError, TooFewPeople
+from privemo.recipes import central_recipe, local_recipe
 from privemo.releases import Stated
 
 
@@ -46,6 +47,27 @@ def test_the_smallest_batch_with_enough_signal_is_recommended(found: Plan) -> No
     enough = [o for o in found.options if o.signal >= ENOUGH]
     assert found.recommended == enough[0] != found.options[0]
     assert "smallest batch" in found.why
+
+
+def test_the_recipe_stands_beside_it_as_training_takes_it(found: Plan) -> None:
+    recipe = central_recipe(1500)
+    assert found.recipe is not None
+    assert (found.recipe.sample_rate, found.recipe.steps) == (recipe.sample_rate, recipe.rounds)
+    assert found.recipe.noise_multiplier == calibrate_noise(
+        epsilon=8.0, delta=1e-5, sample_rate=recipe.sample_rate, steps=recipe.rounds
+    )
+    assert found.recipe_reached is not None
+    assert found.recipe_reached["rdp"] == pytest.approx(8.0, rel=1e-3)
+    # A larger batch wastes less: what is recommended for its steps is not better for being recommended.
+    assert found.recipe.signal > found.recommended.signal
+    assert "for whoever wants many steps" in found.why
+
+
+def test_the_recipe_of_stores_is_that_of_a_simulation() -> None:
+    got, recipe = plan(people=3000, epsilon=8.0, stores=3), local_recipe(1000)
+    assert got.recipe is not None
+    assert got.recipe.steps == recipe.rounds * recipe.steps_per_round
+    assert (got.recipe.sample_rate, got.recipe.batch) == (recipe.sample_rate, 250)
 
 
 def test_where_no_batch_has_enough_the_best_is_taken() -> None:
@@ -107,6 +129,15 @@ def test_what_was_spent_before_leaves_less() -> None:
         ({"delta": 0.01}, SettingsError, "too large for 100 people"),
         ({"epochs": 0.0}, SettingsError, "epochs"),
         ({"epochs": float("nan")}, SettingsError, "epochs"),
+        # Not epsilon's fault: no noise was asked about yet.
+        (
+            {"epochs": 1e9},
+            SettingsError,
+            "1e\\+09 steps, .* 1,000,000 at most: ask for fewer epochs",
+        ),
+        ({"epochs": 1e308}, SettingsError, "ask for fewer epochs"),
+        ({"sample_rate": 1e-9}, SettingsError, "3e\\+10 steps.* or a larger batch"),
+        ({"sample_rate": 5e-324}, SettingsError, "or a larger batch"),
         ({"people": 0}, SettingsError, "people"),
         ({"stores": 0}, SettingsError, "stores"),
         ({"stores": 101}, TooFewPeople, "spread over 101"),

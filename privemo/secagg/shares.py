@@ -5,7 +5,7 @@ that does not hold at the end tells who lied, and nobody can be made to look lik
 
 | what came back | who lied |
 |---|---|
-| a share that its dealer did not sign | whoever gave it: the share is left aside, and as many true ones will do |
+| a share that its dealer did not sign | whoever gave it: it is left aside, and as many true ones will do |
 | enough signed shares, which do not make the secret of its key or commitment | the dealer |
 
 Signatures are looked at only where the first shares do not do: a sum in which nobody lies costs no more.

@@ -85,7 +85,7 @@ class SecureCounts(SecureStore):
         """
         with self.store.alone():
             self._agreed(request, session)
-            self._check_new(session)
+            self._begin(session)
             from privemo.secagg import Member
 
             member = Member(session, self.store.config.name)
@@ -110,7 +110,9 @@ class SecureCounts(SecureStore):
             if member.step == "masked" and self._sent.exists():
                 return self._sent_before(session)  # the answer was lost on its way
             agreed = self._agreed(request, session)
-            member.open(envelopes)  # first, so that nobody pays for what cannot be summed up
+            member.open(
+                envelopes, self.roster
+            )  # first, so that nobody pays for what cannot be summed up
             noise = request.noise(session.enough, config.accountant)
             account = HeldOutAccount(self.store, agreed.budget, releases=agreed.releases)
             numbers = count_vector(self.store, request.plan)

@@ -2,7 +2,7 @@
 
 The steps are those of `privemo.secagg.member`, one message each; what a store has to remember in between
 stands in its own folder (`secure-sum.json`, readable by its owner alone), so a store that was restarted goes
-on.
+on. Beside it stands which attempts began in this run (`secure-sum.attempts`).
 
 | what happens | what the store does |
 |---|---|
@@ -10,7 +10,7 @@ on.
 | the order in step 3 is another than in step 1, or than the others were asked | refuses |
 | a try broke off after this store trained | a new step with new noise, and it pays for it: numbers leave once
 |
-| an old session goes on while a newer one began, or begins anew | refuses |
+| an old session goes on while a newer one began, or begins anew, however many began since | refuses |
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ from privemo.storeconfig import KEY_FILE
 from privemo.training import clipped_sum
 
 __all__ = ["Masked", "SecureStore"]
+
+_MOST_ATTEMPTS = 100_000
+"""Of one run: a round takes one unless it breaks off, and the list is read and written for each."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class SecureStore:
             self.store.check_order(order)
             self.store.outbox.check_ledger(order)
             self._check_session(order, session)
-            self._check_new(session)
+            self._begin(session)
             member = Member(session, self.store.config.name)
             advert = member.advert(self._signing)
             self._keep(member)
@@ -108,7 +111,7 @@ class SecureStore:
         """
         with self.store.alone():
             member = self._member(session)
-            sent = member.share(adverts, self.roster)
+            sent = member.share(adverts, self.roster, self._signing)
             self._keep(member)
             return sent
 
@@ -132,7 +135,9 @@ class SecureStore:
             if session.order != order_digest(order, model_in):
                 raise SecureSumError("The order is another than the session is for.")
             try:
-                member.open(envelopes)  # first, so that nobody pays for what cannot be summed up
+                member.open(
+                    envelopes, self.roster
+                )  # first, so that nobody pays for what cannot be summed up
             except SecureSumError as error:
                 reason = str(error)[:256]
                 return Masked(None, self.store.stated(order, model_in, reason=reason))
@@ -203,14 +208,30 @@ class SecureStore:
         numbers = lattice.encode(total) + noise
         return (numbers & 0xFFFFFFFF).astype("<u4").tobytes()
 
-    def _check_new(self, session: Session) -> None:
-        """A session that began anew with other keys could be told two stories."""
+    def _begin(self, session: Session) -> None:
+        """Let each attempt begin once: one that began anew with other keys could be told two stories.
+
+        Raises:
+            SecureSumError: it began before, or so many did that something is wrong, or the list is damaged.
+            RunError: the disk failed.
+        """
+        path = self._path.with_suffix(".attempts")
         try:
-            last = Member.from_json(self._path.read_text())
-        except (OSError, SecureSumError):
-            return
-        if last.session.attempt == session.attempt:
+            began = path.read_text().split()
+        except FileNotFoundError:
+            began = []
+        except (OSError, ValueError) as error:
+            raise SecureSumError(
+                f"{path} cannot be read ({error}): without it an attempt could begin twice."
+            ) from error
+        if session.attempt in began:
             raise SecureSumError("This attempt began before: another one has another name.")
+        if len(began) >= _MOST_ATTEMPTS:
+            raise SecureSumError(
+                f"{self.store.config.name} began {len(began)} attempts in this run, and begins no more."
+            )
+        # Before its keys leave: an attempt that breaks off here is used up.
+        write_bytes(path, "".join(f"{name}\n" for name in [*began, session.attempt]).encode())
 
     def _member(self, session: Session) -> Member:
         try:

@@ -103,6 +103,9 @@ class GridSum:
                     self._leave(name, "refused", reason)
 
         self._ask("advertise", self._everyone(), lambda _: content, take)
+        for name, reason in self.collector.close_adverts().items():
+            self._nodes.pop(name, None)
+            self._leave(name, "failed", f"rejected: {reason}")
         self._require(list(self.collector.adverts), "sent keys")
 
     def gather_envelopes(self) -> None:
@@ -139,7 +142,11 @@ class GridSum:
 
         signed = {name: self._nodes[name] for name in self.collector.signatures}
         self._ask("reveal", signed, lambda _: {secure_protocol.CONTENT: signatures}, take)
-        return self.collector.total()
+        try:
+            return self.collector.total()
+        finally:  # also where too few true shares are left
+            for name, of in self.collector.liars.items():
+                self._leave(name, "failed", f"rejected: it gave false shares of {_few(of)}")
 
     # -- messages ----------------------------------------------------------------------------
 
@@ -278,3 +285,8 @@ class SecureSum(GridSum):
             },
             **named_and_others(self.stores, self.session.members),
         }
+
+
+def _few(names: list[str]) -> str:
+    """The first names of a list, which may be that of all stores."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -3,6 +3,7 @@
 * `privemo.secagg.session`: who takes part in one sum, and how many are needed;
 * `privemo.secagg.member`: what a store sends, and what it refuses;
 * `privemo.secagg.statements`: what they sign, and the masks that follow from their keys;
+* `privemo.secagg.shares`: shares of their secrets, and who lied where some do not hold;
 * `privemo.secagg.collector`: what the server does;
 * `privemo.secagg.lattice`: sums of clipped gradients as whole numbers, with noise that stores share;
 * `privemo.secagg.gradients`: from gradients by name to such a sum, and back to an update.

@@ -3,7 +3,8 @@
 What it cannot do is a matter of `privemo.secagg.member`; here is what an honest server does, and how it
 notices that a member lies. What it sees to be wrong leaves that member out (`UpdateRejected`); when too few
 are left the sum fails as a whole (`SecureSumError`), and nothing was unmasked. Envelopes it cannot see into:
-one that is no good stops those whom it was for, who name its sender.
+one that is no good stops those whom it was for, who name its sender. False shares at the end are left aside
+and their giver is named (`privemo.secagg.shares`).
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -22,14 +24,17 @@ from privemo import flower
 from privemo.dp.stream import KeyStream
 from privemo.errors import SecureSumError, UpdateRejected
 from privemo.secagg.session import Session
+from privemo.secagg.shares import KEY, LONGEST, SEED, put_together
 from privemo.secagg.statements import (
+    UNSIGNED,
     Advert,
     Reveal,
     Roster,
     apply_masks,
     commitment,
     confirmation,
-    is_key,
+    copied,
+    fault_of,
     own_seed,
     verified,
 )
@@ -44,17 +49,23 @@ class Collector:
         session: what all agree on.
         roster: public keys of the stores.
         length: of a vector.
+
+    Attributes:
+        liars: members whose shares at the end were false, and of whom. The sum goes on without these shares;
+            only as many are looked at as it takes.
     """
 
     def __init__(self, session: Session, roster: Roster, length: int) -> None:
         self.session, self.roster, self.length = session, roster, length
         self.adverts: dict[str, Advert] = {}
         self.signatures: dict[str, bytes] = {}
+        self._faulty: dict[str, str] = {}
         self._envelopes: dict[str, Mapping[str, bytes]] = {}
         self._commitments: dict[str, bytes] = {}
         self._total = np.zeros(length, np.uint32)
         self._summed: set[str] = set()
         self._reveals: dict[str, Reveal] = {}
+        self.liars: dict[str, list[str]] = {}
 
     # -- keeping it ----------------------------------------------------------------------------
 
@@ -100,17 +111,28 @@ class Collector:
         """Keys of a member.
 
         Raises:
-            UpdateRejected: they are not signed by the store of that name, or came before.
+            UpdateRejected: they are not signed by the store of that name, are no two keys, or came before.
         """
         if name in self.adverts:
             raise UpdateRejected("this member sent keys before")
-        if name not in self.session.members or not verified(
-            self.roster, name, advert.signature, advert.statement(self.session, name)
-        ):
-            raise UpdateRejected("its keys are not signed by the store of that name")
-        if not (is_key(advert.mask_key) and is_key(advert.share_key)):
-            raise UpdateRejected("its keys are no keys")
+        fault = fault_of(name, advert, self.session, self.roster)
+        if fault:
+            if fault != UNSIGNED:  # else anybody could have said so
+                self._faulty[name] = f"its keys are {fault}"
+            raise UpdateRejected(f"its keys are {fault}")
         self.adverts[name] = advert
+
+    def close_adverts(self) -> dict[str, str]:
+        """The end of step 1: leave out whoever has a key of another: no member goes on with them (`copied`).
+
+        Returns:
+            which stores are left out for what they signed, and why.
+        """
+        found = {n: fault for n, fault in self._faulty.items() if n not in self.adverts}
+        for name, others in copied(self.adverts).items():
+            del self.adverts[name]
+            found[name] = f"it has a key of {', '.join(others)}"
+        return found
 
     def take_envelopes(self, name: str, envelopes: Mapping[str, bytes], seal: bytes) -> None:
         """Shares of a member's secrets, one envelope for each other member.
@@ -168,7 +190,7 @@ class Collector:
         """Shares that a member gives away.
 
         Raises:
-            UpdateRejected: shares of others than asked for.
+            UpdateRejected: shares of others than asked for, or some that are none.
         """
         dropped = set(self.partners) - self._summed
         if (
@@ -177,6 +199,8 @@ class Collector:
             or set(reveal.keys) != dropped
         ):
             raise UpdateRejected("shares of others than it was asked for")
+        if any(len(s) > LONGEST for s in (*reveal.seeds.values(), *reveal.keys.values())):
+            raise UpdateRejected("its shares are none")
         self._reveals[name] = reveal
 
     # -- the end -----------------------------------------------------------------------------
@@ -197,40 +221,37 @@ class Collector:
         """The sum (length,) modulo 2^32 of the vectors of `summed`.
 
         Raises:
-            SecureSumError: too few shares, or shares that do not put a secret together.
+            SecureSumError: too few true shares, or a member dealt false ones; it names who lied.
         """
-        total = self._total.copy()
+        total, self.liars = self._total.copy(), {}
         for name in self.summed:
-            seed = self._combined(name, {n: r.seeds[name] for n, r in self._reveals.items()})
-            if commitment(self.session, name, seed) != self._commitments[name]:
-                raise SecureSumError(f"The shares do not put the seed of {name} together.")
+            shares = {n: r.seeds[name] for n, r in self._reveals.items()}
+            seed = self._put_together(name, SEED, shares, partial(self._is_seed, name))
             total -= KeyStream(own_seed(self.session, name, seed)).uint32(self.length)
-        for name in set(self.partners) - self._summed:
-            private = self._combined(name, {n: r.keys[name] for n, r in self._reveals.items()})
-            self._check_key(name, private)
+        for name in sorted(set(self.partners) - self._summed):
+            shares = {n: r.keys[name] for n, r in self._reveals.items()}
+            private = self._put_together(name, KEY, shares, partial(self._is_mask_key, name))
             left = {n: self.adverts[n].mask_key for n in self.summed}
             # Its own vector is missing: what the others added for it is the opposite of its masks.
             apply_masks(total, self.session, name, private, left)
         return total
 
-    def _combined(self, name: str, shares: Mapping[str, bytes]) -> bytes:
-        threshold = self.session.threshold
-        if len(shares) < threshold:
-            raise SecureSumError(
-                f"Round {self.session.round}: {len(shares)} stores gave their shares of {name}, and it takes "
-                f"{threshold}. The round is lost; resume the run to try it again."
-            )
-        some = [shares[n] for n in sorted(shares)[:threshold]]
-        try:
-            return flower.combine_shares(some)
-        except ValueError as error:
-            raise SecureSumError(f"The shares of {name} do not fit together.") from error
+    def _put_together(
+        self, name: str, what: str, shares: Mapping[str, bytes], fits: Callable[[bytes], bool]
+    ) -> bytes:
+        # Known liars last: it takes signatures where one of the first lies, and one look at each will do.
+        ordered = {n: shares[n] for n in sorted(shares, key=lambda n: (n in self.liars, n))}
+        secret, liars = put_together(self.session, self.roster, name, what, ordered, fits)
+        for liar in liars:
+            self.liars.setdefault(liar, []).append(name)
+        return secret
 
-    def _check_key(self, name: str, private: bytes) -> None:
+    def _is_seed(self, name: str, seed: bytes) -> bool:
+        return commitment(self.session, name, seed) == self._commitments[name]
+
+    def _is_mask_key(self, name: str, private: bytes) -> bool:
         try:
             public = flower.bytes_to_private_key(private).public_key()
-            same = flower.public_key_to_bytes(public) == self.adverts[name].mask_key
+            return bool(flower.public_key_to_bytes(public) == self.adverts[name].mask_key)
         except (ValueError, TypeError, UnsupportedAlgorithm):
-            same = False
-        if not same:
-            raise SecureSumError(f"The shares do not put the key of {name} together.")
+            return False

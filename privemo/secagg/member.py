@@ -4,7 +4,8 @@ The protocol of Bonawitz et al. (2017, eprint 2017/281, figure 4) in its version
 on Flower's primitives for keys, shares and envelopes. The steps, in order, each once:
 
 1. `advert`: two fresh public keys, signed by the store.
-2. `share`: the keys of the others, checked against the roster; a share of both own secrets for each of them.
+2. `share`: the keys of the others, checked against the roster; a signed share of both own secrets for each of
+   them.
 3. `mask`: the vector, hidden under a mask for each other member and one more of its own.
 4. `confirm`: the set of members whose vectors arrived, signed. A member signs one set, ever; asked for the
    same one again, it gives the same answer, as it does in the last step.
@@ -30,6 +31,7 @@ from privemo import flower
 from privemo.dp.stream import KeyStream
 from privemo.errors import SecureSumError
 from privemo.secagg.session import Session
+from privemo.secagg.shares import KEY, SEED, deal, is_dealt
 from privemo.secagg.statements import (
     Advert,
     Reveal,
@@ -86,9 +88,9 @@ class Member:
         return Advert(unsigned.mask_key, unsigned.share_key, signature)
 
     def share(
-        self, adverts: Mapping[str, Advert], roster: Roster
+        self, adverts: Mapping[str, Advert], roster: Roster, signing: Ed25519PrivateKey
     ) -> tuple[dict[str, bytes], bytes]:
-        """Step 2: envelopes with shares, by receiver, and a commitment to the own seed.
+        """Step 2: envelopes with signed shares, by receiver, and a commitment to the own seed.
 
         Raises:
             SecureSumError: out of order, too few members, a key that its store did not sign, or own keys
@@ -103,12 +105,11 @@ class Member:
             raise SecureSumError(f"The server hands out other keys of {self.name} than it sent.")
         self.adverts = dict(adverts)
         self.seed = os.urandom(32)
-        names, count = sorted(adverts), len(adverts)
-        threshold = self.session.threshold
-        of_seed = flower.create_shares(self.seed, threshold, count)
-        of_key = flower.create_shares(self.mask_private, threshold, count)
+        of_seed = deal(self.session, self.name, SEED, self.seed, adverts, signing)
+        of_key = deal(self.session, self.name, KEY, self.mask_private, adverts, signing)
         envelopes = {}
-        for name, seed, key in zip(names, of_seed, of_key, strict=True):
+        for name in sorted(adverts):
+            seed, key = of_seed[name], of_key[name]
             if name == self.name:
                 self.seeds[name], self.keys[name] = seed, key
                 continue
@@ -117,16 +118,21 @@ class Member:
             envelopes[name] = flower.encrypt(self._envelope_key(name), letter)
         return envelopes, commitment(self.session, self.name, self.seed)
 
-    def open(self, envelopes: Mapping[str, bytes]) -> None:
+    def open(self, envelopes: Mapping[str, bytes], roster: Roster) -> None:
         """Before step 3: take the shares that others dealt.
 
         Raises:
-            SecureSumError: out of order, an envelope from a stranger or not meant for this member, or too
-                few.
+            SecureSumError: out of order, an envelope from a stranger or not meant for this member, shares
+                that their dealer did not sign, or too few.
         """
         self._go("shared", "opened")
         for name, sealed in envelopes.items():
-            self.seeds[name], self.keys[name] = self._opened(name, sealed)
+            seed, key = self._opened(name, sealed)
+            for what, share in ((SEED, seed), (KEY, key)):
+                if not is_dealt(self.session, roster, name, self.name, what, share):
+                    # Else this member could be taken for a liar at the end, when it gives the share away.
+                    raise SecureSumError(f"Shares of {name} are not signed by it.")
+            self.seeds[name], self.keys[name] = seed, key
         self.partners = tuple(sorted(self.seeds))
         self._enough(self.partners)
 

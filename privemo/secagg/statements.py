@@ -17,6 +17,7 @@ from privemo.errors import SecureSumError
 from privemo.secagg.session import Session
 
 __all__ = [
+    "UNSIGNED",
     "Advert",
     "Reveal",
     "Roster",
@@ -24,13 +25,16 @@ __all__ = [
     "checked",
     "commitment",
     "confirmation",
-    "is_key",
+    "copied",
+    "fault_of",
     "own_seed",
     "verified",
 ]
 
 Roster = Mapping[str, bytes]
 """The public Ed25519 key (32 bytes) of each store, agreed on before a run: it is what makes members real."""
+
+UNSIGNED = "not signed by the store of that name"
 
 
 @dataclass(frozen=True)
@@ -64,24 +68,50 @@ def checked(adverts: Mapping[str, Advert], session: Session, roster: Roster) -> 
     if len(adverts) < session.enough:
         raise SecureSumError(f"{len(adverts)} members are there of {session.enough} that it takes.")
     for name, advert in adverts.items():
-        statement = advert.statement(session, name)
-        if name not in session.members or not verified(roster, name, advert.signature, statement):
-            raise SecureSumError(f"The keys of {name} are not signed by the store of that name.")
+        fault = fault_of(name, advert, session, roster)
+        if fault:
+            raise SecureSumError(f"The keys of {name} are {fault}.")
+    twice = copied(adverts)
+    if twice:
+        raise SecureSumError(f"Two keys of this sum are the same: {', '.join(sorted(twice))}.")
+
+
+def fault_of(name: str, advert: Advert, session: Session, roster: Roster) -> str:
+    """What is wrong with a member's keys by themselves, or nothing: server and members ask the same."""
+    statement = advert.statement(session, name)
+    if name not in session.members or not verified(roster, name, advert.signature, statement):
+        return UNSIGNED
+    if not (_is_key(advert.mask_key) and _is_key(advert.share_key)):
+        return "no keys"
+    return "one and the same" if advert.mask_key == advert.share_key else ""
+
+
+def copied(adverts: Mapping[str, Advert]) -> dict[str, list[str]]:
+    """Members with a key that others have as well, and who these are.
+
+    All of them are at fault. Keys are fresh for each sum, and no member sees another's before everybody's
+    are in: whoever has a key of another got it from its owner, or both from one broken source of chance.
+    """
+    owners: dict[bytes, set[str]] = {}
+    for name, advert in adverts.items():
         for key in (advert.mask_key, advert.share_key):
-            if not is_key(key):
-                raise SecureSumError(f"The keys of {name} are no keys.")
-    every = [key for advert in adverts.values() for key in (advert.mask_key, advert.share_key)]
-    if len(set(every)) != len(every):
-        raise SecureSumError("Two keys of this sum are the same.")
+            owners.setdefault(key, set()).add(name)
+    found: dict[str, set[str]] = {}
+    for names in owners.values():
+        for name in names if len(names) > 1 else ():
+            found.setdefault(name, set()).update(names - {name})
+    return {name: sorted(others) for name, others in sorted(found.items())}
 
 
-def is_key(public: bytes) -> bool:
-    """Whether bytes are a public key to agree with (ECDH over P-384)."""
+def _is_key(public: bytes) -> bool:
+    """Whether bytes are a public key to agree with (ECDH over P-384), in its one spelling."""
     try:
         key = flower.bytes_to_public_key(public)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return False
-    return isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP384R1)
+    fine = isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP384R1)
+    # Written in another way a copy of somebody's key would pass for another key.
+    return fine and flower.public_key_to_bytes(key) == public
 
 
 def verified(roster: Roster, name: str, signature: bytes, statement: bytes) -> bool:

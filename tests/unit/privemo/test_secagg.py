@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from privemo import flower
 from privemo.errors import SecureSumError, UpdateRejected
 from privemo.secagg import Advert, Collector, Member, Reveal, Session, needed
+from privemo.secagg.shares import KEY, SEED, deal, is_dealt
 from privemo.secagg.statements import confirmation
 
 LENGTH = 50
@@ -74,14 +75,15 @@ def summed_up(
     these.members = members
     for n in there("advert"):
         server.take_advert(n, members[n].advert(these.signing[n]))
+    assert server.close_adverts() == {}
     server.require(list(server.adverts), "sent keys")
     for n in there("share"):
         members[n] = tell(members[n])
-        server.take_envelopes(n, *members[n].share(server.adverts, roster))
+        server.take_envelopes(n, *members[n].share(server.adverts, roster, these.signing[n]))
     server.require(server.partners, "shared secrets")
     for n in there("mask"):
         members[n] = tell(members[n])
-        members[n].open(server.envelopes_for(n))
+        members[n].open(server.envelopes_for(n), roster)
         server.take_masked(n, members[n].mask(these.vectors[n]))
     server.require(server.summed, "sent a vector")
     if until == "confirm":
@@ -151,10 +153,12 @@ def test_what_a_member_sends_looks_like_chance() -> None:
         these.session = replace(these.session, attempt=attempt)
         members = {n: Member(these.session, n) for n in these.session.members}
         adverts = {n: m.advert(these.signing[n]) for n, m in members.items()}
-        shared = {n: m.share(adverts, these.roster)[0] for n, m in members.items()}
+        shared = {
+            n: m.share(adverts, these.roster, these.signing[n])[0] for n, m in members.items()
+        }
         first = these.session.members[0]
         letters = {n: shared[n][first] for n in shared if n != first}
-        members[first].open(letters)
+        members[first].open(letters, these.roster)
         seen.append(members[first].mask(these.vectors[first]))
     for masked in seen:
         assert len(np.unique(masked)) > LENGTH - 3
@@ -184,7 +188,7 @@ def test_a_server_cannot_put_its_own_keys_in_place_of_a_store() -> None:
     first, second, *_ = these.session.members
     forged = Member(these.session, second).advert(Ed25519PrivateKey.generate())
     with pytest.raises(SecureSumError, match=f"keys of {second} are not signed"):
-        members[first].share({**adverts, second: forged}, these.roster)
+        members[first].share({**adverts, second: forged}, these.roster, these.signing[first])
 
 
 def test_keys_of_another_session_are_refused() -> None:
@@ -196,7 +200,7 @@ def test_keys_of_another_session_are_refused() -> None:
     first, second, *_ = these.session.members
     old = Member(other, second).advert(these.signing[second])
     with pytest.raises(SecureSumError, match="not signed"):
-        members[first].share({**adverts, second: old}, these.roster)
+        members[first].share({**adverts, second: old}, these.roster, these.signing[first])
 
 
 def test_a_strangers_store_is_no_member() -> None:
@@ -209,7 +213,7 @@ def test_a_strangers_store_is_no_member() -> None:
     first = these.session.members[0]
     roster = {**these.roster, "zz": key.public_key().public_bytes_raw()}
     with pytest.raises(SecureSumError, match="zz"):
-        members[first].share({**adverts, "zz": stranger}, roster)
+        members[first].share({**adverts, "zz": stranger}, roster, these.signing[first])
     with pytest.raises(SecureSumError, match="no member"):
         Member(these.session, "zz").advert(key)
 
@@ -220,7 +224,9 @@ def test_too_few_are_never_masked_nor_unmasked() -> None:
     adverts = {n: m.advert(these.signing[n]) for n, m in members.items()}
     first, *rest = these.session.members
     with pytest.raises(SecureSumError, match="3 members are there of 4"):
-        members[first].share({n: adverts[n] for n in [first, *rest[:2]]}, these.roster)
+        members[first].share(
+            {n: adverts[n] for n in [first, *rest[:2]]}, these.roster, these.signing[first]
+        )
     server = summed_up(these, until="confirm")
     alone = these.members[first]
     with pytest.raises(SecureSumError, match="1 members are left of 4"):
@@ -360,24 +366,80 @@ def test_keys_that_are_none_are_refused_by_all(bad: bytes) -> None:
     members = {n: Member(these.session, n) for n in these.session.members}
     adverts = {n: m.advert(these.signing[n]) for n, m in members.items()}
     with pytest.raises(SecureSumError, match=f"keys of {second} are no keys"):
-        members[first].share({**adverts, second: forged}, these.roster)
+        members[first].share({**adverts, second: forged}, these.roster, these.signing[first])
 
 
-def test_shares_of_something_else_than_a_key_are_noticed() -> None:
-    """Also of an encrypted one, at which parsing fails in another way."""
+def test_two_keys_that_are_one_are_refused_by_all() -> None:
+    """What members refuse the server refuses first, or one store would stop them all."""
+    these = stores()
+    first, second, *_ = these.session.members
+    members = {n: Member(these.session, n) for n in these.session.members}
+    adverts = {n: m.advert(these.signing[n]) for n, m in members.items()}
+    forged = signed(these, second, replace(adverts[second], share_key=adverts[second].mask_key))
+    server = Collector(these.session, these.roster, LENGTH)
+    with pytest.raises(UpdateRejected, match="keys are one and the same"):
+        server.take_advert(second, forged)
+    with pytest.raises(UpdateRejected, match="not signed"):
+        server.take_advert(first, forged)
+    # Whoever signed it is named, and not whoever somebody claims to be.
+    assert server.close_adverts() == {second: "its keys are one and the same"}
+    with pytest.raises(SecureSumError, match=f"keys of {second} are one and the same"):
+        members[first].share({**adverts, second: forged}, these.roster, these.signing[first])
+
+
+def test_a_key_in_another_spelling_is_none() -> None:
+    """Else a copy of somebody's key would pass for another key."""
+    these = stores()
+    name = these.session.members[0]
+    good = Member(these.session, name).advert(these.signing[name])
+    forged = signed(these, name, replace(good, mask_key=good.mask_key + b"\n"))
+    assert flower.bytes_to_public_key(forged.mask_key) == flower.bytes_to_public_key(good.mask_key)
+    with pytest.raises(UpdateRejected, match="no keys"):
+        Collector(these.session, these.roster, LENGTH).take_advert(name, forged)
+
+
+@pytest.mark.parametrize(("copied", "onto"), [("mask_key", "mask_key"), ("mask_key", "share_key")])
+def test_members_who_have_a_key_in_common_are_left_out_and_the_others_go_on(
+    copied: str, onto: str
+) -> None:
+    """Both, in whatever order they came: an honest store's key is seen by nobody until all keys are in."""
     these = stores(5, 0.4)
-    encrypted = ec.generate_private_key(ec.SECP384R1()).private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.BestAvailableEncryption(b"x"),
+    one, other = "store-01", "store-03"
+    members = {n: Member(these.session, n) for n in these.session.members}
+    adverts = {n: m.advert(these.signing[n]) for n, m in members.items()}
+    adverts[one] = signed(
+        these, one, replace(adverts[one], **{onto: getattr(adverts[other], copied)})
     )
-    server = summed_up(these, {"store-04": "mask"}, until="reveal")
-    shares = flower.create_shares(encrypted, these.session.threshold, 5)
-    for k, n in enumerate(server.summed):
-        reveal = these.members[n].reveal(server.signatures, these.roster)
-        server.take_reveal(n, replace(reveal, keys={"store-04": shares[k]}))
-    with pytest.raises(SecureSumError, match="key of store-04 together"):
-        server.total()
+    with pytest.raises(SecureSumError, match="are the same: store-01, store-03"):
+        members["store-00"].share(adverts, these.roster, these.signing["store-00"])
+    members["store-00"] = Member(these.session, "store-00")
+    adverts["store-00"] = members["store-00"].advert(these.signing["store-00"])
+    server = Collector(these.session, these.roster, LENGTH)
+    for n, advert in adverts.items():
+        server.take_advert(n, advert)
+    assert server.close_adverts() == {
+        one: f"it has a key of {other}",
+        other: f"it has a key of {one}",
+    }
+    left = ["store-00", "store-02", "store-04"]
+    for n in left:
+        sent = members[n].share(server.adverts, these.roster, these.signing[n])
+        server.take_envelopes(n, *sent)
+    for n in left:
+        members[n].open(server.envelopes_for(n), these.roster)
+        server.take_masked(n, members[n].mask(these.vectors[n]))
+    for n in left:
+        server.take_signature(n, members[n].confirm(server.summed, these.signing[n]))
+    for n in left:
+        server.take_reveal(n, members[n].reveal(server.signatures, these.roster))
+    assert server.total().tolist() == expected(these, left).tolist()
+
+
+def signed(these: Stores, name: str, advert: Advert) -> Advert:
+    """Whatever a store says, signed by it."""
+    return replace(
+        advert, signature=these.signing[name].sign(advert.statement(these.session, name))
+    )
 
 
 def test_the_server_takes_nothing_from_anyone_but_its_store() -> None:
@@ -413,30 +475,138 @@ def test_one_vector_counts_once() -> None:
         server.take_masked("store-00", np.zeros(LENGTH, np.uint32))
 
 
-def test_a_false_share_is_noticed_and_nothing_wrong_comes_out() -> None:
-    for fate, part in ((None, "seeds"), ("mask", "keys")):
-        these = stores(5, 0.4)
-        drops = {"store-04": fate} if fate else {}
-        server = summed_up(these, drops, until="reveal")
-        for n in server.summed:
-            reveal = these.members[n].reveal(server.signatures, these.roster)
-            if n == "store-00":
-                false = {k: v[:-1] + bytes([v[-1] ^ 1]) for k, v in getattr(reveal, part).items()}
-                reveal = replace(reveal, **{part: false})
-            server.take_reveal(n, reveal)
-        with pytest.raises(SecureSumError, match="together"):
-            server.total()
+LIES: dict[str, Callable[[bytes], bytes]] = {
+    "one bit": lambda share: share[:10] + bytes([share[10] ^ 1]) + share[11:],
+    "another place": lambda share: b"\x02" + share[1:],
+    "no signature": lambda share: share[:-64],
+    "one byte": lambda share: b"x",
+    "nothing": lambda share: b"",
+}
+
+
+def told_by(
+    these: Stores, server: Collector, liars: list[str], lie: Callable[[bytes], bytes]
+) -> None:
+    """Step 5, in which some members lie about every share."""
+    for n in server.summed:
+        reveal = these.members[n].reveal(server.signatures, these.roster)
+        if n in liars:
+            seeds, keys = ({k: lie(v) for k, v in p.items()} for p in (reveal.seeds, reveal.keys))
+            reveal = Reveal(seeds, keys)
+        server.take_reveal(n, reveal)
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_false_shares_are_left_aside_and_whoever_gave_them_is_named(lie: str) -> None:
+    these = stores(5, 0.4)
+    server = summed_up(these, {"store-04": "mask"}, until="reveal")
+    told_by(these, server, ["store-00"], LIES[lie])
+    assert server.total().tolist() == expected(these, server.summed).tolist()
+    assert list(server.liars) == ["store-00"]
+
+
+def test_one_false_share_of_a_key_is_enough_to_be_named() -> None:
+    these = stores(5, 0.4)
+    server = summed_up(these, {"store-04": "mask"}, until="reveal")
+    for n in server.summed:
+        reveal = these.members[n].reveal(server.signatures, these.roster)
+        if n == "store-02":
+            reveal = replace(reveal, keys={"store-04": LIES["one bit"](reveal.keys["store-04"])})
+        server.take_reveal(n, reveal)
+    assert server.total().tolist() == expected(these, server.summed).tolist()
+    assert server.liars == {"store-02": ["store-04"]}
+
+
+def test_too_few_true_shares_are_the_end_and_it_is_the_liars_who_are_named() -> None:
+    these = stores(5, 0.4)  # three shares
+    server = summed_up(these, until="reveal")
+    told_by(these, server, ["store-00", "store-02", "store-03"], lambda share: share[::-1])
+    with pytest.raises(SecureSumError, match=r"2 stores gave true .* takes 3") as found:
+        server.total()
+    assert "store-00, store-02, store-03 gave false ones" in str(found.value)
+
+
+ENCRYPTED_KEY = ec.generate_private_key(ec.SECP384R1()).private_bytes(
+    serialization.Encoding.PEM,
+    serialization.PrivateFormat.PKCS8,
+    serialization.BestAvailableEncryption(b"x"),
+)
+
+
+@pytest.mark.parametrize(
+    ("dealer", "what", "secret"),
+    [
+        ("store-01", SEED, bytes(32)),
+        ("store-04", KEY, b"no key"),
+        ("store-04", KEY, ENCRYPTED_KEY),  # at which parsing fails in another way
+    ],
+)
+def test_whoever_dealt_false_shares_is_named_and_not_whoever_holds_them(
+    dealer: str, what: str, secret: bytes
+) -> None:
+    these = stores(5, 0.4)
+    server = summed_up(these, {"store-04": "mask"}, until="reveal")
+    false = deal(these.session, dealer, what, secret, these.session.members, these.signing[dealer])
+    for n in server.summed:
+        reveal = these.members[n].reveal(server.signatures, these.roster)
+        part = "seeds" if what == SEED else "keys"
+        told = {**getattr(reveal, part), dealer: false[n]}
+        server.take_reveal(n, replace(reveal, **{part: told}))
+    with pytest.raises(SecureSumError, match=f"{dealer} dealt false shares of its {what}"):
+        server.total()
+    assert server.liars == {}
+
+
+def test_a_share_that_its_dealer_did_not_sign_is_refused_before_anybody_pays() -> None:
+    """Else its holder would be taken for a liar at the end."""
+    these = stores()
+    members = {n: Member(these.session, n) for n in these.session.members}
+    adverts = {n: m.advert(these.signing[n]) for n, m in members.items()}
+    first, second, *_ = these.session.members
+    stranger = Ed25519PrivateKey.generate()
+    letters = {
+        n: m.share(adverts, these.roster, stranger if n == second else these.signing[n])[0][first]
+        for n, m in members.items()
+        if n != first
+    }
+    members[first].share(adverts, these.roster, these.signing[first])
+    with pytest.raises(SecureSumError, match=f"Shares of {second} are not signed by it"):
+        members[first].open(letters, these.roster)
+
+
+def test_a_signed_share_is_good_in_one_session_for_one_holder_and_one_secret() -> None:
+    these = stores()
+    first, second, third, *_ = these.session.members
+    share = deal(
+        these.session, first, SEED, bytes(32), these.session.members, these.signing[first]
+    )[second]
+    other = replace(these.session, attempt="1" * 32)
+    assert is_dealt(these.session, these.roster, first, second, SEED, share)
+    assert not is_dealt(other, these.roster, first, second, SEED, share)
+    assert not is_dealt(these.session, these.roster, third, second, SEED, share)
+    assert not is_dealt(these.session, these.roster, first, third, SEED, share)
+    assert not is_dealt(these.session, these.roster, first, second, KEY, share)
+
+
+def test_shares_longer_than_any_are_not_looked_at() -> None:
+    these = stores()
+    server = summed_up(these, until="reveal")
+    reveal = these.members["store-00"].reveal(server.signatures, these.roster)
+    with pytest.raises(UpdateRejected, match="its shares are none"):
+        server.take_reveal(
+            "store-00", replace(reveal, seeds=dict.fromkeys(reveal.seeds, bytes(2**20)))
+        )
 
 
 def test_an_envelope_for_somebody_else_is_refused() -> None:
     these = stores()
     members = {n: Member(these.session, n) for n in these.session.members}
     adverts = {n: m.advert(these.signing[n]) for n, m in members.items()}
-    shared = {n: m.share(adverts, these.roster)[0] for n, m in members.items()}
+    shared = {n: m.share(adverts, these.roster, these.signing[n])[0] for n, m in members.items()}
     first, second, third, *_ = these.session.members
     letters = {n: shared[n][first] for n in shared if n != first}
     with pytest.raises(SecureSumError, match=f"envelope of {second}"):
-        members[first].open({**letters, second: shared[second][third]})
+        members[first].open({**letters, second: shared[second][third]}, these.roster)
 
 
 def test_shares_of_others_than_asked_for_are_refused() -> None:

@@ -21,10 +21,12 @@ from privemo.errors import LedgerLost, RunError, SecureSumError, SettingsError
 from privemo.flower import Array, ArrayRecord, ConfigRecord, Context, Message
 from privemo.grid import InProcessGrid
 from privemo.ledger import Ledger
+from privemo.orders import order_digest
 from privemo.runs import Run
-from privemo.secagg import Session, needed
+from privemo.secagg import Advert, Session, needed
 from privemo.secure_store import SecureStore
 from privemo.server_app import app as server_app
+from privemo.statements import read_signing_key
 from privemo.store import Store
 from privemo.storeconfig import KEY_FILE
 from privemo_audits import build_report
@@ -405,6 +407,34 @@ def test_an_attempt_that_began_does_not_begin_again(secure: tuple[Run, SecureSto
         store.advertise(run.order_for(1), session(run))
 
 
+def test_an_attempt_does_not_begin_again_once_another_began(
+    secure: tuple[Run, SecureStore],
+) -> None:
+    """Not after any number of others, and not in another round."""
+    run, store = secure
+    for attempt in ("a" * 32, "b" * 32):
+        store.advertise(run.order_for(1), session(run, attempt=attempt))
+    store.advertise(run.order_for(2), session(run, round=2, attempt="c" * 32))
+    for attempt in ("a" * 32, "b" * 32, "c" * 32):
+        with pytest.raises(SecureSumError, match="began before"):
+            SecureStore(store.store).advertise(run.order_for(1), session(run, attempt=attempt))
+
+
+def test_attempts_have_an_end_and_a_list_that_cannot_be_read_lets_none_begin(
+    secure: tuple[Run, SecureStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, store = secure
+    monkeypatch.setattr(secure_store, "_MOST_ATTEMPTS", 1)
+    store.advertise(run.order_for(1), session(run))
+    with pytest.raises(SecureSumError, match="store-01 began 1 attempts in this run"):
+        store.advertise(run.order_for(1), session(run, attempt="b" * 32))
+    path = store.store.folder / "secure-sum.attempts"
+    assert path.stat().st_mode & 0o077 == 0
+    path.write_bytes(b"\xff")
+    with pytest.raises(SecureSumError, match=r"secure-sum.attempts cannot be read"):
+        store.advertise(run.order_for(1), session(run, attempt="b" * 32))
+
+
 @pytest.mark.parametrize("what", ["order", "model"])
 def test_stores_of_one_sum_cannot_be_asked_for_different_things(what: str, tmp_path: Path) -> None:
     """A server that asked some stores for less noise, or on another model, would be left with less of it."""
@@ -428,6 +458,83 @@ def test_stores_of_one_sum_cannot_be_asked_for_different_things(what: str, tmp_p
         drive(run, lying)
     assert entries(run, "store-02") == 0
     assert entries(run, "store-01") == 1
+
+
+def saying(step: str, *liars: str, lie: Callable[[str, Message], None]) -> App:
+    """Stores of which some change what they answer at a step."""
+
+    def app(message: Message, context: Context) -> Message:
+        reply = client_app(message, context)
+        name = Path(str(context.node_config["store-dir"])).name
+        if name in liars and message.metadata.message_type == f"train.{step}":
+            lie(name, reply)
+        return reply
+
+    return app
+
+
+def signed_again(run: Run, name: str, keys: list[bytes], reply: Message, attempt: str) -> None:
+    """Other keys in a store's answer, with the signature of that store."""
+    order = order_digest(run.order_for(1), w.sha256(first_model(run)))
+    said = Advert(keys[0], keys[1], b"").statement(session(run, attempt=attempt, order=order), name)
+    signature = read_signing_key(run.folder / "stores" / name).sign(said)
+    reply.content["content"]["advert"] = [*keys, signature]  # type: ignore[index]
+
+
+def attempt_of(run: Run, name: str) -> str:
+    state = json.loads((run.folder / "stores" / name / "secure-sum.json").read_text())
+    return str(state["session"]["attempt"])
+
+
+def test_a_store_with_one_key_for_two_is_left_out_by_name_and_the_round_goes_on(
+    tmp_path: Path,
+) -> None:
+    run = shared_run(tmp_path, rounds=1)
+
+    def lie(name: str, reply: Message) -> None:
+        mask_key = reply.content["content"]["advert"][0]  # type: ignore[index]
+        signed_again(run, name, [mask_key, mask_key], reply, attempt_of(run, name))
+
+    drive(run, saying("advertise", "store-02", lie=lie))
+    (manifest,) = run.manifests()
+    assert manifest["secure_sum"]["summed"] == ["store-01", "store-03"]
+    said = manifest["stores"]["store-02"]
+    assert (said["status"], said["reason"]) == (
+        "failed",
+        "rejected: its keys are one and the same",
+    )
+
+
+def test_stores_with_a_key_in_common_are_named_before_anybody_pays(tmp_path: Path) -> None:
+    run = shared_run(tmp_path, rounds=1)
+    seen: list[bytes] = []
+
+    def lie(name: str, reply: Message) -> None:
+        mask_key, share_key, _ = reply.content["content"]["advert"]  # type: ignore[index,misc]
+        seen.append(mask_key)  # type: ignore[arg-type]
+        signed_again(run, name, [seen[0], share_key], reply, attempt_of(run, name))  # type: ignore[list-item]
+
+    with pytest.raises(RunError, match="1 of 3 stores sent keys") as found:
+        drive(run, saying("advertise", "store-01", "store-03", lie=lie))
+    assert "store-01: rejected: it has a key of store-03" in str(found.value)
+    assert "store-03: rejected: it has a key of store-01" in str(found.value)
+    assert [entries(run, name) for name in run.stores] == [0, 0, 0]
+
+
+def test_a_store_that_gives_false_shares_is_named_and_the_round_goes_on(tmp_path: Path) -> None:
+    run = shared_run(tmp_path, rounds=1)
+
+    def lie(_: str, reply: Message) -> None:
+        for key, share in list(reply.content["seeds"].items()):
+            reply.content["seeds"][key] = bytes(len(share))  # type: ignore[arg-type,index]
+
+    drive(run, saying("reveal", "store-01", lie=lie))
+    (manifest,) = run.manifests()
+    assert manifest["secure_sum"]["summed"] == run.stores
+    said = {name: entry["reason"] for name, entry in manifest["stores"].items()}
+    assert said["store-01"].startswith("rejected: it gave false shares of store-01")
+    assert not said["store-02"]
+    assert not said["store-03"]
 
 
 def test_a_store_whose_envelopes_are_no_good_is_named_before_anybody_pays(tmp_path: Path) -> None:

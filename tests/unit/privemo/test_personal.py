@@ -171,14 +171,14 @@ def test_what_was_trained_and_did_not_leave_is_trained_anew_from_the_round_befor
 
 
 def personal_of(folder: Path, run_id: str, layers: str = "head") -> Personal:
-    config = StoreConfig(
+    config = StoreConfig.of(
         name="store-01",
         run_id=run_id,
         registry_mode="simulation",
         epsilon_budget=8.0,
         declared_people=10,
         largest_step=5,
-        personal=layers,  # type: ignore[arg-type]
+        personal=layers,
     )
     return Personal(folder, config)
 
@@ -307,10 +307,12 @@ def test_where_they_cannot_be_written_nothing_leaves_and_the_round_is_trained_an
     persisted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk says that it failed: before the file was there, or although it is."""
-    (tmp_path / "right").mkdir()
-    right = small_run(tmp_path / "right", personal="head", model="gray-cnn")
-    (tmp_path / "failed").mkdir()
-    run = small_run(tmp_path / "failed", personal="head", model="gray-cnn")
+    for name in ("right", "failed"):
+        (tmp_path / name).mkdir()
+    right, run = (  # nobody withdraws in between, which a round trained anew heeds
+        small_run(tmp_path / name, personal="head", model="gray-cnn", consents="everyone")
+        for name in ("right", "failed")
+    )
     sound, store = right.store("store-01"), run.store("store-01")
     folder, replace = store.folder / "personal" / run.run_id, os.replace
 

@@ -10,8 +10,9 @@
 Updates lie on disk (`privemo.spool`). In memory stands one of them, or a block of all stores' values of some
 parameters, or for Krum how far each two of them are apart: no more with a thousand stores than with ten.
 
-The mean weighs by public sizes; what leaves stores out has no use for sizes. Local noise is part of every
-update, and what hides in noise is found by none of them: docs/how-to/federation.md has figures.
+The mean weighs by public sizes, equal ones in every run of today; what leaves stores out has no use for
+sizes. Local noise is part of every update, and what hides in noise is found by none of them:
+docs/how-to/federation.md has figures.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from privemo.releases import Mechanism
 
 __all__ = [
     "MOST_ZOOM",
+    "RUN_ID",
     "ZOOM",
     "AugmentName",
     "NoiseName",
@@ -45,6 +46,9 @@ NoiseName = Literal["local", "distributed"]
 
 PersonalName = Literal["none", "head", "norm"]
 """Which layers stay in their store; see `privemo.personal`."""
+
+RUN_ID = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+"""What a run may be called. Files and folders are named by it, so it holds no dot and no slash."""
 
 ZOOM, MOST_ZOOM = 0.1, 0.5
 """How much closer and further faces are looked at besides, where nothing else is asked, and at most. Chosen
@@ -193,7 +197,6 @@ _CHOICES: dict[tuple[type, str], tuple[str, ...]] = {
 }
 MOST_AT_ONCE = 512
 """Most rows (images times views) of one person in a step: a person is never split, so this bounds memory."""
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -203,7 +206,7 @@ def check_order(order: RoundOrder) -> None:
     Raises:
         SettingsError: a value of another kind, or out of range.
     """
-    if not (isinstance(order.run_id, str) and _RUN_ID.fullmatch(order.run_id)):
+    if not (isinstance(order.run_id, str) and re.fullmatch(RUN_ID, order.run_id)):
         raise SettingsError("A run id has 1 to 64 letters, digits, - or _.")
     _check_number("round", order.round, 1, 1_000_000, whole=True)
     if order.threads is not None:

@@ -13,8 +13,12 @@ which do leave, hang on it.
 
 | edge case | what happens |
 |---|---|
-| the first round, or a store that lost `personal/` | it begins with what the run began with |
+| the first round, or a store that lost `personal/` | it goes by what the run began with |
+| a run that keeps no layers in its stores | nothing is read, whatever lies in `personal/` |
+| layers of an earlier run, also of the same network | kept in a folder of their own, never read in this run |
+| files of an old version, loose in `personal/`, of nobody knows which run | left there, and never read |
 | a round that the store was not asked in | the next one goes on from the last that it trained |
+| a file that is damaged, or holds other layers than the run keeps | the store stops and names it; it stays |
 | a round trained anew, after a crash | its part is written again, before the update leaves |
 | the whole network would be a store's own, or nothing | refused |
 """
@@ -28,12 +32,11 @@ import numpy as np
 from torch import nn
 
 from privemo import weights as w
-from privemo.errors import SettingsError
+from privemo.errors import RunError, SettingsError
 from privemo.orders import PersonalName, RoundOrder
+from privemo.storeconfig import PERSONAL, StoreConfig
 
 __all__ = ["Personal", "own_of", "own_parameters"]
-
-_KEPT = 2  # rounds: the last one may be trained anew, from the one before
 
 
 def own_parameters(model: nn.Module, layers: PersonalName) -> frozenset[str]:
@@ -85,46 +88,84 @@ def own_of(order: RoundOrder, weights: w.Weights) -> frozenset[str]:
 class Personal:
     """A store's own part of the model, on its own disk.
 
+    A store outlives its runs, and its layers fit the shared part that they were trained with alone. So each
+    run has a folder of its own, and what the store agreed to says whether there is anything to read in it.
+
     Args:
-        folder: of the store; files go into `personal/` in it, one for each round.
+        folder: of the store; files go into `personal/RUN/` in it, one for each round.
+        config: of the store: which run it takes part in, and which layers stay here.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / "personal"
+    def __init__(self, folder: Path, config: StoreConfig) -> None:
+        self._folder, self._config = folder / PERSONAL / config.run_id, config
 
-    def onto(self, weights: w.Weights, *, before: int | None = None) -> w.Weights:
+    def onto(
+        self, weights: w.Weights, *, model: str, run_id: str, before: int | None = None
+    ) -> w.Weights:
         """The model as this store has it: shared weights, and its own where it has any.
 
         Args:
             weights: shared ones, of the whole network.
+            model: name of the network.
+            run_id: of the run that they are of.
             before: only what was kept in rounds before this one; all by default.
 
         Raises:
-            RunError: a file is damaged.
+            SettingsError: the network has no such layers.
+            RunError: the weights are of another network, or a file is damaged or holds other layers.
         """
-        rounds = {int(path.stem): path for path in self._folder.glob("[0-9]*.safetensors")}
-        earlier = [number for number in rounds if before is None or number < before]
-        if not earlier:
+        layers = self._config.personal
+        kept = self._rounds(before)
+        if layers == "none" or run_id != self._config.run_id or not kept:
             return weights
-        own = w.load_weights(rounds[max(earlier)])
+        path = kept[max(kept)]
+        names = own_parameters(w.model_for(model, weights), layers)
+        try:
+            own = w.load_weights(path)
+            if _shapes(own) != _shapes({name: weights[name] for name in names}):
+                raise RunError(f"{path} holds other layers than the {layers} of {model!r}.")
+        except RunError as error:
+            raise RunError(
+                f"{error} Restore it from a backup, or delete it: {self._config.name} then goes on from its "
+                "round before, or from what the run began with."
+            ) from error
         return {name: own.get(name, array) for name, array in weights.items()}
 
     def split(self, model: nn.Module, update: w.Weights, order: RoundOrder) -> w.Weights:
         """Keep what stays in the store, and return what may leave: the update, 0 in its place.
 
+        The round before is kept as well: this one may be trained anew, from there.
+
         Args:
             model: after training.
             update: what training changed.
-            order: of the round.
+            order: of the round, as agreed to.
 
         Raises:
             SettingsError: the network has no such layers.
-            RunError: the file cannot be written.
+            RunError: the file cannot be written, or an older one not deleted; the update must not leave.
         """
         names = own_parameters(model, order.recipe.personal)
         if not names:
             return update
         own = {name: array for name, array in w.from_model(model).items() if name in names}
         w.save_weights(self._folder / f"{order.round:04d}.safetensors", own)
-        (self._folder / f"{order.round - _KEPT:04d}.safetensors").unlink(missing_ok=True)
+        earlier = self._rounds(order.round)
+        for number in sorted(earlier)[:-1]:
+            try:
+                earlier[number].unlink(missing_ok=True)
+            except OSError as error:
+                raise RunError(
+                    f"{earlier[number]} cannot be deleted ({error.strerror})."
+                ) from error
         return {n: np.zeros_like(a) if n in names else a for n, a in update.items()}
+
+    def _rounds(self, before: int | None) -> dict[int, Path]:
+        """What is kept of this run, by round."""
+        files = [p for p in self._folder.glob("*.safetensors") if p.stem.isdecimal()]
+        found = {int(path.stem): path for path in files}
+        return {n: path for n, path in found.items() if before is None or n < before}
+
+
+def _shapes(weights: w.Weights) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in weights.items()}

@@ -217,7 +217,9 @@ class Store(StoreHeldOut):
         check_agreed(self.config, order)
 
     def _train(self, weights: w.Weights, order: RoundOrder, model_in: str) -> w.Weights:
-        start = self.personal.onto(weights, before=order.round)
+        start = self.personal.onto(
+            weights, model=order.model, run_id=order.run_id, before=order.round
+        )
         faces, model, chance, permitted_now = self.ready(start, order, model_in)
         with tuned(threads_of(order)):
             if not isinstance(order.recipe, PrivateRecipe):

@@ -8,13 +8,16 @@ from pydantic import Field, model_validator
 
 from privemo.config import FrozenSettings
 from privemo.countterms import CountTerms
-from privemo.orders import PersonalName
+from privemo.orders import RUN_ID, PersonalName
 from privemo.releases import Mechanism, Stated
 
-__all__ = ["KEY_FILE", "Counted", "NamelessReason", "StoreConfig"]
+__all__ = ["KEY_FILE", "PERSONAL", "Counted", "NamelessReason", "StoreConfig"]
 
 KEY_FILE = "store.key"
 """In a store's folder: its own Ed25519 key, 32 bytes; the public half stands in rosters."""
+
+PERSONAL = "personal"
+"""In a store's folder: a folder for each run in which it kept layers to itself (`privemo.personal`)."""
 
 NamelessReason = Literal["minor", "unknown_age", "suspected_minor", "no_record"]
 """Why a face was turned away of which nothing is kept but a count."""
@@ -36,7 +39,7 @@ class StoreConfig(FrozenSettings):
 
     schema_: Literal["privemo.store/3"] = Field("privemo.store/3", alias="schema")
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    run_id: str
+    run_id: str = Field(pattern=RUN_ID)
     registry_mode: Literal["simulation", "production"]
     epsilon_budget: float | None
     delta: float = 1e-5

@@ -31,22 +31,23 @@ class StoreHeldOut(StoreFolder):
     ) -> int:
         """Read the held-out faces of those who agreed to a fairness audit; returns how many.
 
-        By the model as this store has it, with its own layers (`privemo.personal`), if any. `flip` and
-        `zoom` are those of `privemo.training.predict`. Of whom the model says no number it says nothing
-        (`heldout.numbers_of`).
+        By the model as this store has it, with its own layers of this run (`privemo.personal`), if any.
+        `flip` and `zoom` are those of `privemo.training.predict`. Of whom the model says no number it says
+        nothing (`heldout.numbers_of`).
 
         Writes `predictions.csv` in the store's folder (AI Act 10(5): labels of groups have their own
         purpose and never leave with an update). Once `forget_demographics` was called, what was
         written before stays: it could not be written again.
 
         Raises:
-            RunError: the file cannot be written.
+            RunError: the file cannot be written, or the store's own layers are damaged.
         """
         path = self.folder / "predictions.csv"
         if self._demographics_are_gone() and path.exists():
             return heldout.count_rows(path)
         faces, columns = self._held_out(run_id)
-        network = w.model_for(model, self.personal.onto(weights))
+        theirs = self.personal.onto(weights, model=model, run_id=run_id)
+        network = w.model_for(model, theirs)
         probabilities = heldout.numbers_of(predict(network, faces.images, flip=flip, zoom=zoom))
         heldout.write_table(path, self.config.name, faces, columns, probabilities)
         # Whoever was erased since the gate let them through was looked for in the file of before.

@@ -71,7 +71,8 @@ class StoreAveraging(Strategy):
 
     The weights of the mean are the public sizes that the server itself knows, not the number of faces used
     (Flower's own `FedAvg` weighs by `num-examples`, which tells the server how many people agreed), and not
-    what a reply says of itself: one store could claim all the weight.
+    what a reply says of itself: one store could claim all the weight. All stores of a run declare one size
+    (`Run.sizes`), so they weigh the same; docs/adr/0005 says why people count alike all the same.
 
     Args:
         order_for: the order of a round; rounds count from 1 over the whole run, resumed or not.

@@ -151,7 +151,7 @@ def join(
     ] = True,
 ) -> None:
     """On a store's machine: agree to an invitation, and take part until stopped."""
-    from privemo.federation.invitation import Invitation, join
+    from privemo.federation.invitation import Invitation, join, layers_of_others
     from privemo.federation.processes import serve_store
 
     if invitation is None and not wait:
@@ -167,6 +167,11 @@ def join(
             + (f"{config.noise_stores} stores or more" if config.roster else "its own")
             + f". {agreed_counts(config.counts)}"
         )
+        if kept := layers_of_others(store, config.run_id):
+            say(
+                f"{store / 'personal'} holds layers of other runs ({', '.join(kept)}). This run does not "
+                "read them, and nothing deletes them: do so once nothing is read with those runs' models."
+            )
     if wait:
         serve_store(store, say)
 

@@ -63,7 +63,7 @@ def explain_data(
         What stands in `data.json`.
 
     Raises:
-        SettingsError: too few people.
+        SettingsError: too few people, or a run whose stores have layers of their own.
         RunError: the run has no model, or a file cannot be written.
         MissingExtra: `privemo[synth]` is not installed.
     """

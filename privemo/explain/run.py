@@ -63,7 +63,8 @@ def explain_run(
         What stands in `explain.json`.
 
     Raises:
-        SettingsError: too few people, or a network that the method cannot read.
+        SettingsError: too few people, a network that the method cannot read, or stores with layers of their
+            own.
         RunError: the run has no model, or a file cannot be written.
         MissingExtra: `privemo[explain]` or `privemo[synth]` is not installed.
     """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from privemo import weights as w
-from privemo.errors import RunError
+from privemo.errors import RunError, SettingsError
 from privemo.runs import Run
 
 __all__ = ["SHIPPED", "Subject", "subject_of"]
@@ -42,6 +42,7 @@ def subject_of(run: Run | str) -> Subject:
     """The finished model of a run, or `SHIPPED`: the weights that ship.
 
     Raises:
+        SettingsError: each store of the run has layers of its own.
         RunError: the run has no finished model, or it does not fit.
     """
     if isinstance(run, str):
@@ -51,6 +52,10 @@ def subject_of(run: Run | str) -> Subject:
         name, sha256, run_id = "emotion-cnn", w.sha256(weights), ""
         words, channels = "the model that ships", 1
     else:
+        if run.settings.personal != "none":
+            raise SettingsError(
+                "Each store of this run has layers of its own, so there is no one model to look into."
+            )
         try:
             sha256 = hashlib.sha256(run.model_path.read_bytes()).hexdigest()
         except OSError as error:

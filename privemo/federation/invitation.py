@@ -16,10 +16,10 @@ from privemo.countterms import CountTerms
 from privemo.errors import RunError, SettingsError
 from privemo.federation.identity import CARD_FILE, StoreCard
 from privemo.files import changing, read_json, write_bytes, write_json
-from privemo.orders import PersonalName
-from privemo.storeconfig import StoreConfig
+from privemo.orders import RUN_ID, PersonalName
+from privemo.storeconfig import PERSONAL, StoreConfig
 
-__all__ = ["AUTHORITY_FILE", "JOINED_FILE", "Agreement", "Invitation", "join"]
+__all__ = ["AUTHORITY_FILE", "JOINED_FILE", "Agreement", "Invitation", "join", "layers_of_others"]
 
 AUTHORITY_FILE, JOINED_FILE, STORE_FILE = "authority.pem", "joined.json", "store.json"
 
@@ -29,7 +29,7 @@ class Agreement(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    run_id: str
+    run_id: str = Field(pattern=RUN_ID)
     epsilon_budget: float = Field(gt=0)
     delta: float = Field(gt=0, lt=1)
     accountant: Literal["rdp", "prv"]
@@ -115,6 +115,14 @@ def join(
     joined = {"schema": "privemo.joined/1", "address": invitation.address, "store": card.name}
     write_json(folder / JOINED_FILE, joined)
     return config
+
+
+def layers_of_others(folder: Path, run_id: str) -> list[str]:
+    """What lies in a store's `personal/` that is not of this run, by name; files of old versions lie loose.
+
+    Nothing reads it in this run, and nothing deletes it: it was trained on the store's people.
+    """
+    return sorted(p.name for p in folder.glob(f"{PERSONAL}/[!.]*") if p.name != run_id)
 
 
 def _with_less(agreed: Agreement, count_epsilon: float | None) -> Agreement:

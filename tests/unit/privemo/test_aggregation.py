@@ -59,6 +59,26 @@ def test_a_mean_weighs_by_public_sizes() -> None:
     assert found["a"].dtype == np.float32
 
 
+def test_people_count_alike_where_all_stores_declare_one_number() -> None:
+    """A step is a sum over people by what the store declared: with numbers of their own it were the same."""
+    rng = np.random.default_rng(1)
+    sums = [rng.normal(size=(n, 27)).sum(0) for n in (1, 5, 30)]
+
+    def mean(declared: tuple[int, int, int]) -> np.ndarray:
+        made = [
+            {
+                "a": (s[:20] / d).reshape(4, 5).astype(np.float32),
+                "b": (s[20:] / d).astype(np.float32),
+            }
+            for s, d in zip(sums, declared, strict=True)
+        ]
+        sizes = {f"s{i}": float(d) for i, d in enumerate(declared)}
+        return flat(together(lambda spool: Mean(spool, sizes), made))
+
+    assert np.allclose(mean((12, 12, 12)), sum(sums) / 36, atol=1e-5)
+    assert np.allclose(mean((2, 6, 28)), sum(sums) / 36, atol=1e-5)
+
+
 @pytest.mark.parametrize(("stores", "bad"), [(3, 1), (5, 2), (9, 4), (9, 1), (10, 3), (4, 1)])
 def test_a_trimmed_mean_leaves_out_so_many_at_either_end(stores: int, bad: int) -> None:
     made = updates(stores)

@@ -371,6 +371,15 @@ def test_a_run_is_explained_without_its_stores_the_same_for_the_same_seed(
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
 
 
+def test_stores_with_layers_of_their_own_have_no_one_model_to_look_into(tmp_path: Path) -> None:
+    """What the server has would be read with the head that the run began with."""
+    made = small_run(tmp_path, personal="head", model="gray-cnn")
+    w.save_weights(made.model_path, made.last_whole_round()[1])
+    with pytest.raises(SettingsError, match="no one model to look into"):
+        explain_run(made, tmp_path / "out", people=20)
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_is_written_where_something_fails(finished: Run, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="20 or more"):
         explain_run(finished, tmp_path / "out", people=3)

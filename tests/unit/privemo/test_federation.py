@@ -22,7 +22,9 @@ from cryptography.x509.verification import (
     Store,
     VerificationError,
 )
+from typer.testing import CliRunner
 
+from privemo.cli import app
 from privemo.config import PrivacySettings, RunSettings
 from privemo.counted import request_of
 from privemo.countterms import CountTerms
@@ -282,6 +284,35 @@ def test_a_store_agrees_to_counts_when_it_joins_and_to_less_if_it_likes(
             hosts=["a"],
         )
     assert not (tmp_path / "dear").exists()
+
+
+def test_layers_of_other_runs_are_named_when_a_store_joins_and_stay(
+    chain: Run, tmp_path: Path
+) -> None:
+    registry(folder := tmp_path / "amber")
+    invitation = chain.folder / "invitations" / "amber.json"
+    joining = ["federation", "join", str(folder), "--no-start", "--invitation", str(invitation)]
+    (folder / "personal" / chain.run_id).mkdir(parents=True)
+    said = CliRunner().invoke(app, joining)
+    assert said.exit_code == 0, said.output
+    assert "other runs" not in said.output, "this run's are no other's"
+    (folder / "personal" / "earlier").mkdir()
+    (old := folder / "personal" / "earlier" / "0003.safetensors").write_bytes(b"layers")
+    (loose := folder / "personal" / "0005.safetensors").write_bytes(b"older")
+    said = CliRunner().invoke(app, joining)
+    assert said.exit_code == 0, said.output
+    assert "layers of other runs (0005.safetensors, earlier)" in " ".join(said.output.split())
+    assert (old.read_bytes(), loose.read_bytes()) == (b"layers", b"older")
+
+
+def test_an_invitation_to_a_run_that_would_name_another_folder_is_none(
+    chain: Run, tmp_path: Path
+) -> None:
+    content = json.loads((chain.folder / "invitations" / "amber.json").read_text())
+    content["agreement"]["run_id"] = "../../elsewhere"
+    (forged := tmp_path / "forged.json").write_text(json.dumps(content))
+    with pytest.raises(RunError, match=r"no invitation \(agreement\.run_id"):
+        Invitation.read(forged)
 
 
 def test_what_is_asked_of_a_federation_that_is_not_served_or_not_finished(chain: Run) -> None:

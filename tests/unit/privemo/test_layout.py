@@ -11,6 +11,8 @@ from privemo.client_app import store_folder
 from privemo.errors import RunError
 from privemo.flower import Context
 from privemo.layout import store_names
+from privemo_consent import ItemKind
+from tests.support.small_runs import small_run
 
 
 @pytest.mark.parametrize("stores", [1, 3, 99, 100, 101, 1000, 10_000])
@@ -50,3 +52,19 @@ def test_a_node_without_a_store_is_told_so(tmp_path: Path, partition: int | None
         (tmp_path / "stores" / name).mkdir(parents=True)
     with pytest.raises(RunError, match="store"):
         store_folder(node(tmp_path, partition))
+
+
+def test_all_stores_of_a_run_weigh_the_same_however_many_people_they_have(tmp_path: Path) -> None:
+    """One number is declared for all of them, and each store holds orders against it."""
+    run = small_run(tmp_path, size_skew=0.5, sensitive=())
+    faces = []
+    for name in run.stores:
+        store = run.store(name)
+        try:
+            faces.append(store.vault.counts()[ItemKind.FACE])
+            store.check_order(run.order_for(1))
+            assert store.config.declared_people == 10
+        finally:
+            store.close()
+    assert max(faces) > 1.5 * min(faces)
+    assert run.sizes == dict.fromkeys(run.stores, 10.0)

@@ -105,6 +105,7 @@ def good(store: str) -> Callable[[Message], Message]:
 
 
 def test_the_average_uses_the_sizes_the_server_knows() -> None:
+    """And not a number that replies state. Those of a run are equal; these are not, to tell which counted."""
     other = {name: 3 * array for name, array in update().items()}
     stores, after = aggregate(good("a"), lambda m: reply_to(m, "c", other))
     assert {s["status"] for s in stores.values()} == {"trained"}

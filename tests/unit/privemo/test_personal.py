@@ -271,7 +271,8 @@ def test_a_store_trains_and_measures_as_if_it_had_never_been_in_another_run(
     personal: str, tmp_path: Path
 ) -> None:
     """Of another network, too: it stopped every reading, and every round but the first."""
-    said, sent = [], []
+    said: list[bytes] = []
+    sent: list[list[str | None]] = []
     for left in (False, True):
         (folder := tmp_path / str(left)).mkdir()
         run = small_run(folder, personal=personal, model="gray-cnn")

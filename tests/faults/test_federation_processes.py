@@ -371,9 +371,9 @@ def test_a_server_killed_while_it_puts_a_round_together_and_again_later_ends_in_
     federation.serve()
     federation.open_stores()
     heads = federation.chain / "checkpoints" / "ledger-heads.jsonl"
-    still = family(federation.processes[federation.names[2]])
     running = federation.start("run", "run", federation.chain)
     until("a store has paid", lambda: any(map(federation.trained, federation.names)), 400)
+    still = family(federation.processes[federation.names[2]])
     for pid in still:  # nobody can finish without it: it takes part in this sum
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -387,10 +387,11 @@ def test_a_server_killed_while_it_puts_a_round_together_and_again_later_ends_in_
         os.kill(int(who[1]), signal.SIGKILL)
     finally:
         for pid in still:
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
     assert running.wait(400) == 2, federation.said("run")
     run = Run(federation.chain)
-    assert run.manifests() == []
+    assert len(run.manifests()) < run.settings.rounds
     assert len(run.history().known()) >= 2, "who has paid is known"
     running = federation.start("run", "run", federation.chain)
     until("the first round", (federation.chain / "rounds" / "0001.json").exists, 400)

@@ -35,8 +35,12 @@ __all__ = ["PrivateStepper"]
 class PrivateStepper:
     """Takes private steps on a model.
 
+    It leaves the process as it is: take many steps inside `privemo.machine.tuned()`, without which a step was
+    measured to take up to twice as long. `privemo.training` does so by itself.
+
     Args:
-        model: every layer keeps people apart (no batch normalisation).
+        model: every layer keeps people apart (no batch normalisation), is called itself wherever its
+            parameters are used, and is in no checkpoint of torch.
         optimizer: any of torch's over all trained parameters of the model and no others. What it does with
             a noised gradient is post-processing, so free of privacy cost.
         noise_multiplier: standard deviation of the noise over `max_grad_norm`.
@@ -124,7 +128,9 @@ class PrivateStepper:
             shape: of a picture, (channels, height, width).
 
         Raises:
-            SettingsError: the model mixes people, does not read such pictures, or says no finite number.
+            SettingsError: the model mixes people, does not read such pictures, or says no finite number; or
+                part of a person's gradient would be missed (a parameter used outside its layer, a
+                checkpoint).
         """
         probe(self._model, torch.Size(shape))
         self._probed = True

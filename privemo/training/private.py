@@ -12,6 +12,7 @@ from torch import nn
 
 from privemo.dp import PersonBatch, PersonIndex, PrivateStepper, sample_people
 from privemo.faces import Faces
+from privemo.machine import tuned
 from privemo.orders import PrivateRecipe
 from privemo.training.augmentation import AUGMENTATIONS
 from privemo.training.chance import PermittedNow, Randomness
@@ -34,6 +35,8 @@ def train_private(
     permitted_now: PermittedNow,
 ) -> None:
     """Train in place with differential privacy for each person.
+
+    Freed memory is kept for the next step meanwhile (`privemo.machine`); threads stay as many as they are.
 
     Args:
         model: trained in place; every layer keeps people apart.
@@ -92,8 +95,9 @@ def _stepper(
         precision=recipe.precision,
     )
     try:
-        stepper.probe(_shape(faces))
-        yield stepper
+        with tuned(torch.get_num_threads()):
+            stepper.probe(_shape(faces))
+            yield stepper
     finally:
         stepper.close()
 

@@ -202,7 +202,8 @@ def _differentiable(output: Tensor) -> Tensor:
         output = output.clone()
     if output.requires_grad:
         return output
-    found: Tensor = _Differentiable.apply(torch.zeros((), requires_grad=True), output)
+    key = torch.zeros((), requires_grad=True)
+    found: Tensor = _Differentiable.apply(key, output)  # type: ignore[no-untyped-call]
     return found
 
 

@@ -131,7 +131,8 @@ def refuse_checkpoint(name: str, layer: nn.Module, output: Tensor | None = None)
 
 def _holds(output: Tensor, node: str) -> bool:
     """Whether a node of that name is in the graph of a tensor."""
-    waiting, seen = [output.grad_fn], set()
+    waiting = [output.grad_fn]
+    seen: set[object] = set()
     while waiting:
         one = waiting.pop()
         if one is None or one in seen:

@@ -11,8 +11,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from opacus.accountants import RDPAccountant
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from privemo.dp import GaussianNoise, PersonBatch
 from privemo.dp.bookkeeping import (
@@ -27,6 +31,8 @@ from privemo.dp.bookkeeping import patches as patches_module
 from privemo.errors import SettingsError
 from privemo.models import build_model
 from privemo.models.layers import WSConv2d
+from privemo.synthetic import synthesize
+from privemo.weights import initial_weights, model_for
 from tests.support.people import clipped_sum, distance, naive_clipped_sum, people
 
 RAGGED = [3, 1, 7, 2, 2, 1]
@@ -88,6 +94,114 @@ class OverwritesInput(nn.Module):
         y = self.second(x)
         x.mul_(2.0)
         return (y + x[:, :, 1:-1, 1:-1]).mean((2, 3))
+
+
+class Body(nn.Module):
+    """A parent of a layer that another parent has as well."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.layer(x))
+
+
+class TwoParents(nn.Module):
+    """One convolution under two names, called by both parents."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = WSConv2d(4, 4, 3, padding=1)
+        self.first, self.a, self.b = nn.Conv2d(1, 4, 3), Body(layer), Body(layer)
+        self.head = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.b(self.a(self.first(x))).mean((2, 3)))
+
+
+class ScaleAfter(Scale):
+    """A layer nobody knows, with another one inside it."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.inner(x))
+
+
+class InsideAndOutside(nn.Module):
+    """What is inside a layer that falls back is called from outside as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.inner = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 1)
+        self.odd, self.head = ScaleAfter(self.inner), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.inner(self.odd(self.first(x)))).mean((2, 3)))
+
+
+class Target(nn.Module):
+    """Its layers are called once more to say what is aimed at, where no gradient flows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3, padding=1)
+        self.head = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            aim = torch.tanh(self.second(self.first(x.flip(3))))
+        return self.head((torch.tanh(self.second(torch.tanh(self.first(x)))) * aim).mean((2, 3)))
+
+
+class Overwrites(nn.Module):
+    """Writes to what layers gave: the first one, one of rows (whose output is a view), a part of one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.wide = nn.Conv2d(1, 4, 3), WSConv2d(4, 4, 3, padding=1)
+        self.rows, self.head = nn.Linear(4, 6), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.first(x).mul_(0.5).add_(0.1))
+        x = self.wide(x)
+        x[:, 1] = 0.0
+        x.view(-1).mul_(1.5)
+        return self.head(torch.tanh(self.rows(x.flatten(2).mT).mul_(2.0)).mean(1))
+
+
+class OverwritesRows(nn.Module):
+    """The same where the very first output is a view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.head = nn.Linear(12, 6), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.rows(x[:, 0]).mul_(2.0)).mean(1))
+
+
+@settings(max_examples=4, deadline=None)
+@pytest.mark.filterwarnings("ignore::privemo.dp.bookkeeping.FallbackWarning")
+@pytest.mark.parametrize(
+    "build", [TwoParents, InsideAndOutside, Target, Overwrites, OverwritesRows]
+)
+@given(
+    sizes=st.lists(st.integers(1, 4), min_size=1, max_size=5),
+    clip=st.sampled_from([0.05, 1e6]),
+    seed=st.integers(0, 100),
+)
+def test_layers_called_in_unusual_ways_are_exact(
+    build: type[nn.Module], sizes: list[int], clip: float, seed: int
+) -> None:
+    """Registered twice, called without gradients, written to: each as plain training takes it."""
+    net, batch = seeded(build, seed), people(sizes, seed)
+    probe(net, torch.Size((1, 12, 12)))
+    naive = naive_clipped_sum(net, batch, clip)
+    assert distance(clipped_sum(net, [batch], clip), naive) < 1e-5
 
 
 @pytest.mark.parametrize("sizes", [[1], [1, 1, 1], [4, 4], RAGGED])
@@ -200,7 +314,7 @@ def test_a_known_net_warns_of_nothing() -> None:
 
 
 def test_an_input_that_is_overwritten_is_noticed() -> None:
-    with pytest.raises(RuntimeError, match="Conv2d read was changed in place"):
+    with pytest.raises(RuntimeError, match=r"layer 'second' \(Conv2d\) read was changed in"):
         clipped_sum(seeded(OverwritesInput), [people([2])], 1.0)
 
 
@@ -230,10 +344,7 @@ def test_weights_of_a_server_do_not_loosen_the_clip(level: float, precision: str
             assert math.sqrt(sum(float((s.double() ** 2).sum()) for s in sums)) <= clip * (1 + 1e-5)
 
 
-@pytest.mark.parametrize("level", [1e3, 1e5])
-def test_a_loud_bias_does_not_loosen_the_clip(level: float) -> None:
-    """A ghost norm is found with what the layer gave before its bias, which a loud bias takes digits of."""
-    clip = 1e-3
+def loud_net(level: float) -> nn.Module:
     net = seeded(
         lambda: nn.Sequential(
             WSConv2d(4, 24, 3), nn.GroupNorm(1, 24), nn.Flatten(), nn.Linear(96, 4)
@@ -241,12 +352,81 @@ def test_a_loud_bias_does_not_loosen_the_clip(level: float) -> None:
     )
     with torch.no_grad():
         net[0].bias.fill_(level)
+    return net
+
+
+@pytest.mark.parametrize("level", [1e3, 1e5])
+def test_a_loud_bias_does_not_loosen_the_clip(level: float) -> None:
+    """A ghost norm is found with what the layer gave before its bias, which a loud bias takes digits of."""
+    clip, net = 1e-3, loud_net(level)
     lengths = []
     for seed in range(8):
         sums = clipped_sum(net, [people([1], seed=seed, size=4, channels=4)], clip)
         lengths.append(math.sqrt(sum(float((s.double() ** 2).sum()) for s in sums)))
     # Where even the normalisation loses its digits, a person is left out.
     assert clip * (1 - 1e-6) <= max(lengths) <= clip * (1 + 1e-6)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    level=st.sampled_from([1.0, 30.0, 1e3, 1e5, 1e7]),
+    neighbour=st.sampled_from([0.0, 4.0, 1e3, math.inf, math.nan]),
+    seed=st.integers(0, 1000),
+)
+def test_a_loud_neighbour_does_not_loosen_the_clip(
+    level: float, neighbour: float, seed: int
+) -> None:
+    """Whoever is in the same pass, however loud or broken: a person passes by the clip at most."""
+    clip, net = 1e-3, loud_net(level)
+    one = people([1], seed=seed, size=4, channels=4)
+    other = people([1], seed=seed + 1, size=4, channels=4).images * (neighbour * level)
+    both = PersonBatch(torch.cat([one.images, other]), one.labels.repeat(2), torch.arange(2), 2)
+    alone = PersonBatch(other, one.labels, one.owner, 1)
+    with_them, without = (clipped_sum(net, [batch], clip) for batch in (both, alone))
+    pairs = zip(with_them, without, strict=True)
+    assert math.sqrt(sum(float(((a.double() - b) ** 2).sum()) for a, b in pairs)) <= clip * (
+        1 + 1e-5
+    )
+
+
+def test_only_rows_that_a_bias_drowns_are_computed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blank picture, or none of anybody's, does not make a step of the others slower."""
+    anew = []
+    convolve = patches_module.Geometry.convolve
+
+    def counted(self: patches_module.Geometry, x: Tensor, weight: Tensor) -> Tensor:
+        if weight.shape[1:] == (4, 3, 3):  # not the sum over a patch, which is one of ones
+            anew.append(len(x))
+        return convolve(self, x, weight)
+
+    monkeypatch.setattr(patches_module.Geometry, "convolve", counted)
+    net, batch = loud_net(0.1), people([1, 1, 1], size=4, channels=4)
+    clipped_sum(net, [batch], 1.0)
+    assert anew == []
+    batch.images[1] = 0.0
+    clipped_sum(net, [batch], 1.0)
+    assert anew == [1]
+
+
+def test_ordinary_people_drown_in_no_bias(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights of nobody and people who do not exist: computing anew is for attacks."""
+    asked = []
+    quiet = conv_module.WSConvEntry._quiet
+
+    def seen(self: conv_module.WSConvEntry, bias: Tensor, a: Tensor) -> Tensor:
+        found = quiet(self, bias, a)
+        asked.extend(found.tolist())
+        return found
+
+    monkeypatch.setattr(conv_module.WSConvEntry, "_quiet", seen)
+    weights, _ = initial_weights("nobody", model="emotion-cnn", channels=1, seed=0)
+    module = PersonGradModule(model_for("emotion-cnn", weights))
+    faces = synthesize(6, 2, seed=5)
+    pixels = torch.from_numpy(faces.images).float().unsqueeze(1) / 255
+    labels = torch.from_numpy(faces.label).long()
+    module.backward(PersonBatch(pixels, labels, torch.arange(len(pixels)), len(pixels)))
+    assert len(asked) >= 12
+    assert all(asked)
 
 
 def test_bfloat16_gradients_are_those_that_autocast_gives() -> None:
@@ -280,6 +460,12 @@ def test_opacus_steers_the_step_hooks_accountants_and_virtual_batches() -> None:
     )
     accountant = RDPAccountant()
     optimizer.attach_step_hook(accountant.get_optimizer_hook_fn(sample_rate=0.25))
+    start = nn.utils.parameters_to_vector(net.parameters()).detach()
+    optimizer.step()  # the first draw was empty: noise alone, and accounted
+    assert accountant.history == [(1.1, 0.25, 1)]
+    moved = nn.utils.parameters_to_vector(net.parameters()).detach() - start
+    assert float(moved.std()) == pytest.approx(0.1 * 1.1 * 1.0 / 4.0, rel=0.01)
+    optimizer.zero_grad()
     before = [p.clone() for p in net.parameters()]
     for last in (False, True):
         module.backward(people([2, 1], size=48))
@@ -287,7 +473,7 @@ def test_opacus_steers_the_step_hooks_accountants_and_virtual_batches() -> None:
         optimizer.step()
         same = all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
         assert same is not last
-    assert accountant.history == [(1.1, 0.25, 1)]
+    assert accountant.history == [(1.1, 0.25, 2)]
     with pytest.raises(ValueError, match="cleared"):
         optimizer.step()  # Opacus's own guard against using a sum twice
     optimizer.zero_grad()
@@ -344,6 +530,64 @@ def test_a_layer_known_to_mix_is_refused_by_name(layer: nn.Module, name: str) ->
     net = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Sequential(layer))
     with pytest.raises(SettingsError, match=rf"Layer '1\.0' \({name}\)"):
         refuse_layers_that_mix(net)
+
+
+class Borrows(nn.Module):
+    """Reads a weight past the layer that owns it."""
+
+    def __init__(self, *, gradient: bool = True) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(64, 64), nn.Linear(64, 4)
+        self.gradient = gradient
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.first(x.flatten(1)))
+        weight = self.first.weight if self.gradient else self.first.weight.detach()
+        return self.head(torch.tanh(F.linear(x, weight.mT)))
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, *, reentrant: bool) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3)
+        self.reentrant = reentrant
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.first(x))
+        x = checkpoint(self.second, x, use_reentrant=self.reentrant)
+        return torch.tanh(x).mean((2, 3))
+
+
+def test_a_parameter_used_outside_its_layer_is_refused_by_name() -> None:
+    says = r"'0\.first\.weight' is used by .* in layer '0' \(Borrows\).*Call that layer itself"
+    with pytest.raises(SettingsError, match=says):
+        probe(nn.Sequential(Borrows()), torch.Size((1, 8, 8)))
+    constant = Borrows(gradient=False)
+    probe(constant, torch.Size((1, 8, 8)))
+    batch = people([1, 2], size=8)
+    assert distance(
+        clipped_sum(constant, [batch], 0.1), naive_clipped_sum(constant, batch, 0.1)
+    ) < (1e-5)
+    frozen = Borrows()
+    frozen.first.requires_grad_(False)
+    probe(frozen, torch.Size((1, 8, 8)))
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_layer_in_a_checkpoint_is_refused_by_name(reentrant: bool) -> None:
+    net = Checkpointed(reentrant=reentrant)
+    says = r"Layer 'second' \(Conv2d\) is in a checkpoint of torch.*take the checkpoint out"
+    with pytest.raises(SettingsError, match=says):
+        probe(net, torch.Size((1, 12, 12)))
+    with pytest.raises(SettingsError, match=says):
+        clipped_sum(net, [people([1, 2])], 1.0)
+
+
+def test_a_reparametrised_layer_is_refused_by_name() -> None:
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        net = nn.Sequential(nn.Flatten(), nn.utils.weight_norm(nn.Linear(144, 4)))
+    with pytest.raises(SettingsError, match=r"Layer '1' \(Linear\).*weight_g, weight_v.*take off"):
+        PersonGradModule(net)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from privemo import machine
 from privemo import weights as w
 from privemo.dp import GaussianNoise, PersonBatch, PersonIndex, PrivateStepper
 from privemo.errors import SettingsError
@@ -146,6 +148,22 @@ def test_whoever_is_refused_leaves_no_trace_in_the_model(kind: str) -> None:
             train_plain(model, table, PlainRecipe(1, 8, 0.01, 0.0), randomness(), without)
         results.append(w.sha256(w.from_model(model)))
     assert results[0] == results[1]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is tuned")
+def test_private_training_is_tuned_whoever_calls_it() -> None:
+    """Freed memory is kept while it trains and not longer; threads stay as many as the caller set."""
+    seen: list[tuple[bool, int]] = []
+
+    def note(batch: int, drawn: NDArray[np.str_]) -> NDArray[np.bool_]:
+        seen.append((machine._keeping, torch.get_num_threads()))
+        return np.zeros(len(drawn), dtype=bool)
+
+    threads = torch.get_num_threads()
+    assert not machine._keeping
+    train_private(small(), faces(), PRIVATE, randomness(), note)
+    assert seen == [(True, threads)] * 4
+    assert not machine._keeping
 
 
 def test_a_round_in_which_everyone_withdrew_is_pure_noise_and_not_an_error() -> None:

@@ -17,6 +17,7 @@ from privemo.closing_records import ask_to_sign
 from privemo.errors import RunError
 from privemo.flower import Context, Grid, HttpGrid, ServerApp
 from privemo.measuring import finish_run, wants_measuring
+from privemo.patience import round_timeout
 from privemo.polling import PollingGrid, look_again_soon
 from privemo.runs import Run
 from privemo.secure_server import SecureAveraging
@@ -57,7 +58,9 @@ def main(grid: Grid, context: Context) -> None:
         look_again_soon()
         grid = PollingGrid(grid)
     if missing > 0:
-        strategy.start(grid, w.to_record(weights), num_rounds=missing, timeout=24 * 3600)
+        strategy.start(
+            grid, w.to_record(weights), num_rounds=missing, timeout=strategy.round_timeout
+        )
     if run.unsigned():
         run.keep_closings(ask_to_sign(grid, run.manifests(), run.roster))
     if wants_measuring(run):
@@ -79,6 +82,7 @@ def _strategy(
             step=step,
             settings=run.settings,
             spool_in=run.folder / "checkpoints",
+            round_timeout=round_timeout(run),
         )
     return SecureAveraging(
         run.order_for,
@@ -90,4 +94,5 @@ def _strategy(
         pending=run.pending_path,
         first_round=first_round,
         step=step,
+        round_timeout=round_timeout(run),
     )

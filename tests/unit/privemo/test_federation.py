@@ -32,6 +32,7 @@ from privemo.federation.identity import StoreCard, enroll
 from privemo.federation.invitation import Invitation, join
 from privemo.federation.processes import online_nodes, serve, serve_store, stop
 from privemo.federation.server import init_federation
+from privemo.patience import round_timeout
 from privemo.runs import Run
 from privemo.store import Store as PrivemoStore
 from privemo.storeconfig import StoreConfig
@@ -342,6 +343,18 @@ def taken(chain: Run) -> Iterator[int]:
 def test_a_port_that_is_taken_is_named(chain: Run, taken: int) -> None:
     with pytest.raises(RunError, match=f"Port {taken} is taken"):
         serve(chain.folder, print)
+
+
+def test_a_round_waits_as_long_as_the_server_was_drawn_up_for(tmp_path: Path) -> None:
+    cards = stores(tmp_path)
+    made = init_federation(
+        tmp_path / "chain", cards, settings(), hosts=["10.0.0.5"], round_timeout=120
+    )
+    assert json.loads((made.folder / "server.json").read_text())["round_timeout"] == 120
+    assert round_timeout(made) == 120
+    with pytest.raises(SettingsError, match="round_timeout"):
+        init_federation(tmp_path / "b", cards, settings(), hosts=["10.0.0.5"], round_timeout=1)
+    assert not (tmp_path / "b").exists()
 
 
 def test_what_is_not_served_says_so(chain: Run) -> None:

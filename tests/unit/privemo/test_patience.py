@@ -1,4 +1,4 @@
-"""A store that answers too late, and is there all the while, holds up nobody: real stores, one of them slow."""
+"""A store that answers too late, and is there all the while, holds nobody up: real stores, one slow."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ import logging
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from privemo import patience
+from privemo.client_app import _tell_if_late
 from privemo.client_app import app as client_app
 from privemo.errors import RunError, SettingsError
 from privemo.flower import Context, Message, RecordDict
 from privemo.grid import InProcessGrid, task_identity
 from privemo.ledger import Ledger
-from privemo.patience import IN_ALL_S, ROUND_TIMEOUT_S, checked, round_timeout
+from privemo.patience import checked
 from privemo.polling import PollingGrid
 from privemo.server_app import app as server_app
 from tests.support.federated import Federated
-from tests.support.small_runs import small_run
 
 SLOW = 2
 """The store that is slow, of three."""
@@ -73,7 +72,13 @@ def waits(federated: Federated, seconds: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "round_timeout": seconds}))
 
 
-@pytest.mark.parametrize(("shared", "kind"), [(False, "train"), (True, "train.mask")])
+@pytest.mark.parametrize(
+    ("shared", "kind"),
+    [
+        (False, "train"),
+        pytest.param(True, "train.mask", marks=pytest.mark.slow),
+    ],
+)
 def test_a_store_that_is_too_late_is_left_out_named_and_has_paid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool, kind: str
 ) -> None:
@@ -96,63 +101,30 @@ def test_a_store_that_is_too_late_is_left_out_named_and_has_paid(
     assert grid.terms[kind] == 2.0, "a message that nobody waits for is not delivered"
 
 
-def test_with_too_few_in_time_the_run_ends_and_says_who_was_silent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(patience, "_LEAST_S", 0.1)
-    federated = Federated(tmp_path, None, shared=False, rounds=1, quorum=3)
-    waits(federated, 1.0)
-    grid = SlowGrid(federated, "train")
-    with pytest.raises(RunError, match=rf"Only 2 of the 3 .* {federated.names[SLOW]}: no answer"):
-        drive(federated, grid)
-
-
-def test_a_store_says_in_its_log_that_it_was_too_late(
+def test_with_too_few_in_time_the_run_ends_and_stores_say_that_they_were_too_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    federated = Federated(tmp_path, None, shared=False, rounds=1)
     monkeypatch.setattr(patience, "_LEAST_S", 0.0)
+    federated = Federated(tmp_path, None, shared=False, rounds=1, quorum=3)
     waits(federated, 1e-4)
-    with caplog.at_level(logging.WARNING, "privemo.client_app"):
-        federated.drive()
+    slow = federated.names[SLOW]
+    with (
+        caplog.at_level(logging.WARNING, "privemo.client_app"),
+        pytest.raises(RunError, match=rf"Only 2 of the 3 .*\({slow}: no answer\)"),
+    ):
+        drive(federated, SlowGrid(federated, "train"))
     said = [r.getMessage() for r in caplog.records if r.name == "privemo.client_app"]
     assert len(said) == 3
     assert all("Round 1: this store answers" in text and "paid for" in text for text in said)
-    caplog.clear()
-    again = Federated(in_folder(tmp_path / "again"), None, shared=False, rounds=1)
-    with caplog.at_level(logging.WARNING, "privemo.client_app"):
-        again.drive()
-    assert not [r for r in caplog.records if r.name == "privemo.client_app"]
 
 
-def in_folder(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
-
-
-def test_how_long_a_round_waits_is_the_servers_own(tmp_path: Path) -> None:
-    federated = Federated(tmp_path, None, rounds=1)
-    run = federated.run
-    assert round_timeout(run) == ROUND_TIMEOUT_S
-    before = (federated.chain / "run.json").read_bytes()
-    waits(federated, 90)
-    assert round_timeout(run) == 90
-    assert (federated.chain / "run.json").read_bytes() == before
-    assert b"round_timeout" not in before
-    wrong: list[Any] = ["90", True, None, 0, -3, 1e12]
-    for value in wrong:
-        waits(federated, value)
-        with pytest.raises(RunError, match=r"server.json: .*round_timeout"):
-            round_timeout(run)
-    path = federated.chain / "server.json"
-    content = json.loads(path.read_text())
-    del content["round_timeout"]  # of a server that was drawn up before there was one
-    path.write_text(json.dumps(content))
-    assert round_timeout(run) == ROUND_TIMEOUT_S
-
-
-def test_stores_of_a_simulation_take_turns_and_nobody_is_late(tmp_path: Path) -> None:
-    assert round_timeout(small_run(tmp_path, model="gray-cnn")) == IN_ALL_S
+def test_a_store_that_is_in_time_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    with task_identity():
+        _tell_if_late(Message(RecordDict(), 2, "train", group_id="1", ttl=60))
+        late = Message(RecordDict(), 2, "query.close", group_id="1", ttl=1e-9)
+        time.sleep(0.01)
+        _tell_if_late(late)  # it trained nothing, and paid nothing
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 9.9, float("nan"), float("inf"), 1e9])

@@ -6,7 +6,9 @@ Which store this node is comes from the node's own configuration, never from the
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +17,15 @@ from privemo import weights as w
 from privemo.closing_records import closing_reply
 from privemo.count_answers import ANSWERS
 from privemo.errors import RunError
-from privemo.flower import ArrayRecord, ClientApp, ConfigRecord, Context, Message, RecordDict
+from privemo.flower import (
+    ArrayRecord,
+    ClientApp,
+    ConfigRecord,
+    Context,
+    Message,
+    MessageType,
+    RecordDict,
+)
 from privemo.orders import RoundOrder
 from privemo.secure_answers import later_steps
 from privemo.secure_store import SecureStore
@@ -105,7 +115,23 @@ def replied(
         # Flower sends the text of an exception to the server, and ours may name paths, counts or
         # pseudonyms: only its kind leaves. The cause stays in this process's log.
         raise RunError(type(error).__name__) from error
+    _tell_if_late(message)
     return Message(content, reply_to=message)
+
+
+def _tell_if_late(message: Message) -> None:
+    """Say in this store's log that an answer comes too late: nobody else tells it."""
+    asked = message.metadata
+    late = time.time() - asked.created_at - asked.ttl
+    if late > 0 and asked.message_type in (MessageType.TRAIN, f"{MessageType.TRAIN}.mask"):
+        logging.getLogger(__name__).warning(
+            "Round %s: this store answers %.0f s too late. The server waited %.0f s and went on without it. "
+            "What was trained is in the ledger, and paid for; ask whoever runs the server for a longer "
+            "round_timeout.",
+            asked.group_id,
+            late,
+            asked.ttl,
+        )
 
 
 def answer_train(content: RecordDict, store: Store) -> RecordDict:

@@ -27,6 +27,7 @@ from privemo.errors import PrivemoError, RunError, UpdateRejected
 from privemo.files import write_bytes, write_json
 from privemo.flower import ConfigRecord, Grid, Message, MessageType, RecordDict
 from privemo.measured import MeasureOrder
+from privemo.patience import STEP_S, round_timeout
 from privemo.protocol import ARRAYS, CONFIG
 from privemo.runs import Run
 from privemo.secure_protocol import text_from
@@ -37,7 +38,7 @@ from privemo_audits.noisedjoin import join_any
 __all__ = ["finish_run", "wants_measuring"]
 
 _PATIENCE_S = 3600.0
-"""That a store has for reading its people."""
+"""Seconds that a store has for reading its people; less where a round waits for less (`round_timeout`)."""
 
 _NO_ANSWER = "no answer"
 """Nothing came, or an error: which store an error is of, only the store knows."""
@@ -48,13 +49,13 @@ def wants_measuring(run: Run) -> bool:
     return run.facts["engine"] == "federation" or run.settings.counts is not None
 
 
-def finish_run(run: Run, grid: Grid, *, patience: float = _PATIENCE_S) -> Counted | None:
+def finish_run(run: Run, grid: Grid, *, patience: float | None = None) -> Counted | None:
     """Have stores measure that have not, and count what is asked.
 
     Args:
         run: all of its rounds are whole.
         grid: of its stores.
-        patience: seconds that a store has for reading its people.
+        patience: seconds that a store has for reading its people, or for a step of counting them.
 
     Returns:
         What came of the counts; None where none were asked.
@@ -62,6 +63,7 @@ def finish_run(run: Run, grid: Grid, *, patience: float = _PATIENCE_S) -> Counte
     Raises:
         RunError, SecureSumError: the counts failed; what stores sent, and why, is kept.
     """
+    patience = patience or min(_PATIENCE_S, round_timeout(run))
     _have_measured(run, grid, patience)
     request = asked(run)
     if request is None:
@@ -69,7 +71,7 @@ def finish_run(run: Run, grid: Grid, *, patience: float = _PATIENCE_S) -> Counte
     folder = folder_of(run, request)
     left_out: dict[str, str] = {}
     try:
-        parts = _counts(run, grid, request, folder, left_out)
+        parts = _counts(run, grid, request, folder, left_out, patience)
         joined = join_any(parts).to_json()
     except (PrivemoError, AuditError) as error:
         Counted(folder, (), left_out, str(error)).write()
@@ -119,14 +121,19 @@ def _measured_by(reply: Message) -> tuple[str, str | None]:
 
 
 def _counts(
-    run: Run, grid: Grid, request: CountRequest, folder: Path, left_out: dict[str, str]
+    run: Run,
+    grid: Grid,
+    request: CountRequest,
+    folder: Path,
+    left_out: dict[str, str],
+    patience: float,
 ) -> list[CellCounts]:
     write_json(folder / "request.json", request.content())
     private = run.settings.privacy
     if private is None:
         raise RunError("Counts are charged to a budget, and a run without privacy has none.")
     if private.noise == "local":
-        return _of_each(run, grid, request, folder, left_out)
+        return _of_each(run, grid, request, folder, left_out, patience)
     path = folder / "sum.json"
     if path.exists():
         kept, before = _kept(path, request), Counted.of(run, request)
@@ -140,6 +147,7 @@ def _counts(
         run.roster,
         may_drop=private.may_drop,
         accountant=private.accountant,
+        timeout=min(STEP_S, patience),
         pending=folder / "pending.bin",
         left_out=left_out,
     )
@@ -148,7 +156,12 @@ def _counts(
 
 
 def _of_each(
-    run: Run, grid: Grid, request: CountRequest, folder: Path, left_out: dict[str, str]
+    run: Run,
+    grid: Grid,
+    request: CountRequest,
+    folder: Path,
+    left_out: dict[str, str],
+    patience: float,
 ) -> list[CellCounts]:
     """Each store's own noised counts; those that came before are not asked for again."""
     accountant = run.settings.privacy.accountant if run.settings.privacy else "rdp"
@@ -157,7 +170,7 @@ def _of_each(
     if len(parts) < len(run.stores):
         left_out.update({name: _NO_ANSWER for name in run.stores if name not in parts})
         content = RecordDict({CONFIG: request_record(request)})
-        for reply in _replies(grid, "count", content, _PATIENCE_S):
+        for reply in _replies(grid, "count", content, patience):
             name, found = _counted_by(reply, run.roster, request, accountant)
             if name in left_out and isinstance(found, CellCounts):
                 write_bytes(here[name], found.to_json())

@@ -22,6 +22,7 @@ from privemo.flower import (
 )
 from privemo.history import History
 from privemo.orders import PrivateRecipe, RoundOrder, order_digest
+from privemo.patience import IN_ALL_S, STEP_S
 from privemo.protocol import order_record
 from privemo.secagg import Collector, Lattice, Session, needed
 from privemo.secagg.gradients import lattice_of, step_against, trained_names
@@ -44,7 +45,7 @@ class SecureAveraging(StoreAveraging):
         pending: where a sum is kept from when all numbers are there until the round is whole: a server that
             was restarted in between goes on with it, and no store pays twice.
         may_drop: share of the stores without whom a round counts.
-        timeout: seconds that a store has for a step that is not training.
+        round_timeout: seconds that a store has for its training; for another step `STEP_S` at most.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class SecureAveraging(StoreAveraging):
         pending: Path,
         first_round: int = 1,
         step: ServerStep | None = None,
-        timeout: float = 600.0,
+        round_timeout: float = IN_ALL_S,
     ) -> None:
         super().__init__(
             order_for,
@@ -69,10 +70,12 @@ class SecureAveraging(StoreAveraging):
             history=history,
             first_round=first_round,
             step=step,
+            round_timeout=round_timeout,
         )
         self.may_drop = may_drop
         self.pending = pending
-        self.timeout = timeout
+        self.timeout = min(STEP_S, round_timeout)
+        """Seconds that a store has for a step that is not training."""
         self._sum: SecureSum | None = None
 
     def configure_train(
@@ -101,7 +104,7 @@ class SecureAveraging(StoreAveraging):
         self._sum = SecureSum(grid, collector, lattice, self.timeout)
         self._sum.gather_keys(order_record(now.order))
         self._sum.gather_envelopes()
-        return self._sum.training_messages(arrays, now.order)
+        return self._sum.training_messages(arrays, now.order, self.round_timeout)
 
     def _resumed(self, now: Round, grid: Grid) -> SecureSum | None:
         """The sum that was under way when the server stopped, if it is of this very order and model."""

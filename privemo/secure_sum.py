@@ -156,13 +156,16 @@ class GridSum:
     def _summed(self) -> dict[str, int]:
         return {name: self._nodes[name] for name in self.collector.summed}
 
-    def _message(self, step: str, node: int, content: Mapping[str, Any]) -> Message:
+    def _message(
+        self, step: str, node: int, content: Mapping[str, Any], patience: float | None = None
+    ) -> Message:
         records = {secure_protocol.SESSION: secure_protocol.session_record(self.session), **content}
         return Message(
             RecordDict(records),
             dst_node_id=node,
             message_type=f"{self.asked}.{step}",
             group_id=str(self.session.round),
+            ttl=patience or self._timeout,
         )
 
     def _ask(
@@ -233,8 +236,10 @@ class SecureSum(GridSum):
         super().__init__(grid, collector, timeout, stores=stores)
         self.lattice = lattice
 
-    def training_messages(self, arrays: ArrayRecord, order: RoundOrder) -> list[Message]:
-        """Step 3, to those who shared secrets."""
+    def training_messages(
+        self, arrays: ArrayRecord, order: RoundOrder, patience: float
+    ) -> list[Message]:
+        """Step 3, to those who shared secrets; they have `patience` seconds."""
         record = protocol.order_record(order)
         return [
             self._message(
@@ -247,6 +252,7 @@ class SecureSum(GridSum):
                         self.collector.envelopes_for(name)
                     ),
                 },
+                patience,
             )
             for name in self.collector.partners
         ]

@@ -18,6 +18,7 @@ from privemo.driving import driving
 from privemo.errors import RunError
 from privemo.flower import Context, Grid, HttpGrid, ServerApp
 from privemo.measuring import finish_run, wants_measuring
+from privemo.patience import round_timeout
 from privemo.polling import PollingGrid, look_again_soon
 from privemo.runs import Run
 from privemo.secure_server import SecureAveraging
@@ -66,7 +67,9 @@ def _drive(run: Run, grid: Grid) -> None:
     strategy = _strategy(run, on_whole_round, done + 1, step)
     missing = run.settings.rounds - done
     if missing > 0:
-        strategy.start(grid, w.to_record(weights), num_rounds=missing, timeout=24 * 3600)
+        strategy.start(
+            grid, w.to_record(weights), num_rounds=missing, timeout=strategy.round_timeout
+        )
     if run.unsigned():
         run.keep_closings(ask_to_sign(grid, run.manifests(), run.roster))
     if wants_measuring(run):
@@ -88,6 +91,7 @@ def _strategy(
             step=step,
             settings=run.settings,
             spool_in=run.folder / "checkpoints",
+            round_timeout=round_timeout(run),
         )
     return SecureAveraging(
         run.order_for,
@@ -99,4 +103,5 @@ def _strategy(
         pending=run.pending_path,
         first_round=first_round,
         step=step,
+        round_timeout=round_timeout(run),
     )

@@ -33,6 +33,7 @@ from privemo.flower import (
 )
 from privemo.history import History
 from privemo.orders import PrivateRecipe, RoundOrder, order_digest
+from privemo.patience import IN_ALL_S
 from privemo.personal import own_of
 from privemo.replies import (
     Heard,
@@ -84,6 +85,8 @@ class StoreAveraging(Strategy):
         step: from the model and the average update to the next model; adds the update by default.
         settings: of the run: how updates are put together, how many stores are asked, how many it takes.
         spool_in: where a round's updates are kept meanwhile (`privemo.spool`).
+        round_timeout: seconds that a store has for its training. A message that is older is not delivered any
+            more, nor is its answer.
     """
 
     def __init__(
@@ -98,7 +101,9 @@ class StoreAveraging(Strategy):
         step: ServerStep | None = None,
         settings: RunSettings | None = None,
         spool_in: Path | None = None,
+        round_timeout: float = IN_ALL_S,
     ) -> None:
+        self.round_timeout = round_timeout
         self.spool_in = spool_in
         self.settings = settings or RunSettings()
         self.order_for = order_for
@@ -125,6 +130,7 @@ class StoreAveraging(Strategy):
                 dst_node_id=node,
                 message_type=MessageType.TRAIN,
                 group_id=str(now.number),
+                ttl=self.round_timeout,
             )
             for node in self._asked(sorted(grid.get_node_ids()), now)
         ]
@@ -175,6 +181,7 @@ class StoreAveraging(Strategy):
                 if row is not None:
                     counted += 1
                     together.take(one.reply.name, row)
+            self._name_silent(stores)
             if counted < self.settings.quorum:
                 raise RunError(too_few(now.number, counted, self.settings.quorum, stores))
             update = together.result()
@@ -260,6 +267,11 @@ class StoreAveraging(Strategy):
         mine = name in self.sizes and name not in stores
         stores[name if mine else f"{name} ({one.reply.node})"] = entry
         return row
+
+    def _name_silent(self, stores: dict[str, dict[str, Any]]) -> None:
+        """Name who did not answer in time; where not all were asked, nobody knows which store that is."""
+        if self.settings.participation == 1:
+            stores |= {n: failed_entry("no answer") for n in self.sizes if n not in stores}
 
     def check_statement(self, signed: Signed, now: Round) -> Statement:
         """Let a statement pass that its store signed, of this very round.

@@ -52,6 +52,9 @@ def init(
     declared_people: Annotated[int, typer.Option(help="Public size of a store.")],
     port: Annotated[int, typer.Option(help="Port of the server.")] = 9092,
     days: Annotated[int, typer.Option(help="How long the server's certificate holds.")] = 365,
+    round_timeout: Annotated[
+        float, typer.Option(help="Seconds that a round waits for a store before it goes on.")
+    ] = 3600.0,
     channels: Annotated[int, typer.Option(help="Of the pictures: 1 gray, 3 colour.")] = 1,
     noise: o.NoiseOption = o.NoiseName.distributed,
     may_drop: o.DropOption = 0.0,
@@ -109,7 +112,14 @@ def init(
         **{name: ctx.params[name] for name in o.OF_CHAINS},
     )
     run = init_federation(
-        chain, cards, settings, hosts=host, port=port, channels=channels, days=days
+        chain,
+        cards,
+        settings,
+        hosts=host,
+        port=port,
+        channels=channels,
+        days=days,
+        round_timeout=round_timeout,
     )
     say(
         f"{chain} is drawn up for {len(run.stores)} stores. Carry {chain / 'invitations'} to them, then: "

@@ -1,4 +1,4 @@
-"""A store's two daemons, which are Flower's own with less waiting: `python -m privemo.federation.daemons`.
+"""Flower's daemons, a store's two with less waiting: `python -m privemo.federation.daemons`.
 
 Flower's SuperNode looks for messages every three seconds, and its SuperExec starts a process for each, which
 imports everything anew: some ten seconds a message, and a round of distributed noise has five. Here
@@ -12,6 +12,9 @@ somebody started it anew. A store runs the app that is installed on its machine,
 sends: that one is neither installed nor imported, or whoever runs the server would run code of their own
 beside people's faces and keys. The node's interface for its own apps is on loopback, and gives no task to
 whoever lacks the secret of this start; Flower's default lets every user of the machine take one.
+
+All of them, the server's SuperLink too, end with the process that started them
+(`privemo.federation.lifeline`).
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from privemo.federation.lifeline import end_group_if_cut, hold_on
 from privemo.machine import quiet_environment
 
 __all__ = ["Attentive", "Forks", "is_cut", "main", "try_cut_lines_again"]
@@ -147,13 +151,14 @@ def try_cut_lines_again(place: Any) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `supernode` or `superexec` with the arguments of Flower's command of that name."""
+    """Run `supernode`, `superexec` or `superlink` with the arguments of Flower's command of that name."""
     quiet_environment()
     kind, *others = sys.argv[1:] if arguments is None else arguments
     sys.argv = [f"flower-{kind}", *others]
-    daemons = {"supernode": _supernode, "superexec": _superexec}
+    daemons = {"supernode": _supernode, "superexec": _superexec, "superlink": _superlink}
     if kind not in daemons:
-        raise SystemExit(f"{kind!r} is neither supernode nor superexec.")
+        raise SystemExit(f"{kind!r} is neither supernode nor superexec, nor superlink.")
+    hold_on()
     try:
         daemons[kind]()
     except SystemExit as done:
@@ -161,7 +166,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # nobody would start it again.
         sys.stdout.flush()
         sys.stderr.flush()
+        end_group_if_cut()
         os._exit(done.code if isinstance(done.code, int) else int(done.code is not None))
+    finally:
+        end_group_if_cut()
+
+
+def _superlink() -> None:
+    from flwr.superlink.cli import flower_superlink
+
+    flower_superlink()
 
 
 def _supernode() -> None:

@@ -1,7 +1,8 @@
 """Flower's own processes, started and followed: the SuperLink of a server, the SuperNode of a store.
 
-Each runs in the foreground of whoever started it, so that systemd or a container can keep it; nothing phones
-home, and nothing is installed at run time.
+Each runs in the foreground of whoever started it, so that systemd or a container can keep it, and ends with
+that one, however it ends (`privemo.federation.family`). Nothing phones home, and nothing is installed at run
+time.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from privemo.errors import RunError
+from privemo.federation.family import Family, stop_family
 from privemo.federation.identity import CARD_FILE, NODE_KEY_FILE, StoreCard
 from privemo.federation.invitation import AUTHORITY_FILE, JOINED_FILE
+from privemo.federation.lifeline import LIFELINE
 from privemo.federation.refusals import why_refused
 from privemo.federation.server import CONNECTION
 from privemo.files import read_json, write_bytes
@@ -49,14 +52,33 @@ def serve(folder: Path, say: Say) -> None:
         say: told what happens, a sentence at a time.
 
     Raises:
-        RunError: the folder is no server's, the port is taken, or Flower's process ended by itself.
+        RunError: the folder is no server's or is being served already, the port is taken, or Flower's process
+            ended by itself.
     """
     port, names = _port(folder), Run(folder).stores
-    if _open("127.0.0.1", port):
-        raise RunError(f"Port {port} is taken: is {folder} being served already?")
+    state = folder / "flower"
+    with Family(state, str(folder), say) as family:
+        (folder / _PID_FILE).unlink(missing_ok=True)  # of one that was killed
+        if _open("127.0.0.1", port):
+            raise RunError(f"Port {port} is taken by a program that does not serve {folder}.")
+        with (state / "superlink.log").open("ab") as log:
+            child = _start(_superlink(folder, port), state, log, family)
+        try:
+            _wait_until_open(child, port, state / "superlink.log")
+            (folder / _PID_FILE).write_text(f"{os.getpid()}\n")
+            for name in names:
+                _register(folder, name)
+            say(f"Serving {len(names)} stores on port {port}: {', '.join(names)}.")
+            _follow([child], "The SuperLink", state / "superlink.log")
+        finally:
+            _end(child)
+            (folder / _PID_FILE).unlink(missing_ok=True)
+
+
+def _superlink(folder: Path, port: int) -> list[str]:
     tls, state = folder / "tls", folder / "flower"
-    command = [
-        *_tool("flower-superlink"),
+    return [
+        *_daemon("superlink"),
         *("--ssl-ca-certfile", str(tls / "authority.pem")),
         *("--ssl-certfile", str(tls / "server.pem")),
         *("--ssl-keyfile", str(tls / "server.key")),
@@ -66,18 +88,6 @@ def serve(folder: Path, say: Say) -> None:
         "--enable-supernode-auth",
         "--disable-runtime-dependency-installation",
     ]
-    with (state / "superlink.log").open("ab") as log:
-        child = _start(command, state, log)
-    try:
-        _wait_until_open(child, port, state / "superlink.log")
-        (folder / _PID_FILE).write_text(f"{os.getpid()}\n")
-        for name in names:
-            _register(folder, name)
-        say(f"Serving {len(names)} stores on port {port}: {', '.join(names)}.")
-        _follow([child], "The SuperLink", state / "superlink.log")
-    finally:
-        _end(child)
-        (folder / _PID_FILE).unlink(missing_ok=True)
 
 
 def serve_store(folder: Path, say: Say) -> None:
@@ -88,7 +98,7 @@ def serve_store(folder: Path, say: Say) -> None:
         say: told what happens.
 
     Raises:
-        RunError: the store has joined nothing, or Flower's process ended by itself.
+        RunError: the store has joined nothing or takes part already, or Flower's process ended by itself.
         SettingsError: the registry's keys need a passphrase, and nobody gave one.
         privemo_consent.KeyFileError: it is another one.
     """
@@ -110,13 +120,21 @@ def _serve_store(folder: Path, say: Say) -> None:
     word = to_hand_over(folder / "consent.sqlite")
     state = folder / "flower"
     state.mkdir(exist_ok=True)
+    with Family(state, card.name, say) as family:
+        _take_part(folder, card.name, joined["address"], word, family, say)
+
+
+def _take_part(
+    folder: Path, name: str, address: str, word: bytes | None, family: Family, say: Say
+) -> None:
+    state = folder / "flower"
     port, secret = _free_port(), state / "tasks.secret"
     write_bytes(secret, secrets.token_hex(32).encode())  # readable by its owner alone
     only_ours = ("--superexec-auth-secret-file", str(secret))
     node = [
         *(*_daemon("supernode"), "--isolation", "process", *only_ours),
         *("--root-certificates", str(folder / AUTHORITY_FILE)),
-        *("--superlink", joined["address"]),
+        *("--superlink", address),
         *("--auth-supernode-private-key", str(folder / NODE_KEY_FILE)),
         *("--node-config", f'store-dir="{folder.resolve()}"'),
         *("--port", str(port)),
@@ -130,16 +148,16 @@ def _serve_store(folder: Path, say: Say) -> None:
     children: list[subprocess.Popen[bytes]] = []
     try:
         with path.open("ab") as log:
-            children.append(_start(node, state, log))
+            children.append(_start(node, state, log, family))
             _wait_until_ours(children[0], port, path)
-            children.append(_start(tasks, state, log, secret=word))
-        say(f"{card.name} takes part in the federation at {joined['address']}.")
+            children.append(_start(tasks, state, log, family, secret=word))
+        say(f"{name} takes part in the federation at {address}.")
         _follow(
             children,
             "The SuperNode",
             path,
             lambda: why_refused(
-                joined["address"], folder / AUTHORITY_FILE, was_in=_LET_IN in _tail(path, begun)
+                address, folder / AUTHORITY_FILE, was_in=_LET_IN in _tail(path, begun)
             ),
         )
     finally:
@@ -182,18 +200,14 @@ def online_nodes(folder: Path) -> list[dict[str, Any]]:
 
 
 def stop(folder: Path) -> None:
-    """Stop the server of a federation; what was whole is kept.
+    """Stop the server of a federation, also what a killed one left over; what was whole is kept.
 
     Raises:
-        RunError: it is not being served.
+        RunError: it is not being served, or from elsewhere, or it does not end.
     """
-    path = folder / _PID_FILE
-    try:
-        pid = int(path.read_text())
-        os.kill(pid, signal.SIGTERM)
-    except (OSError, ValueError) as error:
-        raise RunError(f"{folder} is not being served: there is nothing to stop.") from error
-    _until(lambda: not path.exists(), _END_S + 5)
+    if not stop_family(folder / "flower", str(folder)):
+        raise RunError(f"{folder} is not being served: there is nothing to stop.")
+    (folder / _PID_FILE).unlink(missing_ok=True)
 
 
 # -- underneath ----------------------------------------------------------------------------------
@@ -225,28 +239,30 @@ def _daemon(kind: str) -> list[str]:
 
 
 def _start(
-    command: Sequence[str], home: Path, log: Any, *, secret: bytes | None = None
+    command: Sequence[str], home: Path, log: Any, family: Family, *, secret: bytes | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a process; a secret goes into a pipe of its own (`privemo.unlocking.take_over`)."""
-    environment = _environment(home)
+    """Start a process that ends with this one; a secret has a pipe of its own (`privemo.unlocking`)."""
+    environment = {**_environment(home), LIFELINE: str(family.lifeline)}
     ends: tuple[int, ...] = ()
     if secret is not None:
         ends = os.pipe()
         os.write(ends[1], secret)  # far less than a pipe holds
         environment[PIPE] = str(ends[0])
     try:
-        return subprocess.Popen(  # noqa: S603 - our own arguments
+        child = subprocess.Popen(  # noqa: S603 - our own arguments
             list(command),
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            pass_fds=ends[:1],
+            pass_fds=(family.lifeline, *ends[:1]),
             start_new_session=True,  # with all that it starts, so that all of it can be ended
         )
     finally:
         for end in ends:
             os.close(end)
+    family.add(child.pid)
+    return child
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

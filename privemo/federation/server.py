@@ -26,6 +26,7 @@ from privemo.federation.identity import StoreCard
 from privemo.federation.invitation import Agreement, Invitation
 from privemo.files import appearing, write_bytes, write_json
 from privemo.layout import agreed_facts, shares_noise
+from privemo.patience import ROUND_TIMEOUT_S, checked
 from privemo.runs import Orders, Run
 
 __all__ = ["APP", "CONNECTION", "DEFAULT_PORT", "init_federation"]
@@ -69,6 +70,7 @@ def init_federation(
     port: int = DEFAULT_PORT,
     channels: int = 1,
     days: int = 365,
+    round_timeout: float = ROUND_TIMEOUT_S,
 ) -> Run:
     """Lay out the server's folder; it appears whole or not at all.
 
@@ -81,6 +83,7 @@ def init_federation(
         port: of the server.
         channels: of the pictures: 1 for gray, 3 for RGB.
         days: how long the server's certificate holds.
+        round_timeout: seconds that a round waits for a store; the server's own, `server.json` keeps it.
 
     Returns:
         The run.
@@ -90,6 +93,12 @@ def init_federation(
         SettingsError, BudgetUnreachable: the settings cannot be met.
     """
     _check(cards, settings, port)
+    listen = {
+        "schema": "privemo.server/1",
+        "port": port,
+        "hosts": list(hosts),
+        "round_timeout": checked(round_timeout),
+    }
     names = sorted(card.name for card in cards)
     weights, origin = w.initial_weights(
         settings.init, model=settings.model, channels=channels, seed=settings.seed or 0
@@ -118,7 +127,7 @@ def init_federation(
     with appearing(out) as draft:
         write_json(draft / "run.json", facts)
         Run(draft).keep_start(weights)
-        _write_server(draft, out, cards, agreement, list(hosts), port, days)
+        _write_server(draft, out, cards, agreement, listen, days)
     return Run(out)
 
 
@@ -147,10 +156,10 @@ def _write_server(
     out: Path,
     cards: Sequence[StoreCard],
     agreement: Agreement,
-    hosts: list[str],
-    port: int,
+    listen: dict[str, Any],
     days: int,
 ) -> None:
+    hosts, port = listen["hosts"], listen["port"]
     # Its own tools speak to the server on this machine.
     certificates = issue([*hosts, *({"localhost", "127.0.0.1"} - set(hosts))], days=days)
     write_bytes(draft / "tls" / "authority.pem", certificates.authority)
@@ -164,7 +173,6 @@ def _write_server(
         f'address = "127.0.0.1:{port}"\nroot-certificates = "{authority}"\n'
     )
     write_bytes(draft / "flower" / "config.toml", config.encode())
-    listen = {"schema": "privemo.server/1", "port": port, "hosts": hosts}
     write_json(draft / "server.json", listen)
     for card in cards:
         write_bytes(draft / "nodes" / f"{card.name}.pub", f"{card.node_key}\n".encode())

@@ -26,6 +26,7 @@ from privemo.closing import check_model
 from privemo.config import PrivacySettings
 from privemo.counted import Counted, asked
 from privemo.federation.authority import issue
+from privemo.federation.family import started
 from privemo.federation.identity import enroll
 from privemo.grid import InProcessGrid
 from privemo.ledger import Ledger
@@ -353,6 +354,81 @@ def test_a_store_that_stands_still_holds_nobody_up_and_comes_back(federation: Fe
                 os.kill(pid, signal.SIGCONT)
     paid_for_what_counted(federation)
     until("the store is back", lambda: federation.online() == 3)
+
+
+def test_a_store_that_is_there_and_does_not_answer_stops_nobody_beyond_the_timeout(
+    tmp_path: Path,
+) -> None:
+    """Its node says that it is there all the while; what carries out its tasks stands still."""
+    federation = Federation(tmp_path, "--round-timeout", "45")
+    try:
+        running = federation.run_past_a_round()
+        slow = federation.names[2]
+        log = federation.stores / slow / "flower" / "supernode.log"
+        node = child_of(federation.processes[slow])
+        still = [p for p in family(federation.processes[slow])[1:] if p != node]
+        began = time.monotonic()
+        for pid in still:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            assert running.wait(600) == 0, federation.said("run")
+            assert federation.online() == 3, "it was there all the while"
+        finally:
+            for pid in still:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+        assert time.monotonic() - began < 500, "no step waited for an hour"
+        run = Run(federation.chain)
+        assert len(run.manifests()) == 2
+        assert set(federation.names) - {slow} <= set(run.manifests()[1]["secure_sum"]["summed"])
+        paid_for_what_counted(federation)
+        until("it hears that nobody waits", lambda: log.read_text().count("Failed to send") > 0)
+        assert federation.processes[slow].poll() is None, "and stays"
+    finally:
+        federation.end()
+
+
+def gone(pids: list[int]) -> bool:
+    return all(started(pid) is None for pid in pids)
+
+
+def test_who_is_killed_leaves_no_process_and_the_next_one_takes_its_place(
+    federation: Federation,
+) -> None:
+    """`kill -9` of the commands themselves, not of what they started."""
+    name = federation.names[0]
+    store = federation.stores / name
+    log = store / "flower" / "supernode.log"
+    federation.serve()
+    federation.start(name, "join", store)
+    until("it takes part", lambda: "takes part" in federation.said(name))
+    twice = privemo("federation", "join", store)
+    assert twice.returncode == 2
+    assert "being served already, by process" in " ".join(twice.stderr.split())
+    for command, words in ((name, ("join", store)), ("server", ("start", federation.chain))):
+        killed = federation.processes[command]
+        theirs = family(killed)[1:]
+        assert theirs
+        killed.kill()
+        killed.wait()
+        until(f"what {command} started is gone", lambda pids=theirs: gone(pids), 60)  # type: ignore[misc]
+        federation.start(command, *words)
+        ready = "takes part" if command == name else "Serving"
+        until(f"{command} again", lambda c=command, r=ready: federation.said(c).count(r) == 2)  # type: ignore[misc]
+    until("the store is let in", lambda: federation.online() == 1)
+    assert log.read_text().count("SuperNode ID") >= 2
+
+    left = federation.processes["server"]
+    theirs = family(left)[1:]
+    os.kill(child_of(left), signal.SIGSTOP)  # so that it cannot end by itself
+    left.kill()
+    left.wait()
+    done = privemo("federation", "stop", federation.chain)
+    assert done.returncode == 0, done.stderr
+    until("nothing is left", lambda: gone(theirs), 30)
+    nothing = privemo("federation", "stop", federation.chain)
+    assert nothing.returncode == 2
+    assert "nothing to stop" in " ".join(nothing.stderr.split())
 
 
 def paid_for_what_counted(federation: Federation) -> None:

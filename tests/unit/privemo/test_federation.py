@@ -37,6 +37,7 @@ from privemo.federation.identity import StoreCard, enroll
 from privemo.federation.invitation import Invitation, join
 from privemo.federation.processes import online_nodes, serve, serve_store, stop
 from privemo.federation.server import init_federation
+from privemo.patience import IN_ALL_S, ROUND_TIMEOUT_S, round_timeout
 from privemo.runs import Run
 from privemo.store import Store as PrivemoStore
 from privemo.storeconfig import StoreConfig
@@ -408,6 +409,38 @@ def taken(chain: Run) -> Iterator[int]:
 def test_a_port_that_is_taken_is_named(chain: Run, taken: int) -> None:
     with pytest.raises(RunError, match=f"Port {taken} is taken"):
         serve(chain.folder, print)
+
+
+def test_a_round_waits_as_long_as_the_server_was_drawn_up_for(tmp_path: Path) -> None:
+    cards = stores(tmp_path)
+    made = init_federation(
+        tmp_path / "chain", cards, settings(), hosts=["10.0.0.5"], round_timeout=120
+    )
+    assert json.loads((made.folder / "server.json").read_text())["round_timeout"] == 120
+    assert round_timeout(made) == 120
+    with pytest.raises(SettingsError, match="round_timeout"):
+        init_federation(tmp_path / "b", cards, settings(), hosts=["10.0.0.5"], round_timeout=1)
+    assert not (tmp_path / "b").exists()
+
+
+def test_how_long_a_round_waits_is_the_servers_own(chain: Run) -> None:
+    before = (chain.folder / "run.json").read_bytes()
+    assert b"round_timeout" not in before, "it is no part of what stores agree to"
+    path = chain.folder / "server.json"
+    content = json.loads(path.read_text())
+    assert content["round_timeout"] == round_timeout(chain) == ROUND_TIMEOUT_S
+    path.write_text(json.dumps({**content, "round_timeout": 90}))
+    assert round_timeout(chain) == 90
+    wrong: list[Any] = ["90", True, None, 0, -3, 1e12]
+    for value in wrong:
+        path.write_text(json.dumps({**content, "round_timeout": value}))
+        with pytest.raises(RunError, match=r"server.json: .*round_timeout"):
+            round_timeout(chain)
+    del content["round_timeout"]  # of a server that was drawn up before there was one
+    path.write_text(json.dumps(content))
+    assert round_timeout(chain) == ROUND_TIMEOUT_S
+    chain.facts["engine"] = "in-process"
+    assert round_timeout(chain) == IN_ALL_S, "stores of a simulation take turns, and nobody is late"
 
 
 def test_what_is_not_served_says_so(chain: Run) -> None:

@@ -1,0 +1,52 @@
+"""A process that ends with the one that started it, however that one ends, by `kill -9` too.
+
+Its lifeline is the read end of a pipe of which its parent alone holds the other end. A parent that is gone
+has let go of it, and then the process ends itself and all of its group. That takes pipes and process groups,
+which every POSIX system has; Linux's own way (PR_SET_PDEATHSIG) knows the parent's thread, and no group.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+__all__ = ["LIFELINE", "end_group_if_cut", "hold_on"]
+
+LIFELINE = "PRIVEMO_LIFELINE"
+"""Variable of a process's environment: number of the file descriptor that is its lifeline."""
+
+_END_S = 20.0
+_cut = threading.Event()
+
+
+def hold_on() -> None:
+    """End this process and its group once its parent is gone; for one that was given a lifeline."""
+    number = os.environ.pop(LIFELINE, None)
+    if number is None:
+        return
+    os.set_inheritable(int(number), False)
+    threading.Thread(target=_watch, args=(int(number),), daemon=True, name="lifeline").start()
+
+
+def end_group_if_cut() -> None:
+    """As the last thing that a process does: nothing of its group goes on without its parent."""
+    if _cut.is_set():
+        _signal_own(signal.SIGKILL)
+
+
+def _watch(number: int) -> None:
+    os.read(number, 1)  # nobody writes: it returns when the other end is gone
+    _cut.set()
+    _signal_own(signal.SIGTERM)
+    time.sleep(_END_S)
+    _signal_own(signal.SIGKILL)
+
+
+def _signal_own(number: int) -> None:
+    """Signal all of this process's group where it leads one, else itself."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, number)
+    else:
+        os.kill(os.getpid(), number)

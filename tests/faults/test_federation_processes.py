@@ -471,7 +471,7 @@ def test_the_example_survives_the_death_of_its_server(tmp_path: Path) -> None:
     promised = {
         *("manifests.verify", "ledger.chain", "ledger.covers_updates", "privacy.within_budget"),
         *("privacy.recomputed_agrees", "lineage.no_violation", "consent_log.verifies"),
-        *("minors.none_trained", "model.file_matches"),
+        *("minors.none_trained", "model.provenance"),
     }
     assert promised <= set(checks)
     assert all(checks.values()), [name for name, passed in checks.items() if not passed]

@@ -14,6 +14,7 @@ and `audit`.
 # ruff: noqa: T201 - an example talks to whoever runs it
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -47,13 +48,20 @@ def started(log: Path, *arguments: str | Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)  # noqa: S603
 
 
-def wait_for(what: str, met: Callable[[], bool], seconds: float = 300) -> None:
+def wait_for(what: str, met: Callable[[], bool], seconds: float = 900) -> None:
     """Wait until something is so."""
     end = time.monotonic() + seconds
     while not met():
         if time.monotonic() > end:
             sys.exit(f"Waited {seconds:.0f} s in vain: {what}")
         time.sleep(0.5)
+
+
+def all_online(chain: Path) -> bool:
+    """Whether the server sees all stores; a run that begins before counts them out."""
+    command = [sys.executable, "-m", "privemo", "federation", "status", str(chain), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    return done.returncode == 0 and json.loads(done.stdout)["online"] == len(NAMES)
 
 
 def free_port() -> int:
@@ -114,15 +122,16 @@ def main(out: Path) -> int:
         processes += [
             started(out / f"{name}.log", "federation", "join", stores / name) for name in NAMES
         ]
+        wait_for("the stores", lambda: all_online(chain))
         running = started(out / "run.log", "federation", "run", chain)
         processes.append(running)
         wait_for("the first round", (chain / "rounds" / "0001.json").exists)
         print("The server is killed in the middle of a round.", flush=True)
         os.kill(superlink_of(processes[0]), signal.SIGKILL)
-        print(f"The run ended with exit code {running.wait(120)}.", flush=True)
-        processes[0].wait(120)
+        print(f"The run ended with exit code {running.wait(300)}.", flush=True)
+        processes[0].wait(300)
         processes.append(started(out / "server.log", "federation", "start", chain))
-        wait_for("the server", lambda: (chain / "server.pid").exists())
+        wait_for("the stores are back", lambda: all_online(chain))
         privemo("federation", "run", chain)
         privemo("federation", "status", chain)
         privemo("federation", "counts", chain)
@@ -131,7 +140,7 @@ def main(out: Path) -> int:
         for process in reversed(processes):
             process.terminate()
         for process in processes:
-            process.wait(60)
+            process.wait(300)
     return audited(chain, stores)
 
 

@@ -285,6 +285,7 @@ def counts(
 def status(chain: ServerArgument, json_: o.JsonOption = False) -> None:
     """On the server: rounds, and the stores that are there."""
     from privemo.counted import measured
+    from privemo.federation.doorkeeper import revoked
     from privemo.federation.processes import online_nodes
     from privemo.runs import Run
 
@@ -296,6 +297,7 @@ def status(chain: ServerArgument, json_: o.JsonOption = False) -> None:
         "stores": the_run.stores,
         "online": sum(node.get("status") == "online" for node in nodes),
         "measured": sum(why is None for why in measured(the_run).values()),
+        "revoked": revoked(chain),
     }
     if json_:
         print_json(facts)
@@ -304,7 +306,24 @@ def status(chain: ServerArgument, json_: o.JsonOption = False) -> None:
     table.add_row("Whole rounds", f"{facts['rounds']['whole']} of {facts['rounds']['of']}")
     table.add_row("Stores online", f"{facts['online']} of {len(the_run.stores)}")
     table.add_row("Stores measured", f"{facts['measured']} of {len(the_run.stores)}")
+    if facts["revoked"]:
+        table.add_row("Stores revoked", ", ".join(facts["revoked"]))
     out.print(table)
+
+
+@app.command()
+def revoke(
+    chain: ServerArgument,
+    store: Annotated[str, typer.Argument(metavar="NAME", help="Name of the store.")],
+) -> None:
+    """On the server: let a store in no more, from now on and for good."""
+    from privemo.federation.doorkeeper import revoke, revoked
+    from privemo.runs import Run
+
+    stores = Run(chain).stores
+    revoke(chain, store)
+    left = len(stores) - len(revoked(chain))
+    say(f"{store} is let in no more. {left} of {len(stores)} stores are left.")
 
 
 @app.command()

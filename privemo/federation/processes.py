@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from privemo.errors import RunError
+from privemo.federation.doorkeeper import revoked
 from privemo.federation.family import Family, stop_family
 from privemo.federation.identity import CARD_FILE, NODE_KEY_FILE, StoreCard
 from privemo.federation.invitation import AUTHORITY_FILE, JOINED_FILE
@@ -40,6 +41,8 @@ _PID_FILE = "server.pid"
 _LET_IN = (
     "SuperNode ID"  # so Flower's node begins the line that says under which number it was let in
 )
+
+_TURNED_AWAY = "terminated gracefully"  # so it ends that was in, and is answered 401
 
 Say = Callable[[str], None]
 
@@ -66,6 +69,8 @@ def serve(folder: Path, say: Say) -> None:
         try:
             _wait_until_open(child, port, state / "superlink.log")
             (folder / _PID_FILE).write_text(f"{os.getpid()}\n")
+            out = revoked(folder)  # `Keys` refuses them, whatever Flower knows of them
+            names = [name for name in names if name not in out]
             for name in names:
                 _register(folder, name)
             say(f"Serving {len(names)} stores on port {port}: {', '.join(names)}.")
@@ -78,7 +83,7 @@ def serve(folder: Path, say: Say) -> None:
 def _superlink(folder: Path, port: int) -> list[str]:
     tls, state = folder / "tls", folder / "flower"
     return [
-        *_daemon("superlink"),
+        *_behind_the_door(folder),
         *("--ssl-ca-certfile", str(tls / "authority.pem")),
         *("--ssl-certfile", str(tls / "server.pem")),
         *("--ssl-keyfile", str(tls / "server.key")),
@@ -157,7 +162,7 @@ def _take_part(
             "The SuperNode",
             path,
             lambda: why_refused(
-                address, folder / AUTHORITY_FILE, was_in=_LET_IN in _tail(path, begun)
+                address, folder / AUTHORITY_FILE, was_in=_was_kept(_tail(path, begun))
             ),
         )
     finally:
@@ -231,6 +236,11 @@ def _tool(name: str) -> list[str]:
     if not path.exists():
         raise RunError(f"{name} is not installed beside {sys.executable}: install privemo[train].")
     return [str(path)]
+
+
+def _behind_the_door(folder: Path) -> list[str]:
+    _tool("flower-superlink")  # is it there at all?
+    return [sys.executable, "-m", "privemo.federation.doorkeeper", str(folder / "nodes")]
 
 
 def _daemon(kind: str) -> list[str]:
@@ -366,6 +376,11 @@ def _open(host: str, port: int) -> bool:
     with socket.socket() as one:
         one.settimeout(0.5)
         return one.connect_ex((host, port)) == 0
+
+
+def _was_kept(log: str) -> bool:
+    """Whether a node that ended had been let in, and had not been turned away since."""
+    return _LET_IN in log and _TURNED_AWAY not in log
 
 
 def _free_port() -> int:

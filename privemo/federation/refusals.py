@@ -17,8 +17,8 @@ _PATIENCE_S = 5.0
 _NOT_YET, _RUN_OUT = 9, 10
 
 _UNKNOWN = (
-    "The server does not know this store's node key: is its card among those of `federation init`, and "
-    "was the key made anew since?"
+    "The server lets this store's node key in no more, or never did: is its card among those of "
+    "`federation init`, was the key made anew since, or the store revoked?"
 )
 
 

@@ -70,7 +70,7 @@ def test_a_clock_that_is_off_is_named(tmp_path: Path, server_ahead: timedelta, s
 @pytest.mark.parametrize("server_ahead", [timedelta(), timedelta(minutes=4)])
 def test_with_the_right_clock_it_is_the_key(tmp_path: Path, server_ahead: timedelta) -> None:
     with server(tmp_path, server_ahead) as (address, ca):
-        assert "does not know this store's node key" in why_refused(address, ca)
+        assert "lets this store's node key in no more" in why_refused(address, ca)
         assert why_refused(address, ca, was_in=True) == ""
 
 

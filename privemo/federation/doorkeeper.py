@@ -1,0 +1,269 @@
+"""Who may speak to a federation's server: `python -m privemo.federation.doorkeeper NODES ...` is its SuperLink.
+
+Flower's SuperLink answers on one port to stores, to operators and to its own processes, and asks stores alone
+who they are: whoever reached the port could let nodes in by `flwr supernode register`, and have the server run
+an app of theirs by `flwr run`. Here
+
+- only a key of `nodes/NAME.pub` is let in, whatever Flower's database says (`Keys`). A file is renamed to
+  `NAME.revoked`, and the store is out with its next request, of a server that runs as of one that starts later;
+- what is not meant for stores is answered on this machine alone (`Door`);
+- who was refused, and why, stands in the server's log.
+
+| who comes | what happens |
+|---|---|
+| a store of the federation | as Flower would have it |
+| a key that is in no file, or in one that cannot be read | 401, and a line in the log |
+| the key of a store that was revoked | the same; its node is unregistered, so that no round waits for it |
+| a signature that does not hold, a clock that is wrong | 401 by Flower, and a line in the log |
+| anybody from another machine who asks for more than a store may | 404, and a line in the log |
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+import time
+from base64 import b64decode
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from privemo.errors import RunError
+from privemo.machine import quiet_environment
+
+__all__ = ["Door", "Keys", "fingerprint", "is_here", "main", "revoke", "revoked"]
+
+LET_IN, REVOKED = ".pub", ".revoked"
+"""What a key's file ends with: whoever may connect, and whoever may no more."""
+
+_FOR_STORES = "/v1/fleet/"
+_KEY_HEADER = "flwr-public-key"
+_TICK_NS = 2_000_000_000  # no file system's clock is coarser
+
+_Scope = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+_Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+def revoke(chain: Path, name: str) -> None:
+    """Let a store's node in no more. What it sent before, counts.
+
+    Args:
+        chain: the server's folder, served or not.
+        name: of the store.
+
+    Raises:
+        RunError: there is no such store, it was revoked before, or the folder cannot be written.
+    """
+    nodes = chain / "nodes"
+    path = nodes / f"{name}{LET_IN}"
+    known = {each.stem for each in nodes.glob(f"*{LET_IN}")}
+    if name in revoked(chain):
+        raise RunError(f"{name} was revoked before.")
+    if name not in known:  # and a name is no path
+        there = ", ".join(sorted(known)) or "nobody"
+        raise RunError(f"{chain} lets no store {name!r} in. There are: {there}.")
+    try:
+        path.rename(path.with_suffix(REVOKED))
+    except OSError as error:
+        raise RunError(f"{path} cannot be renamed ({error.strerror}): {name} is still let in.") from error
+
+
+def revoked(chain: Path) -> list[str]:
+    """Names of the stores that are let in no more."""
+    return sorted(path.name.removesuffix(REVOKED) for path in (chain / "nodes").glob(f"*{REVOKED}"))
+
+
+def fingerprint(key: bytes) -> str:
+    """What a log calls a key, in 16 hex digits of its SHA-256."""
+    return sha256(key).hexdigest()[:16]
+
+
+class Keys:
+    """The keys of a folder `nodes`: a file that is renamed counts with the next request.
+
+    Args:
+        folder: holds `NAME.pub` and `NAME.revoked`, OpenSSH texts.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._read_at = -1
+        self._names: dict[str, dict[bytes, str]] = {LET_IN: {}, REVOKED: {}}
+
+    def is_known(self, key: bytes) -> bool:
+        """Whether a key is one of a store of the federation, revoked or not.
+
+        Args:
+            key: as a node sends it: PEM, SubjectPublicKeyInfo.
+        """
+        return key in self._now()[LET_IN] or self.revoked(key) is not None
+
+    def revoked(self, key: bytes) -> str | None:
+        """Name of the store whose key this was; also where another file, as after a wrong copy, lets it in."""
+        return self._now()[REVOKED].get(key)
+
+    def _now(self) -> dict[str, dict[bytes, str]]:
+        """By ending: keys, and whose they are."""
+        try:
+            changed = self.folder.stat().st_mtime_ns
+        except OSError:
+            return {LET_IN: {}, REVOKED: {}}
+        if changed != self._read_at:
+            self._names = {
+                ending: {
+                    key: path.name.removesuffix(ending)
+                    for path in self.folder.glob(f"*{ending}")
+                    if (key := _pem(path)) is not None
+                }
+                for ending in (LET_IN, REVOKED)
+            }
+            # A folder that changed just now may change again without a later time: look once more.
+            self._read_at = changed if time.time_ns() - changed > _TICK_NS else -1
+        return self._names
+
+
+def _pem(path: Path) -> bytes | None:
+    """The key of a file as nodes send it; None where it cannot be read, for nobody is let in by such a file."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        key = serialization.load_ssh_public_key(path.read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm):
+        return None
+    return key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def is_here(client: Sequence[Any] | None) -> bool:
+    """Whether a request comes from this machine. What does not say where it comes from does not."""
+    try:
+        return ipaddress.ip_address(client[0]).is_loopback if client else False
+    except ValueError:
+        return False
+
+
+class Door:
+    """ASGI middleware: to other machines nothing is there but what stores need.
+
+    Args:
+        app: what lies behind.
+        log: told a line of whoever is refused.
+    """
+
+    def __init__(self, app: Any, log: Callable[[str], None]) -> None:
+        self.app, self.log = app, log
+
+    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+        """Pass on a request, or refuse it."""
+        path = str(scope.get("path", ""))
+        if (
+            scope["type"] == "lifespan"
+            or path.startswith(_FOR_STORES)
+            or is_here(scope.get("client"))
+        ):
+            await self.app(scope, receive, send)
+            return
+        if path != "/":  # there a store asks what time it is (`privemo.federation.refusals`)
+            self.log(f"Refused {_host(scope.get('client'))}: {path[:100]!r} is for this machine alone.")
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 404, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+
+def _host(client: Sequence[Any] | None) -> str:
+    return str(client[0]) if client else "somebody"
+
+
+def _strict(
+    theirs: Callable[[Any], None],
+    keys: Keys,
+    state_of: Callable[[Any], Any],
+    log: Callable[[str], None],
+) -> Callable[[Any], None]:
+    """Flower's check of a node, and ours of its key; whoever fails is logged.
+
+    Args:
+        theirs: raises where signature, clock or number do not fit.
+        keys: that may come in.
+        state_of: Flower's database of nodes, from a request.
+        log: told a line of whoever is refused.
+    """
+    from fastapi import HTTPException
+
+    def authenticate(request: Any) -> None:
+        key = _key_of(request)
+        who = f"Refused a node at {_host(request.client)} with key {fingerprint(key)}"
+        name = keys.revoked(key)
+        if name is not None:
+            log(f"{who}: {name} was revoked.")
+            _unregister(state_of(request), key)
+        elif not keys.is_known(key):
+            log(f"{who}: no store of this federation has it.")
+        else:
+            try:
+                theirs(request)
+            except HTTPException as error:
+                cause = error.__cause__
+                log(f"{who}: {cause if isinstance(cause, ValueError) else error.detail}.")
+                raise
+            return
+        raise HTTPException(401, "Invalid SuperNode authentication")
+
+    return authenticate
+
+
+def _key_of(request: Any) -> bytes:
+    try:
+        return b64decode(request.headers[_KEY_HEADER], validate=True)
+    except (KeyError, ValueError):
+        return b""
+
+
+def _unregister(state: Any, key: bytes) -> None:
+    """Take a node out of Flower's database, so that no round waits for it.
+
+    Anybody can send this key, for it is public; it has to be out in any case.
+    """
+    from flwr.common.constant import NOOP_FLWR_AID
+
+    node = state.get_node_id_by_public_key(key)
+    if node is not None:
+        state.delete_node(NOOP_FLWR_AID, node)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run Flower's SuperLink behind this door.
+
+    Args:
+        arguments: the folder of keys, then those of `flower-superlink`.
+    """
+    quiet_environment()
+    nodes, *others = sys.argv[1:] if arguments is None else arguments
+    sys.argv = ["flower-superlink", *others]
+    from logging import WARNING
+
+    from flwr.supercore import log
+    from flwr.superlink import main as superlink
+    from flwr.superlink.cli import flower_superlink
+    from flwr.superlink.routers.fleet import node_auth
+    from starlette.middleware import Middleware
+
+    def tell(line: str) -> None:
+        log(WARNING, "%s", line)
+
+    places, theirs = vars(node_auth), vars(superlink)["_get_middleware"]
+    places["authenticate_node"] = _strict(
+        places["authenticate_node"], Keys(Path(nodes)), places["get_linkstate"], tell
+    )
+    vars(superlink)["_get_middleware"] = lambda: [Middleware(Door, log=tell), *theirs()]
+    flower_superlink()
+
+
+if __name__ == "__main__":
+    main()

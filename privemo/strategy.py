@@ -181,8 +181,8 @@ class StoreAveraging(Strategy):
                 if row is not None:
                     counted += 1
                     together.take(one.reply.name, row)
-            self._name_silent(stores)
             if counted < self.settings.quorum:
+                self._name_silent(stores)
                 raise RunError(too_few(now.number, counted, self.settings.quorum, stores))
             update = together.result()
         return self._step(now, update, named_and_others(stores, self.sizes))

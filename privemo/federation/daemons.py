@@ -1,4 +1,4 @@
-"""Flower's daemons, a store's two with less waiting: `python -m privemo.federation.daemons`.
+"""Flower's two daemons of a store, with less waiting: `python -m privemo.federation.daemons`.
 
 Flower's SuperNode looks for messages every three seconds, and its SuperExec starts a process for each, which
 imports everything anew: some ten seconds a message, and a round of distributed noise has five. Here
@@ -13,8 +13,8 @@ sends: that one is neither installed nor imported, or whoever runs the server wo
 beside people's faces and keys. The node's interface for its own apps is on loopback, and gives no task to
 whoever lacks the secret of this start; Flower's default lets every user of the machine take one.
 
-All of them, the server's SuperLink too, end with the process that started them
-(`privemo.federation.lifeline`).
+Both end with the process that started them (`privemo.federation.lifeline`), as the server's SuperLink does
+(`privemo.federation.doorkeeper`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from privemo.federation.lifeline import end_group_if_cut, hold_on
+from privemo.federation.lifeline import to_the_end
 from privemo.machine import quiet_environment
 
 __all__ = ["Attentive", "Forks", "is_cut", "main", "try_cut_lines_again"]
@@ -151,31 +151,14 @@ def try_cut_lines_again(place: Any) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `supernode`, `superexec` or `superlink` with the arguments of Flower's command of that name."""
+    """Run `supernode` or `superexec` with the arguments of Flower's command of that name."""
     quiet_environment()
     kind, *others = sys.argv[1:] if arguments is None else arguments
     sys.argv = [f"flower-{kind}", *others]
-    daemons = {"supernode": _supernode, "superexec": _superexec, "superlink": _superlink}
+    daemons = {"supernode": _supernode, "superexec": _superexec}
     if kind not in daemons:
-        raise SystemExit(f"{kind!r} is neither supernode nor superexec, nor superlink.")
-    hold_on()
-    try:
-        daemons[kind]()
-    except SystemExit as done:
-        # Threads of Flower's that wait for what will not come would keep a node alive that has given up, and
-        # nobody would start it again.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        end_group_if_cut()
-        os._exit(done.code if isinstance(done.code, int) else int(done.code is not None))
-    finally:
-        end_group_if_cut()
-
-
-def _superlink() -> None:
-    from flwr.superlink.cli import flower_superlink
-
-    flower_superlink()
+        raise SystemExit(f"{kind!r} is neither supernode nor superexec.")
+    to_the_end(daemons[kind])
 
 
 def _supernode() -> None:

@@ -7,7 +7,8 @@ an app of theirs by `flwr run`. Here
 - only a key of `nodes/NAME.pub` is let in, whatever Flower's database says (`Keys`). A file is renamed to
   `NAME.revoked`, and the store is out with its next request, of a server that runs as of one that starts later;
 - what is not meant for stores is answered on this machine alone (`Door`);
-- who was refused, and why, stands in the server's log.
+- who was refused, and why, stands in the server's log; and
+- it ends with the process that started it (`privemo.federation.lifeline`).
 
 | who comes | what happens |
 |---|---|
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from privemo.errors import RunError
+from privemo.federation.lifeline import to_the_end
 from privemo.machine import quiet_environment
 
 __all__ = ["Door", "Keys", "fingerprint", "is_here", "main", "revoke", "revoked"]
@@ -262,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         places["authenticate_node"], Keys(Path(nodes)), places["get_linkstate"], tell
     )
     vars(superlink)["_get_middleware"] = lambda: [Middleware(Door, log=tell), *theirs()]
-    flower_superlink()
+    to_the_end(flower_superlink)
 
 
 if __name__ == "__main__":

@@ -9,16 +9,36 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
+from collections.abc import Callable
 
-__all__ = ["LIFELINE", "end_group_if_cut", "hold_on"]
+__all__ = ["LIFELINE", "end_group_if_cut", "hold_on", "to_the_end"]
 
 LIFELINE = "PRIVEMO_LIFELINE"
 """Variable of a process's environment: number of the file descriptor that is its lifeline."""
 
 _END_S = 20.0
 _cut = threading.Event()
+
+
+def to_the_end(daemon: Callable[[], None]) -> None:
+    """Run a daemon; it and its group end once its parent is gone, where it was given a lifeline.
+
+    When it gives up, so does this process, whatever its threads wait for: such threads of Flower's would keep a
+    node alive that has given up, and nobody would start it again.
+    """
+    hold_on()
+    try:
+        daemon()
+    except SystemExit as done:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        end_group_if_cut()
+        os._exit(done.code if isinstance(done.code, int) else int(done.code is not None))
+    finally:
+        end_group_if_cut()
 
 
 def hold_on() -> None:

@@ -364,7 +364,6 @@ def test_a_store_that_is_there_and_does_not_answer_stops_nobody_beyond_the_timeo
     try:
         running = federation.run_past_a_round()
         slow = federation.names[2]
-        log = federation.stores / slow / "flower" / "supernode.log"
         node = child_of(federation.processes[slow])
         still = [p for p in family(federation.processes[slow])[1:] if p != node]
         began = time.monotonic()
@@ -382,8 +381,7 @@ def test_a_store_that_is_there_and_does_not_answer_stops_nobody_beyond_the_timeo
         assert len(run.manifests()) == 2
         assert set(federation.names) - {slow} <= set(run.manifests()[1]["secure_sum"]["summed"])
         paid_for_what_counted(federation)
-        until("it hears that nobody waits", lambda: log.read_text().count("Failed to send") > 0)
-        assert federation.processes[slow].poll() is None, "and stays"
+        assert federation.processes[slow].poll() is None, "it stays"
     finally:
         federation.end()
 

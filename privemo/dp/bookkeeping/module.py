@@ -158,12 +158,12 @@ class PersonGradModule(AbstractGradSampleModule):  # type: ignore[misc]
             x = _only_input(name, layer, inputs, output, self._people.rows)
             own = layer.parameters(recurse=kind is FallbackEntry)
             wanted = frozenset(p for p in own if p in trained)
-            output = _differentiable(output)
-            entry = kind(layer, wanted, x, output)
+            followed = _differentiable(output)
+            entry = kind(layer, wanted, x, followed)
             entry.name = name or "model"
             self._uses.update(wanted)
-            output.register_hook(lambda g: self._receive(entry, g))
-            return output
+            followed.register_hook(lambda g: self._receive(entry, g))  # type: ignore[no-untyped-call]
+            return followed
 
         return hook
 

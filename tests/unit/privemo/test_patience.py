@@ -79,7 +79,7 @@ def waits(federated: Federated, seconds: object) -> None:
         pytest.param(True, "train.mask", marks=pytest.mark.slow),
     ],
 )
-def test_a_store_that_is_too_late_is_left_out_named_and_has_paid(
+def test_a_store_that_is_too_late_is_left_out_and_has_paid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool, kind: str
 ) -> None:
     monkeypatch.setattr(patience, "_LEAST_S", 0.1)
@@ -90,8 +90,10 @@ def test_a_store_that_is_too_late_is_left_out_named_and_has_paid(
     assert len(grid.held) == 1
     first, second = federated.run.manifests()
     slow = federated.names[SLOW]
-    assert first["stores"][slow]["status"] == "failed"
-    assert first["stores"][slow]["reason"] in ("no answer", "silent")
+    if shared:
+        assert first["stores"][slow]["reason"] == "silent"
+    else:
+        assert slow not in first["stores"], "it stated nothing in time"
     others = [entry["status"] for name, entry in first["stores"].items() if name != slow]
     assert others == ["trained"] * 2
     assert second["stores"][slow]["status"] == "trained", "it is back, and what it paid is no fault"

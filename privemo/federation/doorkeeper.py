@@ -69,7 +69,9 @@ def revoke(chain: Path, name: str) -> None:
     try:
         path.rename(path.with_suffix(REVOKED))
     except OSError as error:
-        raise RunError(f"{path} cannot be renamed ({error.strerror}): {name} is still let in.") from error
+        raise RunError(
+            f"{path} cannot be renamed ({error.strerror}): {name} is still let in."
+        ) from error
 
 
 def revoked(chain: Path) -> list[str]:
@@ -170,7 +172,9 @@ class Door:
             await self.app(scope, receive, send)
             return
         if path != "/":  # there a store asks what time it is (`privemo.federation.refusals`)
-            self.log(f"Refused {_host(scope.get('client'))}: {path[:100]!r} is for this machine alone.")
+            self.log(
+                f"Refused {_host(scope.get('client'))}: {path[:100]!r} is for this machine alone."
+            )
         if scope["type"] == "http":
             await send({"type": "http.response.start", "status": 404, "headers": []})
             await send({"type": "http.response.body", "body": b""})

@@ -60,7 +60,9 @@ class _Watch(TorchFunctionMode):
 
     def __init__(self, model: nn.Module, running: list[nn.Module]) -> None:
         super().__init__()
-        self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters() if p.requires_grad}
+        self._names: dict[Tensor, str] = {
+            p: name for name, p in model.named_parameters() if p.requires_grad
+        }
         self._layers = {layer: name or "model" for name, layer in model.named_modules()}
         self._running = running
 

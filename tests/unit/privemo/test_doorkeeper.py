@@ -131,7 +131,9 @@ def test_a_known_store_is_let_in_without_a_word(tmp_path: Path) -> None:
 def test_a_key_that_only_flowers_database_knows_is_refused_and_told(tmp_path: Path) -> None:
     new_key(tmp_path, "amber")
     state = State(b"a stranger's")
-    told = f"Refused a node at 10.0.0.7 with key {fingerprint(b'''a stranger's''')}: no store of this"
+    told = (
+        f"Refused a node at 10.0.0.7 with key {fingerprint(b'''a stranger's''')}: no store of this"
+    )
     line, refused = asked(tmp_path, b"a stranger's", state)
     assert (line, refused) == (f"{told} federation has it.", "refused")
     # A file that is gone by mistake may come back: Flower would never take the same key again.

@@ -121,7 +121,7 @@ def _show(found: Plan, epochs: float, commands: _Commands) -> None:
     )
     _show_recipe(found, commands)
     out.print(
-        _options(f"What each batch costs in {epochs:g} epochs", found.options, found.recommended)
+        _options(f"What each batch costs at epochs = {epochs:g}", found.options, found.recommended)
     )
     best = found.recommended
     out.print(

@@ -136,22 +136,22 @@ def test_the_command_under_a_plan_trains_with_the_noise_of_the_plan(
         assert len(Budget(budget.path).entries) > len(budget.entries)
 
 
-def test_the_recipe_comes_first_and_its_command_is_the_recipes(tmp_path: Path) -> None:
-    arguments = ("plan", "--people", "20", "--epochs", "1")
+def test_the_recipe_comes_first_and_its_command_is_the_recipes() -> None:
+    arguments = ("plan", "--people", "1500", "--batch", "128")
     planned = json.loads(privemo(*arguments, "--json").stdout)
     recipe, epsilon = planned["recipe"], planned["recipe_reached"]["rdp"]
+    assert (recipe["batch"], recipe["sample_rate"], recipe["steps"]) == (750, 0.5, 15)
     done = privemo(*arguments)
     title, best = "By the recipe, where no option says otherwise", "Recommended: "
     assert done.stdout.index(title) < done.stdout.index(best)
     row = done.stdout[done.stdout.index(title) :].split("->")[1].split("\n")[0]
-    for cell in (f"{recipe['batch']}", f"{recipe['steps']}", f"{recipe['noise_multiplier']:.3f}"):
+    for cell in ("750", "15", f"{recipe['noise_multiplier']:.3f}", f"{recipe['signal']:.0%}"):
         assert f" {cell} " in row
-    assert 7.99 < epsilon <= 8
     assert f"of the recipe, with all before: RDP (Opacus) {epsilon:.4f}" in done.stdout
     words = commands(done)["By the recipe"]
-    assert words[0] == "train"
+    assert words[:3] == ["train", "--epsilon", "8"]
+    assert words[5:7] == ["--declared-people", "1500"]
     assert "--rounds" not in words
-    assert noise_of(words, tmp_path) == recipe["noise_multiplier"]
 
 
 def test_where_no_budget_holds_what_was_spent_no_command_is_printed(

@@ -1,7 +1,7 @@
 """Who may speak to a server: `python -m privemo.federation.doorkeeper NODES ...` is its SuperLink.
 
 Flower's SuperLink answers on one port to stores, operators and its own processes, and asks stores alone
-who they are: whoever reached the port could let nodes in by `flwr supernode register`, and have the server run
+who they are: whoever reached it could let nodes in by `flwr supernode register`, and have the server run
 an app of theirs by `flwr run`. Here
 
 - only a key of `nodes/NAME.pub` is let in, whatever Flower's database says (`Keys`). Renamed to

@@ -4,5 +4,6 @@
 * `privemo.federation.authority`: the server's certificate;
 * `privemo.federation.invitation`: what a store is invited to, and joins;
 * `privemo.federation.server`: the server's folder;
+* `privemo.federation.doorkeeper`: who may speak to the server, and who is revoked;
 * `privemo.federation.processes`: SuperLink and SuperNode, started and followed.
 """

@@ -1,11 +1,11 @@
-"""Who may speak to a federation's server: `python -m privemo.federation.doorkeeper NODES ...` is its SuperLink.
+"""Who may speak to a server: `python -m privemo.federation.doorkeeper NODES ...` is its SuperLink.
 
-Flower's SuperLink answers on one port to stores, to operators and to its own processes, and asks stores alone
-who they are: whoever reached the port could let nodes in by `flwr supernode register`, and have the server run
+Flower's SuperLink answers on one port to stores, operators and its own processes, and asks stores alone
+who they are: whoever reached it could let nodes in by `flwr supernode register`, and have the server run
 an app of theirs by `flwr run`. Here
 
-- only a key of `nodes/NAME.pub` is let in, whatever Flower's database says (`Keys`). A file is renamed to
-  `NAME.revoked`, and the store is out with its next request, of a server that runs as of one that starts later;
+- only a key of `nodes/NAME.pub` is let in, whatever Flower's database says (`Keys`). Renamed to
+  `NAME.revoked`, it shuts the store out with its next request, of this server and of one that starts later;
 - what is not meant for stores is answered on this machine alone (`Door`);
 - who was refused, and why, stands in the server's log; and
 - it ends with the process that started it (`privemo.federation.lifeline`).
@@ -105,7 +105,7 @@ class Keys:
         return key in self._now()[LET_IN] or self.revoked(key) is not None
 
     def revoked(self, key: bytes) -> str | None:
-        """Name of the store whose key this was; also where another file, as after a wrong copy, lets it in."""
+        """Name of the store whose key this was; also where another file would let it in."""
         return self._now()[REVOKED].get(key)
 
     def _now(self) -> dict[str, dict[bytes, str]]:
@@ -129,7 +129,7 @@ class Keys:
 
 
 def _pem(path: Path) -> bytes | None:
-    """The key of a file as nodes send it; None where it cannot be read, for nobody is let in by such a file."""
+    """The key of a file as nodes send it; None where it cannot be read: it lets nobody in."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
 

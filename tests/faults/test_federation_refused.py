@@ -1,4 +1,4 @@
-"""Who is kept out of a federation, by real processes on loopback: strangers, revoked stores, plaintext, an old
+"""Who is kept out of a federation, by real processes: strangers, revoked stores, plaintext, an old
 certificate. Marked slow."""
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ _cut = threading.Event()
 def to_the_end(daemon: Callable[[], None]) -> None:
     """Run a daemon; it and its group end once its parent is gone, where it was given a lifeline.
 
-    When it gives up, so does this process, whatever its threads wait for: such threads of Flower's would keep a
-    node alive that has given up, and nobody would start it again.
+    When it gives up, so does this process, whatever its threads wait for: such threads of Flower's would
+    keep a node alive that has given up, and nobody would start it again.
     """
     hold_on()
     try:

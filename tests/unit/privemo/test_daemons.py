@@ -96,10 +96,10 @@ def test_a_store_runs_no_other_tasks() -> None:
     assert forks.get_eligible_capacity({TaskType.CLIENT_APP}) == ({TaskType.CLIENT_APP}, set())
 
 
-def test_there_are_three_daemons(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_are_two_daemons(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["pytest"])
     with pytest.raises(SystemExit, match="neither supernode nor superexec"):
-        daemons.main(["superserver"])
+        daemons.main(["superlink"])
 
 
 def test_no_app_that_a_server_sends_is_installed_or_imported() -> None:

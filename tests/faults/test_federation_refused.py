@@ -83,9 +83,13 @@ class Gate:
         return folder
 
     def start(self, *arguments: str | Path, log: str) -> subprocess.Popen[bytes]:
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         with (self.folder / log).open("ab") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", *map(str, arguments)], stdout=file, stderr=file
+                [sys.executable, "-m", *map(str, arguments)],
+                stdout=file,
+                stderr=file,
+                env={**os.environ, "PATH": path},  # Flower's server starts another of its commands
             )
         self.processes.append(process)
         return process
@@ -213,7 +217,7 @@ def asked(gate: Gate, host: str, path: str) -> int:
     context = ssl.create_default_context(cafile=str(gate.authority))
     line = http.client.HTTPSConnection(host, gate.port, timeout=30, context=context)
     try:
-        line.request("POST", path, b"", {"content-type": "application/x-protobuf"})
+        line.request("POST", path, b"", {"content-type": "application/protobuf"})
         return line.getresponse().status
     finally:
         line.close()

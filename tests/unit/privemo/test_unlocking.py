@@ -13,6 +13,7 @@ from privemo import unlocking
 from privemo.cli import main
 from privemo.cli.opening import read_passphrase, unlock
 from privemo.errors import SettingsError
+from privemo.federation.family import Family
 from privemo.federation.identity import enroll
 from privemo.federation.invitation import Invitation, join
 from privemo.federation.processes import _end, _start
@@ -222,19 +223,22 @@ def test_what_carries_out_tasks_is_handed_it_and_nothing_else_of_the_store_has_i
     handed = unlocking.to_hand_over(store / "consent.sqlite")
     assert handed is not None
     people = len(Store(store).registry.persons())
-    with (tmp_path / "log").open("ab") as log:
-        tasks = _start([sys.executable, "-c", CHILD, str(store)], tmp_path, log, secret=handed)
-        node = _start([sys.executable, "-c", "import time; time.sleep(600)"], tmp_path, log)
-    try:
-        for process in (tasks, node):
-            seen = Path(f"/proc/{process.pid}/environ").read_bytes()
-            line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
-            assert WORD not in seen + line
-        assert b"PRIVEMO_PASSPHRASE" not in Path(f"/proc/{node.pid}/environ").read_bytes()
-        assert tasks.wait(300) == 0, (tmp_path / "log").read_text()
-    finally:
-        _end(node)
-        _end(tasks)
+    with Family(tmp_path / "flower", "a store", print) as family:
+        with (tmp_path / "log").open("ab") as log:
+            child = [sys.executable, "-c", CHILD, str(store)]
+            tasks = _start(child, tmp_path, log, family, secret=handed)
+            waiting = [sys.executable, "-c", "import time; time.sleep(600)"]
+            node = _start(waiting, tmp_path, log, family)
+        try:
+            for process in (tasks, node):
+                seen = Path(f"/proc/{process.pid}/environ").read_bytes()
+                line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+                assert WORD not in seen + line
+            assert b"PRIVEMO_PASSPHRASE" not in Path(f"/proc/{node.pid}/environ").read_bytes()
+            assert tasks.wait(300) == 0, (tmp_path / "log").read_text()
+        finally:
+            _end(node)
+            _end(tasks)
     said = (tmp_path / "log").read_text().splitlines()
     assert said == [f"opened {people} None"] * 2
 

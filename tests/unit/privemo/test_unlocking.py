@@ -223,6 +223,7 @@ def test_what_carries_out_tasks_is_handed_it_and_nothing_else_of_the_store_has_i
     handed = unlocking.to_hand_over(store / "consent.sqlite")
     assert handed is not None
     people = len(Store(store).registry.persons())
+    (tmp_path / "flower").mkdir()
     with Family(tmp_path / "flower", "a store", print) as family:
         with (tmp_path / "log").open("ab") as log:
             child = [sys.executable, "-c", CHILD, str(store)]

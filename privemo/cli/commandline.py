@@ -30,7 +30,8 @@ def with_default(command: str) -> type[TyperGroup]:
 
 def command_line(ctx: typer.Context) -> str:
     """The command as it was given, with files by their names: a path tells of the machine it is on."""
-    words = ["privemo", *ctx.command_path.split()[1:]]
+    root = ctx.find_root().command_path  # `privemo`, or `python -m privemo`
+    words = ["privemo", *ctx.command_path.removeprefix(root).split()]
     for option in ctx.command.params:
         name = str(option.name)
         if ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:

@@ -232,12 +232,14 @@ def test_the_command_measures_prints_and_keeps(
     to = tmp_path / "r.json"
     fast = ["--data", npz, "--out", to, "--seeds", 1, "--model", "gray-cnn", "--init", "scratch"]
     short = [*fast, "--steps-scale", 0.1, "--row", "no-momentum", "--precision", "bfloat16"]
-    done = CliRunner().invoke(app, ["bench", "ablation", *map(str, short)])
+    line = ["bench", "ablation", *map(str, short)]
+    done = CliRunner().invoke(app, line, prog_name="python -m privemo")
     assert done.exit_code == 0, done.output
     for word in (FULL, NO_AVERAGE, ONE_SIZE, "no-momentum", "to full"):
         assert word in done.stdout
     assert [cell["row"] for cell in Results(to, SCHEMA).cells()] == [FULL, "no-momentum"]
     first = json.loads(to.read_text())["cells"][0]
+    assert first["command"].startswith("privemo bench ablation --data faces.npz ")
     assert "--row no-momentum" in first["command"]
     assert first["settings"]["privacy"]["precision"] == "bfloat16"
     monkeypatch.setattr("sys.argv", ["", str(to)])

@@ -223,7 +223,7 @@ def asked(gate: Gate, host: str, path: str) -> int:
         line.close()
 
 
-@pytest.mark.skipif(own_address() is None, reason="this machine has an address besides loopback")
+@pytest.mark.skipif(own_address() is None, reason="no address besides loopback")
 def test_another_machine_commands_the_server_nothing(gate: Gate) -> None:
     gate.serve()
     elsewhere = own_address()

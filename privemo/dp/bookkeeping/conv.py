@@ -226,9 +226,10 @@ class WSConvEntry(ConvEntry):
         A convolution is rounded in proportion to the length of the patch that it read. The brightest pixel of
         a patch is no longer than the patch; each one's must be above the bias. NaN is not.
         """
-        groups, ((high, wide), kernel) = (
+        groups, kernel, (high, wide) = (
             self.layer.groups,
-            (self._geometry.padding, self._geometry.kernel),
+            self._geometry.kernel,
+            self._geometry.padding,
         )
         pixels = torch.linalg.vector_norm(torch.unflatten(a, 1, (groups, -1)), dim=2)
         pixels = F.pad(pixels, [wide, wide, high, high])

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
-__all__ = ["A4", "KIOSK", "PHONE", "accessibility_faults", "browser"]
+__all__ = ["A4", "KIOSK", "PHONE", "accessibility_faults", "browser", "follow"]
 
 PHONE, A4, KIOSK = (
     {"width": 390, "height": 844},
@@ -52,3 +52,13 @@ def accessibility_faults(page: Page) -> list[str]:
         f"{fault['id']}: {fault['help']}: {fault['nodes'][0]['html'][:200]}"
         for fault in found["violations"]
     ]
+
+
+def follow(page: Page, to: str | Locator) -> None:
+    """Click on a link or a button, and wait for the page that it leads to.
+
+    Playwright's click returns before that: what is then asked of the page is asked of the old one,
+    of the new one, or of no document at all, as the machine's load has it.
+    """
+    with page.expect_navigation():
+        (page.locator(to) if isinstance(to, str) else to).click()

@@ -16,7 +16,7 @@ from privemo_consent import ConsentRegistry, ConsentStatus, Purpose, from_qr_tex
 from privemo_consent.kiosk.codes import person_of
 from privemo_consent.kiosk.demonstration import make_demo_registry
 from privemo_consent.kiosk.texts import texts_in
-from tests.support.browser import KIOSK, PHONE, accessibility_faults, browser
+from tests.support.browser import KIOSK, PHONE, accessibility_faults, browser, follow
 from tests.support.kiosk import PASSWORD, kiosk_registry, running, settings_for
 
 Open = Callable[..., Any]
@@ -164,14 +164,14 @@ def scanned(page: Any) -> str:
 def fill_in(page: Any, url: str, language: str, *, personalisation: str = "yes") -> None:
     """Decide by touch."""
     page.goto(f"{url}/{language}/notice")
-    page.click("main a.button")
+    follow(page, "main a.button")
     page.check("input[value='25_34']")
     page.check("input[value=shopper]")
-    page.click("main .pair button:last-child")
+    follow(page, "main .pair button:last-child")
     for purpose in ("training", "fairness_audit"):
         page.check(f"input[name={purpose}][value=yes]")
     page.check(f"input[name=personalisation][value={personalisation}]")
-    page.click("main form > .pair button:last-child")
+    follow(page, "main form > .pair button:last-child")
     page.wait_for_url("**/receipt")
 
 
@@ -209,40 +209,40 @@ def test_axe_finds_nothing_on_any_page_and_nothing_runs_over_the_edge(
         page.goto(f"{kiosk}/{language}/{path}")
         look(path)
     page.fill("#password", "not the one")
-    page.click("main button")
+    follow(page, "main button")
     look("wrong password")
     page.fill("#password", PASSWORD)
-    page.click("main button")
+    follow(page, "main button")
     look("staff")
-    page.click("main .pair form:first-child button")
+    follow(page, "main .pair form:first-child button")
     look("verified")
     page.goto(f"{kiosk}/{language}/return")
     page.fill("#receipt", "no receipt")
-    page.click("main button")
+    follow(page, "main button")
     look("nobody")
     fill_in(page, kiosk, language)
     look("receipt")
-    page.click("form[action$=visit] button")
+    follow(page, "form[action$=visit] button")
     look("visit")
     for path in ("held", "erase", "receipt"):
         page.goto(f"{kiosk}/{language}/{path}")
         look(path)
     page.goto(f"{kiosk}/{language}/mine")
-    page.click("main > form button")
+    follow(page, "main > form button")
     look("withdrawn")
-    page.click("form[action$=change] button")
+    follow(page, "form[action$=change] button")
     look("change")
     page.check("input[name=answer][value=yes]")
-    page.click("main form .pair button")
+    follow(page, "main form .pair button")
     look("changed")
     page.goto(f"{kiosk}/{language}/erase")
-    page.click("main form button")
+    follow(page, "main form button")
     look("erased")
     page.goto(f"{kiosk}/{language}/notice")
-    page.click("main a.button")
+    follow(page, "main a.button")
     page.check("input[value='13_15']")
     page.check("input[value=shopper]")
-    page.click("main .pair button:last-child")
+    follow(page, "main .pair button:last-child")
     look("away")
     assert len(seen) == 22
     context.close()
@@ -286,17 +286,13 @@ def test_no_is_as_large_as_yes_and_leaving_as_large_as_going_on(
                 assert boxes[0][side] == pytest.approx(boxes[1][side], abs=1)
             pairs += 1
 
-    def go_on(button: str) -> None:
-        with page.expect_navigation():  # a click does not wait for the next page
-            page.click(button)
-
     page.goto(f"{kiosk}/{language}/notice")
     compare(".pair")
-    go_on("main a.button")
+    follow(page, "main a.button")
     compare(".pair")
     page.check("input[value='25_34']")
     page.check("input[value=shopper]")
-    go_on("main .pair button:last-child")
+    follow(page, "main .pair button:last-child")
     compare(".pair")
     assert pairs == 1 + 1 + 4
     for purpose, answer in {
@@ -305,7 +301,7 @@ def test_no_is_as_large_as_yes_and_leaving_as_large_as_going_on(
         "fairness_audit": "no",
     }.items():
         page.check(f"input[name={purpose}][value={answer}]")
-    go_on("main form > .pair button:last-child")
+    follow(page, "main form > .pair button:last-child")
     page.goto(f"{kiosk}/{language}/mine")
     # To take an answer back and to give one: one kind of button for both, and taking back is first.
     looks = {
@@ -316,7 +312,7 @@ def test_no_is_as_large_as_yes_and_leaving_as_large_as_going_on(
         for form in page.locator(".answers form").all()
     }
     assert looks[f"/{language}/withdraw"] == looks[f"/{language}/change"]
-    go_on("form[action$=change] button")
+    follow(page, "form[action$=change] button")
     compare(".pair")
     assert pairs == 6 + 2
     context.close()
@@ -360,7 +356,7 @@ def test_the_back_button_shows_nobody_elses_page(chromium: Any, kiosk: str) -> N
     page = context.new_page()
     fill_in(page, kiosk, "en")
     code = page.locator(".code").inner_text()
-    page.click("main .pair form button")
+    follow(page, "main .pair form button")
     page.wait_for_url("**/ended")
     page.go_back()
     assert code not in page.content()

@@ -11,7 +11,7 @@ import pytest
 from privemo_audits import Report, build_report, read_beside, write_report
 from privemo_consent.keys import SigningKey
 from tests.support.audit_runs import RunMaker
-from tests.support.browser import A4, PHONE, accessibility_faults, browser
+from tests.support.browser import A4, PHONE, accessibility_faults, browser, follow
 from tests.support.looks import looked_into
 
 POLICY = 'schema = "privemo.policy/1"\n[fairness]\nmost_gap = 0.1\ncontrols = ["store"]\n'
@@ -134,7 +134,7 @@ def test_readers_find_their_page_from_the_entry(
         ("For the regulator", "report-regulator.html", "Articles against evidence"),
         ("For engineers", "report.html", "Emotion recognition"),
     ):
-        page.get_by_role("navigation").get_by_role("link", name=link).click()
+        follow(page, page.get_by_role("navigation").get_by_role("link", name=link))
         assert page.url.endswith(f"/{name}")
         assert page.get_by_role("heading", level=1).inner_text().startswith(heading)
         current = page.get_by_role("navigation").locator("[aria-current=page]")
@@ -144,7 +144,7 @@ def test_readers_find_their_page_from_the_entry(
 
 def test_the_regulator_is_led_to_the_figure(open_page: Callable[..., Any], report: Path) -> None:
     page = open_page(report / "report-regulator.html")
-    page.get_by_role("link", name="Figure 1", exact=True).first.click()
+    follow(page, page.get_by_role("link", name="Figure 1", exact=True).first)
     assert page.url.endswith("report.html#fig-excluded")
     assert page.locator("#fig-excluded").is_visible()
     page.close()

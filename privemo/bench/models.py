@@ -24,6 +24,7 @@ from privemo.faces import Faces, FaceTable
 from privemo.facts import privacy_facts
 from privemo.labels import EMOTIONS
 from privemo.models import MODELS, count_parameters
+from privemo.orders import Precision
 from privemo.recipes import central_recipe, default_lr
 from privemo.training import PrivateRecipe, Randomness, predict, train_plain, train_private
 from privemo_consent import Purpose
@@ -60,6 +61,7 @@ class Plan:
         seed: of random weights, shuffling and, with privacy, noise: never release such a model.
         split_seed: who is held out.
         challenge_age: years; refuse whoever is estimated to be younger.
+        precision: of the passes of training, with privacy or without; models are read in float32.
         starts: where models start from.
 
     Raises:
@@ -74,6 +76,7 @@ class Plan:
     seed: int = 0
     split_seed: int = 0
     challenge_age: float = 25.0
+    precision: Precision = "float32"
     starts: Starts = field(default_factory=Starts)
 
     def __post_init__(self) -> None:
@@ -125,7 +128,7 @@ def _one(name: str, start: Start, let_in: Admitted, plan: Plan, people: int) -> 
     model = w.model_for(name, start.weights)
     epochs = plan.epochs
     if plan.minutes is not None:
-        epochs = epochs_in(plan.minutes, name, start, let_in)
+        epochs = epochs_in(plan, name, start, let_in)
     began, began_computing = time.perf_counter(), time.process_time()
     passes = _train(model, start, let_in, plan, epochs, people)
     seconds, computing = time.perf_counter() - began, time.process_time() - began_computing
@@ -157,7 +160,7 @@ def _train(
         recipe = _private_recipe(plan, epochs, people, count_parameters(model))
         train_private(model, faces, recipe, chance, ask)
         return recipe.steps * recipe.sample_rate
-    train_plain(model, faces, plain_recipe(epochs or 1, start.kind), chance, ask)
+    train_plain(model, faces, plain_recipe(epochs or 1, start.kind, plan.precision), chance, ask)
     return epochs or 1
 
 
@@ -210,21 +213,22 @@ def _private_recipe(plan: Plan, epochs: int | None, people: int, parameters: int
         views=recipe.views,
         images_per_person=recipe.images_per_person,
         augment=recipe.augment,
-        precision=recipe.precision,
+        precision=plan.precision,
     )
 
 
-def epochs_in(minutes: float, name: str, start: Start, let_in: Admitted, few: int = 512) -> int:
-    """How many epochs fit: a copy of the model is timed on a few faces, the second time it sees them."""
+def epochs_in(plan: Plan, name: str, start: Start, let_in: Admitted, few: int = 512) -> int:
+    """How many epochs fit into `plan.minutes`: a copy of the model is timed on a few faces, seen twice."""
     faces = let_in.parts[0]
     sample = faces.take(np.arange(min(few, len(faces)), dtype=np.int64))
     model, seconds = w.model_for(name, start.weights), 0.0
     for _ in range(2):
         chance = Randomness(np.random.default_rng(0), GaussianNoise())
         began = time.perf_counter()
-        train_plain(model, sample, plain_recipe(1, start.kind), chance, let_in.permitted_now)
+        recipe = plain_recipe(1, start.kind, plan.precision)
+        train_plain(model, sample, recipe, chance, let_in.permitted_now)
         seconds = time.perf_counter() - began
-    return max(1, int(60 * minutes / (seconds * len(faces) / len(sample))))
+    return max(1, int(60 * (plan.minutes or 0.0) / (seconds * len(faces) / len(sample))))
 
 
 def _scores(model: nn.Module, parts: list[Faces]) -> dict[str, Any]:
@@ -262,6 +266,7 @@ def facts(table: FaceTable, plan: Plan, command: str) -> dict[str, Any]:
         "seed": plan.seed,
         "split_seed": plan.split_seed,
         "challenge_age": plan.challenge_age,
+        "precision": plan.precision,
         "consents": SIMULATED,
         "delta": None if plan.epsilon is None else plan.delta,
         **versions_and_machine(),

@@ -15,6 +15,7 @@ from privemo.dp import GaussianNoise
 from privemo.errors import DataError, MissingExtra
 from privemo.faces import FaceTable
 from privemo.models import build_model
+from privemo.orders import Precision
 from privemo.recipes import PLAIN, PLAIN_LR
 from privemo.training import PlainRecipe, Randomness, train_plain
 from privemo_consent import Purpose
@@ -40,9 +41,9 @@ class Start:
     words: str
 
 
-def plain_recipe(epochs: int, kind: str) -> PlainRecipe:
+def plain_recipe(epochs: int, kind: str, precision: Precision = "float32") -> PlainRecipe:
     """Training without privacy as `privemo train` does it, on every model alike."""
-    settings = PLAIN.model_dump() | {"epochs": epochs}
+    settings = PLAIN.model_dump() | {"epochs": epochs, "precision": precision}
     return PlainRecipe(lr=TRANSFER_LR if kind == "imagenet" else PLAIN_LR, **settings)
 
 
@@ -57,6 +58,7 @@ class Starts:
         epochs: passes over that table.
         cache: folder that keeps what was trained on it; None keeps nothing.
         seed: of random weights and of that training.
+        precision: of that training's passes.
     """
 
     scratch: bool = False
@@ -64,6 +66,7 @@ class Starts:
     epochs: int = 3
     cache: Path | None = None
     seed: int = 0
+    precision: Precision = "float32"
 
     def of(self, model: str, channels: int) -> Start:
         """The start of a model.
@@ -116,7 +119,7 @@ class Starts:
 
     def _key(self, fresh: w.Weights, people: FaceTable) -> str:
         """Everything that the outcome depends on: another architecture, table or recipe is another file."""
-        recipe = plain_recipe(self.epochs, "scratch")
+        recipe = plain_recipe(self.epochs, "scratch", self.precision)
         named = f"{w.sha256(fresh)}/{people.digest}/{recipe}/{self.seed}"
         return hashlib.sha256(named.encode()).hexdigest()[:16]
 
@@ -128,7 +131,7 @@ class Starts:
             train_plain(
                 network,
                 let_in.parts[0],
-                plain_recipe(self.epochs, "scratch"),
+                plain_recipe(self.epochs, "scratch", self.precision),
                 chance,
                 let_in.permitted_now,
             )

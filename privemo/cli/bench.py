@@ -15,7 +15,7 @@ from privemo.bench import BENCHMARKS, run_benchmark
 from privemo.cli import curves, poisoning, reader, robustness
 from privemo.cli.commandline import command_line
 from privemo.cli.common import out, print_lines, progress, say
-from privemo.cli.options import ModelOption, refuse_given
+from privemo.cli.options import ModelOption, PrecisionName, refuse_given
 
 if TYPE_CHECKING:
     from privemo.bench.models import Plan
@@ -165,6 +165,9 @@ def models(
     challenge_age: Annotated[
         float, typer.Option(help="Refuse whoever is estimated to be younger; 18 at least.")
     ] = 25.0,
+    precision: Annotated[
+        PrecisionName, typer.Option(help="Numbers of the passes of training.")
+    ] = PrecisionName.float32,
     to: Annotated[Path | None, typer.Option("--out", help="JSON file for the results.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="One line of JSON for each model.")] = False,
 ) -> None:
@@ -188,12 +191,14 @@ def models(
         seed=seed,
         split_seed=split_seed,
         challenge_age=challenge_age,
+        precision=precision.value,
         starts=Starts(
             scratch=scratch,
             people=None if pretrain is None else load_faces(pretrain),
             epochs=pretrain_epochs,
             cache=cache,
             seed=seed,
+            precision=precision.value,
         ),
     )
     found = _compared(load_faces(data), plan, to, json_, command_line(ctx))

@@ -11,6 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from privemo.admission import admitted
+from privemo.bench import models as bench_models
+from privemo.bench import starts as bench_starts
 from privemo.bench.models import STUDY, Plan, compare, epochs_in, facts, noise_of
 from privemo.bench.parts import split_rows
 from privemo.bench.starts import Starts
@@ -99,11 +101,31 @@ def test_same_seed_same_figures_with_privacy_as_without(tmp_path: Path) -> None:
     assert draws[0] == draws[1] != draws[2]
 
 
+def test_passes_are_in_the_precision_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces, seen = table(tmp_path, 60), []
+
+    def watched(train: Any) -> Any:
+        return lambda *given: (seen.append(given[2].precision), train(*given))[1]
+
+    for name in ("train_plain", "train_private"):
+        monkeypatch.setattr(bench_models, name, watched(getattr(bench_models, name)))
+    monkeypatch.setattr(bench_starts, "train_plain", watched(bench_starts.train_plain))
+    for precision in ("float32", "bfloat16"):
+        starts = Starts(people=faces, epochs=1, precision=precision)
+        for epsilon in (None, 8.0):
+            row_of(faces, epsilon=epsilon, precision=precision, starts=starts)
+    assert seen == 4 * ["float32"] + 4 * ["bfloat16"]
+    assert facts(faces, Plan(epochs=1, precision="bfloat16"), "command")["precision"] == "bfloat16"
+
+
 def test_minutes_make_epochs_and_never_less_than_one(tmp_path: Path) -> None:
     faces = table(tmp_path, 40)
     start = Starts(scratch=True).of("gray-cnn", 1)
     with admitted(faces, [(np.arange(len(faces)), Purpose.TRAINING)], challenge_age=18.0) as let_in:
-        assert epochs_in(60.0, "gray-cnn", start, let_in) > 60, "of sixty faces, an epoch is quick"
+        hour = Plan(models=("gray-cnn",), minutes=60.0)
+        assert epochs_in(hour, "gray-cnn", start, let_in) > 60, "of sixty faces, an epoch is quick"
     assert row_of(faces, epochs=None, minutes=1e-6)["epochs"] == 1
 
 

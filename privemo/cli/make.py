@@ -19,6 +19,9 @@ def synth(
     images: Annotated[int, typer.Option(help="Pictures of each.")] = 4,
     seed: Annotated[int, typer.Option(help="Same seed, same people.")] = 0,
     rgb: Annotated[bool, typer.Option("--rgb", help="Colour instead of gray.")] = False,
+    units: Annotated[
+        bool, typer.Option("--units", help="Say how far each part of each face moves, too.")
+    ] = False,
     workers: Annotated[int, typer.Option(help="Processes that draw.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a line.")] = False,
@@ -35,6 +38,7 @@ def synth(
             seed=seed,
             channels=3 if rgb else 1,
             workers=workers,
+            units=units,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
         table.save(to)

@@ -20,6 +20,7 @@ from privemo.synthetic.mouth import measure_mouth
 from privemo.synthetic.render import load_embree, render
 from privemo.synthetic.shot import draw_shot
 from privemo.synthetic.table import SyntheticPeople
+from privemo.synthetic.units import movements
 
 __all__ = ["synthesize"]
 
@@ -43,6 +44,7 @@ class _Job(NamedTuple):
     ages: tuple[float, float] | None
     regions: bool
     turned: float | None
+    units: bool
 
 
 def synthesize(
@@ -57,6 +59,7 @@ def synthesize(
     ages: tuple[float, float] | None = None,
     regions: bool = False,
     turned: float | None = None,
+    units: bool = False,
 ) -> SyntheticPeople:
     """Draw `people` people who do not exist and take `images` pictures of each.
 
@@ -68,17 +71,19 @@ def synthesize(
     `channels`: 1 gives images (n, size, size), 3 gives (n, size, size, 3). `progress(done, people)` is
     called in this process as people are finished. `regions` adds exact masks of eyes, brows, nose, mouth
     and so on, and how far each mouth is open and its corners are raised. `turned` turns every head to the
-    side by so many degrees (0 to 80) instead of by chance; all else of the pictures stays as it is. `workers`
-    above 1 starts fresh processes: a script that asks for them keeps its own work under
-    `if __name__ == "__main__":`. Raises SettingsError (a ValueError) for impossible settings and MissingExtra
-    (an ImportError) without the extra `privemo[synth]`.
+    side by so many degrees (0 to 80) instead of by chance; all else of the pictures stays as it is. `units`
+    adds how far each part of each face moves. `workers` above 1 starts fresh processes: a script that asks
+    for them keeps its own work under `if __name__ == "__main__":`. Raises SettingsError (a ValueError) for
+    impossible settings and MissingExtra (an ImportError) without the extra `privemo[synth]`.
     """
     _check(people, images, seed, channels, size, workers, ages)
     if turned is not None and not 0 <= turned <= 80:
         raise SettingsError(f"turned must be 0 to 80 degrees, not {turned}")
     load_embree()
     jobs = [
-        _Job(at, min(at + CHUNK, people), images, seed, channels, size, ages, regions, turned)
+        _Job(
+            at, min(at + CHUNK, people), images, seed, channels, size, ages, regions, turned, units
+        )
         for at in range(0, people, CHUNK)
     ]
     parts: list[dict[str, Any]] = []
@@ -175,6 +180,8 @@ def _person(person: int, job: _Job) -> Iterator[dict[str, Any]]:
         if job.regions:
             row["regions"] = mask
             row["mouth_opening"], row["mouth_lift"] = measure_mouth(body, expression)
+        if job.units:
+            row["units"] = movements(expression)
         yield row
 
 

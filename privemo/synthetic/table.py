@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from privemo.errors import PrivemoError
 from privemo.labels import EMOTIONS
 from privemo.synthetic.head import REGIONS
+from privemo.synthetic.units import unit_names
 
 __all__ = ["ORIGIN", "NotSaved", "SyntheticPeople"]
 
@@ -36,7 +37,8 @@ class SyntheticPeople:
     `skin_tone` (n,) int8, Monk scale 1..10; `skin_tone_group` (n,) str: monk_1_3, monk_4_7, monk_8_10;
     `glasses` (n,) bool. When asked for: `regions` (n, s, s) uint8 indexes `region_names`; `mouth_opening`,
     `mouth_lift` (n,) float32, the gap between the lips and how far their corners are raised, in decimetres
-    on a face of the base head's size.
+    on a face of the base head's size; `units` (n, k) float32, how far each part of the face named in
+    `unit_names` moves, both halves on average, and where the eyes look (`privemo.synthetic.units`).
     """
 
     images: NDArray[np.uint8]
@@ -56,6 +58,7 @@ class SyntheticPeople:
     regions: NDArray[np.uint8] | None = None
     mouth_opening: NDArray[np.float32] | None = None
     mouth_lift: NDArray[np.float32] | None = None
+    units: NDArray[np.float32] | None = None
     label_names: tuple[str, ...] = EMOTIONS
     region_names: tuple[str, ...] = REGIONS
 
@@ -72,9 +75,11 @@ class SyntheticPeople:
         columns["region_names"] = np.array(self.region_names)
         if self.regions is None:
             del columns["regions"], columns["region_names"]
-        for name in ("mouth_opening", "mouth_lift"):
+        for name in ("mouth_opening", "mouth_lift", "units"):
             if columns[name] is None:
                 del columns[name]
+        if self.units is not None:
+            columns["unit_names"] = np.array(unit_names())
         target = Path(path)
         draft = ""
         try:

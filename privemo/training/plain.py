@@ -18,7 +18,7 @@ from privemo.training.augmentation import AUGMENTATIONS
 from privemo.training.chance import PermittedNow, Randomness
 from privemo.training.proximal import keep_near
 
-__all__ = ["train_plain"]
+__all__ = ["MovingAverage", "plain_optimizer", "train_plain", "warm_cosine"]
 
 
 def train_plain(
@@ -71,10 +71,10 @@ def _train(
     batches = _batches(faces, recipe)
     model.train()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = _optimizer(model, recipe)
+    optimizer = plain_optimizer(model, recipe)
     keep_near(optimizer, recipe.proximal)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(recipe.epochs * batches))
-    average = _Average(model, recipe.ema)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_cosine(recipe.epochs * batches))
+    average = MovingAverage(model, recipe.ema)
     for _ in range(recipe.epochs):
         for rows in np.array_split(randomness.sampling.permutation(len(faces)), batches):
             rows = rows[permitted_now(step, faces.person[rows])]
@@ -123,7 +123,7 @@ def _mixed(
     return x, torch.lerp(one_hot[other], one_hot, share.view(-1, 1))
 
 
-def _optimizer(model: nn.Module, recipe: PlainRecipe) -> torch.optim.Optimizer:
+def plain_optimizer(model: nn.Module, recipe: PlainRecipe) -> torch.optim.Optimizer:
     """Decay pulls on matrices and filters; a bias or a scale of one channel has nothing to shrink."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
@@ -135,7 +135,7 @@ def _optimizer(model: nn.Module, recipe: PlainRecipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, recipe.lr)
 
 
-class _Average:
+class MovingAverage:
     """A moving average of the weights (Polyak & Juditsky 1992), which forgets its beginning fast.
 
     Args:
@@ -162,7 +162,7 @@ class _Average:
                 p.data.copy_(average)
 
 
-def _warm_cosine(total: int) -> Callable[[int], float]:
+def warm_cosine(total: int) -> Callable[[int], float]:
     """A rate that rises over the first tenth of the steps and then falls to zero as a cosine."""
     warm = max(1, total // 10)
 

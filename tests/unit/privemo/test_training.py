@@ -31,7 +31,7 @@ from privemo.training import (
     train_plain,
     train_private,
 )
-from privemo.training.plain import _loss, _mixed, _optimizer
+from privemo.training.plain import _loss, _mixed, plain_optimizer
 from privemo.training.predicting import _sized
 from privemo.training.private import _cuts, draw_rows
 from tests.conftest import noise_faces
@@ -374,7 +374,7 @@ def test_teachers_are_trained_first_and_ask_before_each_of_their_batches_too() -
 
 
 def test_decay_pulls_on_filters_and_spares_what_has_one_number_a_channel() -> None:
-    groups = _optimizer(build_model(), PlainRecipe(1, 8, 0.1, 0.3)).param_groups
+    groups = plain_optimizer(build_model(), PlainRecipe(1, 8, 0.1, 0.3)).param_groups
     assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
     assert all(p.ndim > 1 for p in groups[0]["params"])
     assert all(p.ndim == 1 for p in groups[1]["params"])

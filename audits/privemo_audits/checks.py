@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from .closing import End
-from .report import Check, Exclusions, Lineage, Performance, Violation
+from .report import Check, Lineage, Violation
+from .report_exclusions import Exclusions
 from .report_more import Looks
+from .report_performance import Performance
 from .report_privacy import Attacked, Attempts, HeldOutPrivacy, Privacy
 from .runfiles import Run
 from .summary import plain_number

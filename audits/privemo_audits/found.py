@@ -22,19 +22,11 @@ from .manifests import manifest_faults
 from .policy import Policy, controls_of, policy_checks
 from .predictions import load_predictions
 from .privacy import measure_privacy
-from .report import (
-    Check,
-    Exclusions,
-    Gap,
-    GroupCell,
-    Lineage,
-    Performance,
-    Report,
-    Representation,
-    Violation,
-)
+from .report import Check, Lineage, Report, Violation
 from .report_excluded import DrawnAges
+from .report_exclusions import Exclusions
 from .report_more import Looks
+from .report_performance import Gap, GroupCell, Performance, Representation
 from .report_privacy import Privacy
 from .representation import measure_representation
 from .runfiles import Run

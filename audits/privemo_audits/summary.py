@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .report import Check, Exclusions, Gap, GroupCell, Lineage, Performance
+from .report import Check, Lineage
+from .report_exclusions import Exclusions
 from .report_more import Looks
+from .report_performance import Gap, GroupCell, Performance
 from .report_privacy import Privacy
 from .runfiles import Run
 

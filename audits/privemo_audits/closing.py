@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import Field
 
 from .report import Report, Violation
-from .runfiles import Hex, Part, Run, StoreName, canonical_hash, read_model
+from .runfiles import Run, canonical_hash, read_model
+from .runschema import Hex, Part, StoreName
 
 __all__ = ["CLOSING", "End", "end_of"]
 

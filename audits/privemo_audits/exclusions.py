@@ -22,7 +22,8 @@ from .report_exclusions import (
     StoreShare,
     Tally,
 )
-from .runfiles import Admission, Run
+from .runfiles import Run
+from .runschema import Admission
 
 ATTESTED = ("minor", "below_consent_age")
 SUSPECTED = ("suspected_minor",)

@@ -132,7 +132,7 @@ def _lost_since(
 
 
 def _how_many(evidence: str) -> int:
-    """Stores that a report says to have signed the end: the number that `checks.end_checks` begins with."""
+    """Stores that a report says to have signed the end: the number `modelchecks.end_checks` begins with."""
     number = evidence.partition(" ")[0].replace(",", "")
     return int(number) if number.isdecimal() else 0
 

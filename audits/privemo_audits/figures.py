@@ -9,8 +9,7 @@ from .report_asked import AskedByGroup, AskedGroup
 from .report_exclusions import Exclusions
 from .report_performance import GroupCell, Performance
 from .report_privacy import LedgerRound, Privacy, StorePrivacy
-from .summary import reason_words
-from .words import epsilon, interval, percent
+from .words import epsilon, interval, percent, reason_words
 
 MOST_ROWS = 40
 

@@ -54,11 +54,12 @@ def serve(folder: Path, say: Say) -> None:
             child = start(_command(folder, port), state, log, family)
         try:
             _wait_until_open(child, port, state / "superlink.log")
-            (folder / _PID_FILE).write_text(f"{os.getpid()}\n")
             out = revoked(folder)  # `Keys` refuses them, whatever Flower knows of them
             names = [name for name in names if name not in out]
             for name in names:
                 _register(folder, name)
+            # Who waits for this file may send stores at once: a store that is not registered is turned away.
+            (folder / _PID_FILE).write_text(f"{os.getpid()}\n")
             say(f"Serving {len(names)} stores on port {port}: {', '.join(names)}.")
             follow([child], "The SuperLink", state / "superlink.log")
         finally:

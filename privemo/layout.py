@@ -22,7 +22,7 @@ from privemo.files import write_bytes, write_json
 from privemo.releases import Mechanism, Release
 from privemo.secagg.session import needed
 from privemo.skew import shared_out
-from privemo.storeconfig import KEY_FILE, StoreConfig
+from privemo.storeconfig import KEY_FILE, Counted, NamelessReason, StoreConfig
 from privemo_consent import (
     ConsentMix,
     ConsentRegistry,
@@ -67,6 +67,9 @@ EVERYONE = ConsentMix(
 
 MIXES = {"realistic": ConsentMix(), "everyone": EVERYONE}
 """How simulated shoppers answer, by the name that settings use."""
+
+_Door = dict[Part, tuple[NDArray[np.int64], NDArray[np.str_]]]
+"""Who comes to the door, by part: rows of the table, and what age each person says."""
 
 
 def store_names(stores: int) -> list[str]:
@@ -220,40 +223,61 @@ def _lay_out_store(
             jurisdiction=settings.jurisdiction,
         )
         attested = simulated.attested_age_band[who]
-        door: dict[Part, tuple[NDArray[np.int64], NDArray[np.str_]]] = {
+        door: _Door = {
             "train": (train, attested[: len(train)]),
             "test": (test, attested[len(train) :]),
         }
-        seen = partial(camera.seen, seed=consent_seed) if settings.camera_skew else np.asarray
-        context = Context(setting=Setting.RETAIL, jurisdiction=config.jurisdiction)
         if config.sensitive:
-            counts = count_asked(
-                registry,
-                table,
-                train,
-                columns=config.sensitive,
-                context=context,
-                attested_age_band=attested[: len(train)],
-                challenge_age=config.challenge_age,
-            )
-            write_asked(folder, counts, run_id=config.run_id, store=config.name)
-        turned_away = {
-            part: capture(
-                registry,
-                table,
-                those,
-                part=part,
-                context=context,
-                attested_age_band=said,
-                challenge_age=config.challenge_age,
-                sensitive=config.sensitive,
-                camera=seen,
-            )
-            for part, (those, said) in door.items()
-        }
+            _count_whom_it_asks(registry, table, door, folder, config)
+        seen = partial(camera.seen, seed=consent_seed) if settings.camera_skew else np.asarray
+        turned_away = _take_in(registry, table, door, config, seen)
     withdrawals = _schedule(simulated.will_withdraw, settings, consent_seed)
     config = config.model_copy(update={"withdrawals": withdrawals, "turned_away": turned_away})
     write_json(folder / "store.json", config.model_dump(mode="json", by_alias=True))
+
+
+def _count_whom_it_asks(
+    registry: ConsentRegistry, table: FaceTable, door: _Door, folder: Path, config: StoreConfig
+) -> None:
+    rows, attested = door["train"]
+    counts = count_asked(
+        registry,
+        table,
+        rows,
+        columns=config.sensitive,
+        context=_context(config),
+        attested_age_band=attested,
+        challenge_age=config.challenge_age,
+    )
+    write_asked(folder, counts, run_id=config.run_id, store=config.name)
+
+
+def _take_in(
+    registry: ConsentRegistry,
+    table: FaceTable,
+    door: _Door,
+    config: StoreConfig,
+    camera: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+) -> dict[Part, dict[NamelessReason, Counted]]:
+    """Put into the vault whom the registry lets in; who was turned away, by part."""
+    return {
+        part: capture(
+            registry,
+            table,
+            rows,
+            part=part,
+            context=_context(config),
+            attested_age_band=attested,
+            challenge_age=config.challenge_age,
+            sensitive=config.sensitive,
+            camera=camera,
+        )
+        for part, (rows, attested) in door.items()
+    }
+
+
+def _context(config: StoreConfig) -> Context:
+    return Context(setting=Setting.RETAIL, jurisdiction=config.jurisdiction)
 
 
 def _schedule(

@@ -26,7 +26,8 @@ from .groups import MOST_GROUPS, NOT_RECORDED, is_age, reading_order
 from .intervals import ALPHA, Interval, clopper_pearson
 from .report_asked import AskedByGroup, AskedGroup
 from .representation import Reference
-from .runfiles import ASKED_FILE, Part, Run, read_model
+from .runfiles import ASKED_FILE, Run, read_model
+from .runschema import Part
 
 __all__ = ["OTHER_REASONS", "Asked", "measure_asked", "read_asked"]
 

@@ -35,7 +35,8 @@ from .intervals import ALPHA, clopper_pearson
 from .on_model import ModelInfo, judge_model
 from .report_privacy import Attacked, DrawAttack, Inversion, MembershipAttack, StepAttack
 from .reused import NoiseInfo, judge_reuse
-from .runfiles import Part, Run
+from .runfiles import Run
+from .runschema import Part
 
 ATTACK_FILE = "attack.json"
 

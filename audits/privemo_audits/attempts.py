@@ -35,7 +35,8 @@ from .intervals import ALPHA
 from .ledger import FIRST, entry_hash
 from .report import Report
 from .report_privacy import Attacked, Attempt, Attempts
-from .runfiles import Hex, Part, Run, read_head, read_lines, read_model
+from .runfiles import Run, read_head, read_lines, read_model
+from .runschema import Hex, Part
 
 __all__ = ["ATTACKS_FILE", "measure_attacks", "share_of"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from errno import EISDIR
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,12 +16,13 @@ from .excluded import told_of_ages
 from .found import checks_of, measure_all
 from .groups import MIN_PERSONS, SUPPRESS_BELOW
 from .intervals import ALPHA, DRAWS, SEED
+from .limits import make_limits
 from .permutation import DEALS
 from .policy import Policy, load_policy
 from .report import DataFacts, Evidence, PolicyFacts, Report, RunFacts
 from .runfiles import Run, load_run
 from .signature import PAGES, REPORT, SIGNATURE, signature_of
-from .summary import make_limits, make_summary
+from .summary import make_summary
 
 if TYPE_CHECKING:
     from privemo_consent.keys import SigningKey
@@ -70,19 +71,7 @@ def build_report(
         passed=not failed,
         verdict="failed" if failed else "passed",
         failed_checks=failed,
-        summary=(
-            *make_summary(
-                run,
-                found.exclusions,
-                found.performance,
-                found.groups,
-                found.gaps,
-                found.privacy,
-                found.lineage,
-                checks,
-            ),
-            *said_of_ages,
-        ),
+        summary=(*make_summary(run, found, checks), *said_of_ages),
         run=_run_facts(run),
         data=DataFacts(**run.info.data.model_dump()),
         exclusions=found.exclusions,
@@ -97,12 +86,7 @@ def build_report(
         checks=tuple(checks),
         policy=_policy_facts(rules, policy_hash),
         looks=found.looks,
-        limits=(
-            *make_limits(
-                run, found.privacy, found.lineage, found.exclusions, found.looks, found.notes
-            ),
-            *not_shown,
-        ),
+        limits=(*make_limits(run, found), *not_shown),
         evidence=Evidence(files=dict(sorted(run.files.items())), tools=_tools()),
     )
     return held_beside(report, beside)
@@ -140,38 +124,42 @@ def write_report(
         ReportWriteError: the directory or the disk does not take them.
         MissingExtraError: a library of the `audit` extra is not installed.
     """
+    written = _rendered(report, Path(run_dir).resolve().name if run_dir is not None else None)
+    contents = {REPORT: report.to_json(), **written}
+    if key is not None:
+        contents[SIGNATURE] = signature_of(report, written, key)
+    out = Path(out_dir)
+    _put_in_place(contents, out)
+    return tuple(out / name for name in contents)
+
+
+def _rendered(report: Report, run_name: str | None) -> dict[str, bytes]:
+    """Each of `signature.PAGES`, by its name."""
     from . import pages
     from .render import render_card, render_markdown
 
-    out = Path(out_dir)
-    name = Path(run_dir).resolve().name if run_dir is not None else None
-    written = dict(
-        zip(
-            PAGES,
-            (
-                pages.render_html(report, run_name=name).encode(),
-                pages.render_plain(report, run_name=name).encode(),
-                pages.render_regulator(report, run_name=name).encode(),
-                render_markdown(report, run_name=name).encode(),
-                render_card(report).encode(),
-            ),
-            strict=True,
-        )
+    texts = (
+        pages.render_html(report, run_name=run_name),
+        pages.render_plain(report, run_name=run_name),
+        pages.render_regulator(report, run_name=run_name),
+        render_markdown(report, run_name=run_name),
+        render_card(report),
     )
-    targets = {out / REPORT: report.to_json()}
-    targets |= {out / each: content for each, content in written.items()}
-    if key is not None:
-        targets[out / SIGNATURE] = signature_of(report, written, key)
+    return {name: text.encode() for name, text in zip(PAGES, texts, strict=True)}
+
+
+def _put_in_place(contents: Mapping[str, bytes], out: Path) -> None:
+    """Write all files beside their places, and move them there only when all are on the disk."""
     parts: list[tuple[Path, Path]] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for path, content in targets.items():
-            parts.append((_write_beside(path, content), path))
-        if blocked := [path for path in targets if path.is_dir()]:
-            raise IsADirectoryError(EISDIR, f"{blocked[0].name} is a folder")
+        for name, content in contents.items():
+            parts.append((_write_beside(out / name, content), out / name))
+        if blocked := [name for name in contents if (out / name).is_dir()]:
+            raise IsADirectoryError(EISDIR, f"{blocked[0]} is a folder")
         for part, path in parts:
             os.replace(part, path)
-        if key is None:  # what was signed is no longer there
+        if SIGNATURE not in contents:  # what was signed is no longer there
             (out / SIGNATURE).unlink(missing_ok=True)
     except OSError as error:
         raise ReportWriteError(
@@ -181,7 +169,6 @@ def write_report(
     finally:
         for part, _ in parts:
             part.unlink(missing_ok=True)
-    return tuple(targets)
 
 
 def _write_beside(path: Path, content: bytes) -> Path:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from . import intervals as iv
 from .groups import MIN_PERSONS, hide, people_in
-from .report import Calibration, CalibrationBin
+from .report_performance import Calibration, CalibrationBin
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,7 +19,7 @@ from . import intervals as iv
 from .calibration import Sureness, measure_calibration
 from .gaps import Judged, adjusted, gap_of
 from .groups import MIN_PERSONS, MOST_GROUPS, group_rows, hide, people_in
-from .report import EmotionScore, Gap, GroupCell, GroupEmotion
+from .report_performance import EmotionScore, Gap, GroupCell, GroupEmotion
 from .scores import Ints, emotion_score, mean_interval, metric_frame, people_of, right_of
 
 if TYPE_CHECKING:

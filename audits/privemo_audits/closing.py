@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import Field
 
 from .report import Report, Violation
-from .runfiles import Hex, Part, Run, StoreName, canonical_hash, read_model
+from .runfiles import Run, canonical_hash, read_model
+from .runschema import Hex, Part, StoreName
 
 __all__ = ["CLOSING", "End", "end_of"]
 
@@ -131,7 +132,7 @@ def _lost_since(
 
 
 def _how_many(evidence: str) -> int:
-    """Stores that a report says to have signed the end: the number that `checks.end_checks` begins with."""
+    """Stores that a report says to have signed the end: the number `modelchecks.end_checks` begins with."""
     number = evidence.partition(" ")[0].replace(",", "")
     return int(number) if number.isdecimal() else 0
 

@@ -7,7 +7,8 @@ from typing import Literal
 
 from . import intervals as iv
 from .frozen import Frozen
-from .report import Gap, Report
+from .report import Report
+from .report_performance import Gap
 
 __all__ = ["Difference", "Moved", "compared"]
 

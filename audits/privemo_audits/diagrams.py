@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from .canvas import ACCENT, ALARM, DASHED, INK, LINE, MUTED, Drawn, canvas, rows, short
-from .report import CalibrationBin, Report
+from .report import Report
 from .report_more import Beside, Looked, Looks
+from .report_performance import CalibrationBin
 from .words import epsilon, interval, percent
 
 if TYPE_CHECKING:

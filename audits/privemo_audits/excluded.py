@@ -19,7 +19,8 @@ from .errors import RunFilesError
 from .intervals import ALPHA, Interval, clopper_pearson
 from .permutation import holm
 from .report_excluded import DrawnAge, DrawnAges, DrawnEmotion
-from .runfiles import Hex, Part, Run, read_model
+from .runfiles import Run, read_model
+from .runschema import Hex, Part
 
 __all__ = ["EXCLUDED_FILE", "ExcludedInfo", "compare_ages", "measure_drawn", "told_of_ages"]
 

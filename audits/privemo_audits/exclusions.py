@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from typing import Literal
 
 from .intervals import ALPHA, clopper_pearson
-from .report import (
+from .report_asked import AskedByGroup
+from .report_exclusions import (
     Counted,
     Exclusions,
     Minors,
@@ -21,8 +22,8 @@ from .report import (
     StoreShare,
     Tally,
 )
-from .report_asked import AskedByGroup
-from .runfiles import Admission, Run
+from .runfiles import Run
+from .runschema import Admission
 
 ATTESTED = ("minor", "below_consent_age")
 SUSPECTED = ("suspected_minor",)

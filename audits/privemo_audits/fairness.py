@@ -13,7 +13,7 @@ import numpy as np
 from . import intervals as iv
 from .calibration import Sureness, measure_calibration
 from .predictions import validate
-from .report import Abstention, Calibration, Confusion, Performance
+from .report_performance import Abstention, Calibration, Confusion, Performance
 from .scores import emotion_score, mean_interval, people_of, right_of, sample_of
 
 if TYPE_CHECKING:

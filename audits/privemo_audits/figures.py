@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .canvas import ACCENT, ALARM, DASHED, INK, LINE, MUTED, Drawn, canvas, rows, short, wrapped
-from .report import Exclusions, GroupCell, Performance
 from .report_asked import AskedByGroup, AskedGroup
+from .report_exclusions import Exclusions
+from .report_performance import GroupCell, Performance
 from .report_privacy import LedgerRound, Privacy, StorePrivacy
-from .summary import reason_words
-from .words import epsilon, interval, percent
+from .words import epsilon, interval, percent, reason_words
 
 MOST_ROWS = 40
 

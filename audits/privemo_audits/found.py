@@ -10,31 +10,25 @@ from .asked import measure_asked
 from .askedchecks import shares_checks
 from .attempts import measure_attacks
 from .cells import measure_groups
-from .checks import end_checks, looks_checks, make_checks
 from .closing import End, end_of
 from .consent_log import read_consent_logs
+from .consentchecks import consent_checks
 from .excluded import measure_drawn
 from .exclusions import measure_exclusions
 from .fairness import measure_performance
 from .lineage import measure_lineage
 from .looks import measure_looks
 from .manifests import manifest_faults
+from .modelchecks import end_checks, looks_checks, model_checks
 from .policy import Policy, controls_of, policy_checks
 from .predictions import load_predictions
 from .privacy import measure_privacy
-from .report import (
-    Check,
-    Exclusions,
-    Gap,
-    GroupCell,
-    Lineage,
-    Performance,
-    Report,
-    Representation,
-    Violation,
-)
+from .privacychecks import privacy_checks
+from .report import Check, Lineage, Report, Violation
 from .report_excluded import DrawnAges
+from .report_exclusions import Exclusions
 from .report_more import Looks
+from .report_performance import Gap, GroupCell, Performance, Representation
 from .report_privacy import Privacy
 from .representation import measure_representation
 from .runfiles import Run
@@ -108,11 +102,14 @@ def measure_all(
 
 
 def checks_of(run: Run, rules: Policy | None, found: Found) -> list[Check]:
-    """Judge what was measured: by the rules that hold for every run, and by those of a policy."""
-    checks = make_checks(
-        run, found.exclusions, found.performance, found.privacy, found.lineage, found.violations
-    )
-    checks += [
+    """Judge what was measured: by the rules that hold for every run, and by those of a policy.
+
+    A required check that fails, fails the audit.
+    """
+    checks = [
+        *consent_checks(found.exclusions, found.lineage, found.violations),
+        *privacy_checks(run, found.privacy, found.violations),
+        *model_checks(run, found.performance, found.violations),
         *end_checks(found.end),
         *looks_checks(found.looks),
         *shares_checks(found.exclusions.by_group),

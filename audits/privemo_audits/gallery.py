@@ -8,7 +8,8 @@ from functools import cached_property, partial
 
 from . import diagrams, figures
 from .canvas import Drawn
-from .report import GroupCell, Report
+from .report import Report
+from .report_performance import GroupCell
 
 __all__ = ["Plate", "plates_of", "single_features"]
 

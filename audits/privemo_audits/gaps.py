@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from . import intervals as iv
 from .permutation import gap_p_value, holm
-from .report import Gap
+from .report_performance import Gap
 
 __all__ = ["Judged", "adjusted", "gap_of"]
 

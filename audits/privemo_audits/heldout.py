@@ -26,7 +26,8 @@ from .errors import MissingExtraError, RunFilesError
 from .ledger import FIRST, entry_hash
 from .report import Violation
 from .report_privacy import HeldOutPrivacy, HeldOutStore
-from .runfiles import Hex, Part, Run, read_head, read_lines
+from .runfiles import Run, read_head, read_lines
+from .runschema import Hex, Part
 from .spending import ROUNDING, Spend, delta_of, spend_after_earlier
 
 __all__ = ["measure_held_out", "measured_elsewhere"]

@@ -16,7 +16,7 @@ from .fairness import measure_performance
 from .frozen import Document
 from .gaps import adjusted, gap_of
 from .groups import BIN_ABOVE, MOST_GROUPS
-from .report import Gap, GroupCell, Performance
+from .report_performance import Gap, GroupCell, Performance
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -22,7 +22,8 @@ from pydantic import AwareDatetime, ConfigDict, Field, model_validator
 
 from .errors import RunFilesError
 from .report_more import Attention, Looked, Looks
-from .runfiles import Hex, Part, Run, read_model
+from .runfiles import Run, read_model
+from .runschema import Hex, Part
 
 __all__ = ["LOOKS_FILE", "measure_looks"]
 

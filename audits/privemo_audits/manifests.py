@@ -12,15 +12,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from .report import Violation
-from .runfiles import (
-    ASKED_FILE,
-    Details,
-    RoundInfo,
-    Run,
-    Statement,
-    StoreRound,
-    canonical_hash,
-)
+from .runfiles import ASKED_FILE, Run, canonical_hash
+from .runschema import Details, RoundInfo, Statement, StoreRound
 
 __all__ = ["manifest_faults"]
 

@@ -17,7 +17,7 @@ from scipy.stats import rankdata
 from .guesses import GUESSED, epsilon_of_guesses, guessed
 from .intervals import Floats, clopper_pearson
 from .report_privacy import FoundAt, ModelAttack
-from .runfiles import Part
+from .runschema import Part
 
 __all__ = ["FALSE_ALARMS", "ModelInfo", "judge_model"]
 

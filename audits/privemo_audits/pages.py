@@ -18,7 +18,8 @@ from .articles import by_article
 from .errors import MissingExtraError
 from .gallery import Plate, plates_of
 from .render import TEMPLATES, environment
-from .report import Gap, Report
+from .report import Report
+from .report_performance import Gap
 
 __all__ = ["render_html", "render_plain", "render_regulator"]
 

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from .gallery import single_features
-from .report import Check, Gap, GroupCell, Report
+from .report import Check, Report
 from .report_asked import AskedGroup
+from .report_performance import Gap, GroupCell
 from .report_privacy import Privacy
 from .words import group, of_a_hundred
 

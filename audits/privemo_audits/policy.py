@@ -19,7 +19,9 @@ from pydantic import Field, ValidationError, model_validator
 from .askedchecks import policy_shares
 from .errors import PolicyError
 from .frozen import Frozen
-from .report import Check, Exclusions, Gap, GroupCell, Performance, Representation
+from .report import Check
+from .report_exclusions import Exclusions
+from .report_performance import Gap, GroupCell, Performance, Representation
 from .report_privacy import Privacy
 
 __all__ = ["Policy", "controls_of", "load_policy", "policy_checks"]

@@ -11,7 +11,7 @@ from .articles import by_article
 from .errors import MissingExtraError
 from .excluded import age_words
 from .report import Report
-from .summary import plain_number, reason_words
+from .words import plain_number, reason_words
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -15,7 +15,7 @@ import numpy as np
 from .errors import PolicyError
 from .groups import NOT_RECORDED, group_rows
 from .intervals import ALPHA, clopper_pearson
-from .report import GroupCell, Representation
+from .report_performance import GroupCell, Representation
 from .scores import people_of
 
 if TYPE_CHECKING:

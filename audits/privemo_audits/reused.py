@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from scipy.stats import beta
 
 from .report_privacy import NoiseReuse
-from .runfiles import Part
+from .runschema import Part
 
 __all__ = ["NoiseInfo", "judge_reuse"]
 

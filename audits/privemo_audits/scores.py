@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from . import intervals as iv
 from .errors import MissingExtraError
-from .report import EmotionScore
+from .report_performance import EmotionScore
 
 if TYPE_CHECKING:
     import pandas as pd

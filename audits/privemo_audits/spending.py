@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from . import ledger
 from .accounting import Release, epsilon_dp_accounting, epsilon_rdp
-from .runfiles import Earlier, Run
+from .runfiles import Run
+from .runschema import Earlier
 
 #: Two exact computations of one quantity differ by rounding only.
 ROUNDING = 1e-6

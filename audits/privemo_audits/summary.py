@@ -1,55 +1,19 @@
-"""The summary in plain words, and what the report does not show."""
+"""The summary in plain words; every number with its doubt."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .report import Check, Exclusions, Gap, GroupCell, Lineage, Performance
-from .report_more import Looks
+from .found import Found
+from .report import Check, Lineage
+from .report_exclusions import Exclusions
+from .report_performance import Gap, GroupCell, Performance
 from .report_privacy import Privacy
 from .runfiles import Run
-
-REASON_WORDS = {
-    "no_record": "had never been asked",
-    "not_given": "had not answered yet",
-    "refused": "said no",
-    "withdrawn": "took their consent back",
-    "expired": "had a consent that ran out",
-    "wrong_purpose": "had agreed to something else only",
-    "minor": "said they are under 18",
-    "below_consent_age": "are below the age of consent",
-    "unknown_age": "gave no age",
-    "suspected_minor": "looked too young",
-    "staff": "work or study there",
-    "wrong_context": "were in a place where reading emotions is not allowed",
-    "notice_changed": "had agreed to an older notice",
-    "simulated_in_production": "had a simulated consent only",
-    "clock_backwards": "came while the clock was wrong",
-    "other_reasons": "had other reasons, each of a few people",
-    "registry_unreadable": "came while the consent registry could not be read",
-}
+from .words import plain_number, reason_words
 
 
-def reason_words(reason: str) -> str:
-    """A refusal reason in plain words, after "people who ..."."""
-    return REASON_WORDS.get(reason, reason.replace("_", " "))
-
-
-def plain_number(value: float | None) -> str:
-    """A small number without an exponent: 0.00001, not 1e-05."""
-    return "\N{EN DASH}" if value is None else f"{value:.12f}".rstrip("0").rstrip(".")
-
-
-def make_summary(
-    run: Run,
-    exclusions: Exclusions,
-    performance: Performance,
-    groups: Sequence[GroupCell],
-    gaps: Sequence[Gap],
-    privacy: Privacy,
-    lineage: Lineage,
-    checks: Sequence[Check],
-) -> list[str]:
+def make_summary(run: Run, found: Found, checks: Sequence[Check]) -> list[str]:
     """Six to ten sentences that a store manager understands; every number with its doubt."""
     out = [_verdict(checks)]
     if run.info.simulated:
@@ -58,15 +22,15 @@ def make_summary(
             "shows how the system behaves, not that anyone agreed."
         )
     out += [
-        _who(exclusions),
-        _minors(exclusions),
-        _consent(lineage),
-        _accuracy(performance),
-        _hardest(performance),
-        _fairness(groups, gaps),
-        _privacy(privacy),
+        _who(found.exclusions),
+        _minors(found.exclusions),
+        _consent(found.lineage),
+        _accuracy(found.performance),
+        _hardest(found.performance),
+        _fairness(found.groups, found.gaps),
+        _privacy(found.privacy),
     ]
-    if privacy.private and privacy.noise_source != "os_entropy":
+    if found.privacy.private and found.privacy.noise_source != "os_entropy":
         out.append(
             "The noise of this run can be reproduced from a seed, so this model must not be "
             "released."
@@ -226,96 +190,3 @@ def _found_out(p: Privacy) -> str:
         f" But in a rehearsal attackers showed an epsilon of {a.epsilon_at_least:.2f} at least, where "
         f"{a.epsilon_claimed:.2f} was calculated: something is not as it was accounted."
     )
-
-
-def _of_attacks(privacy: Privacy) -> str:
-    if privacy.attempts is not None and privacy.attacked is None:
-        return (
-            "Epsilon is an upper bound from the mechanism as recorded; attacks were begun, but nothing "
-            "of what they found is there, so no lower bound is stated."
-        )
-    if privacy.attacked is None:
-        return (
-            "Epsilon is an upper bound from the mechanism as recorded; no attack was made "
-            "(`privemo attack`), so no lower bound is stated."
-        )
-    if privacy.attacked.on_model is not None:
-        return (
-            "Attacks were made on the mechanism, rehearsed with people who do not exist, and on the very "
-            "model with the drawn people it was made of. They bound from below what such attacks find; a "
-            "better one may find more. Bounds from single steps assume that noise is Gaussian."
-        )
-    return (
-        "Attacks were made on the mechanism, rehearsed with people who do not exist, and not on the model of "
-        "this run or on anybody in it. They bound from below what such attacks find; a better one may find "
-        "more. Bounds from single steps assume that noise is Gaussian."
-    )
-
-
-def _of_looks(looks: Looks | None) -> str:
-    if looks is None:
-        return "Nobody asked where in a face the model looks (`privemo explain`), so that is not stated."
-    return (
-        "Where the model looks was measured on people who do not exist. It says which parts of a picture "
-        "move its answer, and not why; another method may weigh them differently."
-    )
-
-
-def make_limits(
-    run: Run,
-    privacy: Privacy,
-    lineage: Lineage,
-    exclusions: Exclusions,
-    looks: Looks | None,
-    notes: Sequence[str],
-) -> list[str]:
-    """What this report does not show."""
-    logs = lineage.consent_logs.values()
-    erased, uses = sum(f["erasures"] for f in logs), sum(f["erased_uses"] for f in logs)
-    out = []
-    if run.info.simulated:
-        out.append(
-            "SIMULATED CONSENTS. Every consent in this run was written by a program. Nothing "
-            "here is evidence that a real person agreed to anything."
-        )
-    out += [
-        (
-            "Ages estimated from a face are estimates: adults are refused for looking young, and "
-            "nobody can promise that no minor looks older than the challenge age. Only the "
-            "records can be checked."
-        ),
-        (
-            "Accuracy holds for faces like the held-out ones. It says how often the label was "
-            "named, not what anybody felt."
-        ),
-        (
-            "People who did not agree to the fairness audit are not measured; the model may work "
-            "differently for them."
-        ),
-        (
-            "Groups are as the data records them. People are compared by one feature and by two "
-            "together; what only three together would show is not looked for."
-        ),
-        (
-            "Withdrawal and erasure stop what is read and remove what is kept. What a model learned of "
-            "somebody before stays in it; epsilon bounds it."
-        ),
-        (
-            "Lineage holds the uses that stores recorded against their consent logs. A face used "
-            "without being recorded would not show, except where a whole round has no record."
-        ),
-        (
-            "People are told apart by pseudonym. A person who goes by different pseudonyms in "
-            "two stores counts as two, and their privacy loss would add up."
-        ),
-        _of_attacks(privacy),
-        _of_looks(looks),
-    ]
-    if not privacy.private:
-        out.append("There is no privacy guarantee: the run was not private.")
-    if erased:
-        who = "1 person was" if erased == 1 else f"{erased:,} people were"
-        out.append(
-            f"{who} erased since; {uses:,} recorded uses are theirs, and cannot be looked up."
-        )
-    return [*out, *notes]

@@ -1,4 +1,4 @@
-"""Numbers as the pages write them; a dash stands where a number is not stated."""
+"""Numbers and reasons as the pages write them; a dash stands where a number is not stated."""
 
 from __future__ import annotations
 
@@ -13,11 +13,32 @@ __all__ = [
     "interval",
     "of_a_hundred",
     "percent",
+    "plain_number",
     "points",
+    "reason_words",
     "span_of_a_hundred",
 ]
 
 _NONE = "\N{EN DASH}"
+_REASONS = {
+    "no_record": "had never been asked",
+    "not_given": "had not answered yet",
+    "refused": "said no",
+    "withdrawn": "took their consent back",
+    "expired": "had a consent that ran out",
+    "wrong_purpose": "had agreed to something else only",
+    "minor": "said they are under 18",
+    "below_consent_age": "are below the age of consent",
+    "unknown_age": "gave no age",
+    "suspected_minor": "looked too young",
+    "staff": "work or study there",
+    "wrong_context": "were in a place where reading emotions is not allowed",
+    "notice_changed": "had agreed to an older notice",
+    "simulated_in_production": "had a simulated consent only",
+    "clock_backwards": "came while the clock was wrong",
+    "other_reasons": "had other reasons, each of a few people",
+    "registry_unreadable": "came while the consent registry could not be read",
+}
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -74,3 +95,13 @@ def of_a_hundred(value: float | None) -> str:
     if 0.995 <= value < 1:
         return "more than 99 of 100"
     return f"{100 * value:.0f} of 100"
+
+
+def reason_words(reason: str) -> str:
+    """A refusal reason in plain words, after "people who ..."."""
+    return _REASONS.get(reason, reason.replace("_", " "))
+
+
+def plain_number(value: float | None) -> str:
+    """A small number without an exponent: 0.00001, not 1e-05."""
+    return _NONE if value is None else f"{value:.12f}".rstrip("0").rstrip(".")

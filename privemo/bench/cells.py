@@ -22,7 +22,7 @@ from torch import nn
 from privemo import weights as w
 from privemo.admission import SIMULATED, admitted
 from privemo.bench.provenance import versions_and_machine
-from privemo.bench.rehearsal import Rehearsal
+from privemo.bench.rehearsal import Rehearsal, Trained
 from privemo.bench.variants import Variant, network_of, start_of
 from privemo.config import RunSettings
 from privemo.dp import spent
@@ -111,12 +111,12 @@ def measure(
     """
     s = cell.settings
     start, origin = start_of(s, cell.variant, table.channels)
-    people = s.public_people(len(np.unique(table.person)))
+    network = network_of(s.model, cell.variant, table.channels)
     rehearsal = Rehearsal(
         s,
         start,
-        network_of(s.model, cell.variant, table.channels),
-        people=people,
+        network,
+        people=s.public_people(len(np.unique(table.person))),
         run_id=new_run_id(table, s),
         apart=apart,
     )
@@ -127,10 +127,7 @@ def measure(
         began = time.perf_counter()
         trained = rehearsal.run(seen, let_in.permitted_now, on_round)
         seconds = time.perf_counter() - began
-        network = network_of(s.model, cell.variant, table.channels)
-        found = _scores(network(trained.model), unseen, s)
-        last = _scores(network(trained.last), unseen, s) if s.ema else None
-        at_one_size = _scores(network(trained.model), unseen, s, zoom=0.0) if s.zoom else None
+        figures = _figures(trained, network, unseen, s)
     return {
         "key": cell.key(table, start),
         "row": cell.row,
@@ -138,9 +135,7 @@ def measure(
         "mode": cell.mode,
         "epsilon": None if s.privacy is None else s.privacy.epsilon,
         "seed": s.seed,
-        **found,
-        "last": last,
-        "one_size": at_one_size,
+        **figures,
         **_promise(rehearsal, s),
         "assumes": _ASSUMES if cell.mode == "distributed" else None,
         "faces": {"trained": sum(map(len, seen)), "validated": len(unseen)},
@@ -173,6 +168,17 @@ def _rows(table: FaceTable, s: RunSettings) -> list[np.ndarray[Any, np.dtype[np.
         raise RunError("A cell is repeatable: give it a seed.")
     train, held_out = table.split(s.test_fraction, seed=seed)
     return [*shared_out(table, train, s.stores, seed=seed, settings=s), held_out]
+
+
+def _figures(
+    trained: Trained, network: Callable[[w.Weights], nn.Module], unseen: Faces, s: RunSettings
+) -> dict[str, Any]:
+    """Of the model that the run finished with, and `last` and `one_size` beside it."""
+    return {
+        **_scores(network(trained.model), unseen, s),
+        "last": _scores(network(trained.last), unseen, s) if s.ema else None,
+        "one_size": _scores(network(trained.model), unseen, s, zoom=0.0) if s.zoom else None,
+    }
 
 
 def _scores(

@@ -28,7 +28,7 @@ from privemo.synthetic import SyntheticPeople, synthesize
 from privemo_audits.gaps import adjusted, gap_of
 from privemo_audits.groups import MIN_PERSONS, group_rows, hide, people_in
 from privemo_audits.intervals import ALPHA, Sample
-from privemo_audits.report import Gap
+from privemo_audits.report_performance import Gap
 from privemo_consent import Purpose
 
 __all__ = ["MEASURES", "NOBODY", "Seen", "figures"]

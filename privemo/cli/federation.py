@@ -162,7 +162,7 @@ def join(
 ) -> None:
     """On a store's machine: agree to an invitation, and take part until stopped."""
     from privemo.federation.invitation import Invitation, join, layers_of_others
-    from privemo.federation.processes import serve_store
+    from privemo.federation.supernode import serve_store
 
     if invitation is None and not wait:
         raise SettingsError("Nothing to do: give an --invitation, or leave out --no-start.")
@@ -232,7 +232,7 @@ def _named_by(model: Path, keys: list[str]) -> tuple[str, str | None]:
 @app.command()
 def start(chain: ServerArgument) -> None:
     """On the server: let the invited stores in, and serve until stopped."""
-    from privemo.federation.processes import serve
+    from privemo.federation.superlink import serve
 
     serve(chain, say)
 
@@ -286,7 +286,7 @@ def status(chain: ServerArgument, json_: o.JsonOption = False) -> None:
     """On the server: rounds, and the stores that are there."""
     from privemo.counted import measured
     from privemo.federation.doorkeeper import revoked
-    from privemo.federation.processes import online_nodes
+    from privemo.federation.superlink import online_nodes
     from privemo.runs import Run
 
     the_run = Run(chain)
@@ -329,7 +329,7 @@ def revoke(
 @app.command()
 def stop(chain: ServerArgument) -> None:
     """On the server: end it; whole rounds are kept, and stores wait for its return."""
-    from privemo.federation.processes import stop
+    from privemo.federation.superlink import stop
 
     stop(chain)
     say(f"{chain} is stopped.")

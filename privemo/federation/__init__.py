@@ -5,5 +5,7 @@
 * `privemo.federation.invitation`: what a store is invited to, and joins;
 * `privemo.federation.server`: the server's folder;
 * `privemo.federation.doorkeeper`: who may speak to the server, and who is revoked;
-* `privemo.federation.processes`: SuperLink and SuperNode, started and followed.
+* `privemo.federation.superlink`: the server's process, served, asked and stopped;
+* `privemo.federation.supernode`: a store's;
+* `privemo.federation.processes`: how any of them is started, followed and ended.
 """

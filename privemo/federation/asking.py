@@ -8,7 +8,7 @@ from privemo.counted import Counted, ask_for, asked, measured
 from privemo.countrequest import CountRequest
 from privemo.driving import check_free
 from privemo.errors import RunError, RunInterrupted
-from privemo.federation.processes import is_served, run_apps
+from privemo.federation.superlink import is_served, run_apps
 from privemo.layout import shares_noise
 from privemo.runs import Run
 

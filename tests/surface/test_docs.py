@@ -313,12 +313,12 @@ def test_every_reason_and_check_is_explained() -> None:
 def ids_of_checks() -> set[str]:
     """Ids of all checks of an audit, read off the calls that make them."""
     found = set()
-    names = ("askedchecks.py", "checks.py", "policy.py")
-    modules = (ROOT / "audits/privemo_audits" / name for name in names)
+    package = ROOT / "audits/privemo_audits"
+    modules = [*package.glob("*checks.py"), package / "policy.py"]
     trees = [ast.parse(module.read_text(encoding="utf-8")) for module in modules]
     for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            first = node.args[:1] if node.func.id in ("_judge", "_check") else []
+            first = node.args[:1] if node.func.id in ("judge", "_check") else []
             named_id = [k.value for k in node.keywords if k.arg == "id" and node.func.id == "Check"]
             found |= {c.value for c in (*first, *named_id) if isinstance(c, ast.Constant)}
     return found

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from privemo_audits import Report, ReportError, RunFilesError, build_report
+from privemo_audits.attackchecks import attempts_checks
 from privemo_audits.attacksigned import attacks_note, signature_name
 from privemo_audits.attempts import measure_attacks
-from privemo_audits.checks import attempts_checks
 from privemo_audits.pages import render_html
 from privemo_audits.report import Check
 from privemo_audits.runfiles import load_run

@@ -17,7 +17,7 @@ from privemo_audits.calibration import (
 )
 from privemo_audits.cells import measure_groups
 from privemo_audits.fairness import measure_performance
-from privemo_audits.report import CalibrationBin, GroupCell
+from privemo_audits.report_performance import CalibrationBin, GroupCell
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60))

@@ -104,25 +104,6 @@ def test_auditing_changes_nothing_in_the_run(run: RunMaker) -> None:
     assert state() == before
 
 
-def test_another_model_than_the_rounds_made_is_named(run: RunMaker) -> None:
-    (run.directory / "model.safetensors").write_bytes(b"another")
-    report = build_report(run.directory)
-    assert report.failed_checks == ("model.provenance",)
-
-
-def test_a_round_that_started_elsewhere_is_named(run: RunMaker) -> None:
-    run.edit_json("rounds/0002.json", lambda r: r.update(model_in="ab" * 32))
-    assert build_report(run.directory).failed_checks == ("model.provenance",)
-
-
-def test_an_interrupted_run_is_audited_as_far_as_it_went(run: RunMaker) -> None:
-    run.edit_json("run.json", lambda r: r.update(rounds=5))
-    report = build_report(run.directory)
-    assert report.passed
-    (found,) = [c for c in report.checks if c.id == "run.complete"]
-    assert (found.passed, found.required) == (False, False)
-
-
 def test_import_is_cheap_and_without_the_training_code(tmp_path: Path) -> None:
     code = (
         "import sys, privemo_audits\n"

@@ -11,7 +11,7 @@ from scipy.stats import beta
 
 from privemo_audits import PolicyError, build_report
 from privemo_audits.cells import measure_groups
-from privemo_audits.report import Representation
+from privemo_audits.report_performance import Representation
 from privemo_audits.representation import measure_representation
 from tests.support.audit_runs import LABELS, RunMaker
 

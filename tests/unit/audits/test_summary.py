@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from privemo_audits.report import Gap
+from privemo_audits.report_performance import Gap
 from privemo_audits.summary import _fairness
 
 

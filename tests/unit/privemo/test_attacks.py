@@ -36,7 +36,7 @@ from privemo_audits import RunFilesError, build_report
 from privemo_audits.attacked import AttackInfo, bounds, strangeness
 from privemo_audits.attempts import share_of
 from privemo_audits.runfiles import Run as AuditedRun
-from privemo_audits.runfiles import RunInfo
+from privemo_audits.runschema import RunInfo
 from tests.support.small_runs import small_run
 
 STEPS, RATE = 16, 0.25

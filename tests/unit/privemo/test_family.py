@@ -17,7 +17,7 @@ import pytest
 from privemo.errors import RunError
 from privemo.federation import family
 from privemo.federation.family import Family, Member, started, stop_family
-from privemo.federation.processes import stop
+from privemo.federation.superlink import stop
 
 PARENT = """\
 import os, subprocess, sys

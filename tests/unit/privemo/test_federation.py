@@ -35,8 +35,9 @@ from privemo.federation.asking import run_counts, run_rounds
 from privemo.federation.authority import issue
 from privemo.federation.identity import StoreCard, enroll
 from privemo.federation.invitation import Invitation, join
-from privemo.federation.processes import online_nodes, serve, serve_store, stop
 from privemo.federation.server import init_federation
+from privemo.federation.superlink import online_nodes, serve, stop
+from privemo.federation.supernode import serve_store
 from privemo.patience import IN_ALL_S, ROUND_TIMEOUT_S, round_timeout
 from privemo.runs import Run
 from privemo.store import Store as PrivemoStore

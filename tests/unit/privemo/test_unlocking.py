@@ -16,7 +16,7 @@ from privemo.errors import SettingsError
 from privemo.federation.family import Family
 from privemo.federation.identity import enroll
 from privemo.federation.invitation import Invitation, join
-from privemo.federation.processes import _end, _start
+from privemo.federation.processes import end, start
 from privemo.federation.server import init_federation
 from privemo.runs import Run
 from privemo.store import Store
@@ -227,9 +227,9 @@ def test_what_carries_out_tasks_is_handed_it_and_nothing_else_of_the_store_has_i
     with Family(tmp_path / "flower", "a store", print) as family:
         with (tmp_path / "log").open("ab") as log:
             child = [sys.executable, "-c", CHILD, str(store)]
-            tasks = _start(child, tmp_path, log, family, secret=handed)
+            tasks = start(child, tmp_path, log, family, secret=handed)
             waiting = [sys.executable, "-c", "import time; time.sleep(600)"]
-            node = _start(waiting, tmp_path, log, family)
+            node = start(waiting, tmp_path, log, family)
         try:
             for process in (tasks, node):
                 seen = Path(f"/proc/{process.pid}/environ").read_bytes()
@@ -238,8 +238,8 @@ def test_what_carries_out_tasks_is_handed_it_and_nothing_else_of_the_store_has_i
             assert b"PRIVEMO_PASSPHRASE" not in Path(f"/proc/{node.pid}/environ").read_bytes()
             assert tasks.wait(300) == 0, (tmp_path / "log").read_text()
         finally:
-            _end(node)
-            _end(tasks)
+            end(node)
+            end(tasks)
     said = (tmp_path / "log").read_text().splitlines()
     assert said == [f"opened {people} None"] * 2
 

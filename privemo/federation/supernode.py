@@ -1,0 +1,147 @@
+"""The SuperNode of a store, and what carries out its tasks: served until they are stopped."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from privemo.errors import RunError
+from privemo.federation.family import Family
+from privemo.federation.identity import CARD_FILE, NODE_KEY_FILE, StoreCard
+from privemo.federation.invitation import AUTHORITY_FILE, JOINED_FILE
+from privemo.federation.processes import (
+    Say,
+    end,
+    follow,
+    last_error,
+    start,
+    tail,
+    tool,
+    wait_for_port,
+)
+from privemo.federation.refusals import why_refused
+from privemo.files import read_json, write_bytes
+from privemo.unlocking import to_hand_over
+
+__all__ = ["serve_store"]
+
+_PORTS_TRIED = 3
+# How Flower's node begins the line that says under which number it was let in, and how it ends when it was
+# in, and is answered 401.
+_LET_IN, _TURNED_AWAY = "SuperNode ID", "terminated gracefully"
+
+
+def serve_store(folder: Path, say: Say) -> None:
+    """Run the SuperNode of a store, and what carries out its tasks, until it is stopped.
+
+    Args:
+        folder: of the store, which has joined.
+        say: told what happens.
+
+    Raises:
+        RunError: the store has joined nothing or takes part already, or Flower's process ended by itself.
+        SettingsError: the registry's keys need a passphrase, and nobody gave one.
+        privemo_consent.KeyFileError: it is another one.
+    """
+    path = folder / "flower" / "supernode.log"
+    for left in reversed(range(_PORTS_TRIED)):
+        begun = path.stat().st_size if path.exists() else 0
+        try:
+            _serve_store(folder, say)
+            break
+        except RunError:
+            # Another process may take a free port between our look and the node's.
+            if not left or "address already in use" not in tail(path, begun):
+                raise
+
+
+def _serve_store(folder: Path, say: Say) -> None:
+    card = StoreCard.read(folder / CARD_FILE)
+    joined = read_json(folder / JOINED_FILE, schema="privemo.joined/1")
+    word = to_hand_over(folder / "consent.sqlite")
+    state = folder / "flower"
+    state.mkdir(exist_ok=True)
+    with Family(state, card.name, say) as family:
+        _take_part(folder, card.name, joined["address"], word, family, say)
+
+
+def _take_part(
+    folder: Path, name: str, address: str, word: bytes | None, family: Family, say: Say
+) -> None:
+    state = folder / "flower"
+    port, secret = _free_port(), state / "tasks.secret"
+    write_bytes(secret, secrets.token_hex(32).encode())  # readable by its owner alone
+    only_ours = ("--superexec-auth-secret-file", str(secret))
+    node = [
+        *(*_daemon("supernode"), "--isolation", "process", *only_ours),
+        *("--root-certificates", str(folder / AUTHORITY_FILE)),
+        *("--superlink", address),
+        *("--auth-supernode-private-key", str(folder / NODE_KEY_FILE)),
+        *("--node-config", f'store-dir="{folder.resolve()}"'),
+        *("--port", str(port)),
+    ]
+    tasks = [
+        *(*_daemon("superexec"), *only_ours, "--insecure", "--parent-pid", str(os.getpid())),
+        *("--runtime-api-address", f"127.0.0.1:{port}"),
+    ]
+    path = state / "supernode.log"
+    begun = path.stat().st_size if path.exists() else 0
+    children: list[subprocess.Popen[bytes]] = []
+    try:
+        with path.open("ab") as log:
+            children.append(start(node, state, log, family))
+            _wait_until_ours(children[0], port, path)
+            children.append(start(tasks, state, log, family, secret=word))
+        say(f"{name} takes part in the federation at {address}.")
+        follow(
+            children,
+            "The SuperNode",
+            path,
+            lambda: why_refused(
+                address, folder / AUTHORITY_FILE, was_in=_was_kept(tail(path, begun))
+            ),
+        )
+    finally:
+        for child in children:
+            end(child)
+        secret.unlink(missing_ok=True)
+
+
+def _daemon(kind: str) -> list[str]:
+    tool(f"flower-{kind}")  # is it there at all?
+    return [sys.executable, "-m", "privemo.federation.daemons", kind]
+
+
+def _wait_until_ours(child: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Wait until the node's own port is open, and nobody else's: who hands out tasks is trusted with them."""
+    wait_for_port(child, port)
+    if child.poll() is not None or _listener(port) not in (os.getuid(), None):
+        raise RunError(f"The SuperNode did not start{last_error(tail(log))}; {log} has the rest.")
+
+
+def _listener(port: int) -> int | None:
+    """User id of whoever listens on a port of loopback; None where the system does not say."""
+    path = Path("/proc/net/tcp")
+    if not path.exists():
+        return None
+    listening = "0A"
+    for line in path.read_text().splitlines()[1:]:
+        part = line.split()
+        if part[3] == listening and int(part[1].rpartition(":")[2], 16) == port:
+            return int(part[7])
+    return None
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def _was_kept(log: str) -> bool:
+    """Whether a node that ended had been let in, and had not been turned away since."""
+    return _LET_IN in log and _TURNED_AWAY not in log

@@ -77,7 +77,5 @@ WORDS = {
     *("it is the end of another run", "not_measured"),
 }
 
-OF_THE_SUM = (
-    r"store-0\d is at step 'revealed' of this sum, and was asked for one that follows 'shared': .*"
-)
-"""Step 3 alone says what is wrong with the sum, whose envelope above all: it knows no more than the server."""
+OF_THE_SUM = r"store-0\d is at step 'revealed' of this sum, and was asked for one that follows .*"
+"""Step 3 alone says what is wrong with the sum, whose envelope above all: nothing else."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from privemo.closing import Closing, needed_of, sign_end, signed_by
-from privemo.errors import PrivemoError, RunError, UpdateRejected
+from privemo.errors import RunError, UpdateRejected
 from privemo.files import read_json
 from privemo.flower import ConfigRecord, Grid, Message, MessageType, RecordDict
 from privemo.protocol import CONFIG
@@ -77,7 +77,7 @@ def closing_reply(folder: Path, content: RecordDict) -> RecordDict:
         signed = sign_end(folder, config.name, config.run_id, manifests)
     except UpdateRejected as refusal:
         return RecordDict({CONTENT: ConfigRecord({"reason": str(refusal)})})
-    except (PrivemoError, OSError, ValueError, KeyError) as error:
-        # As in `replied`: texts may name paths.
+    except Exception as error:
+        # As in `privemo.client_app.replied`: whatever it is, its text may name paths, or more.
         raise RunError(type(error).__name__) from error
     return RecordDict({CONTENT: ConfigRecord({"closing": json.dumps(signed.content())})})

@@ -66,6 +66,8 @@ class Plan:
         seed: of every run.
         init: where training starts.
         model: name of the architecture.
+        rounds: of every run; the recipe's by default. Where training starts from scratch, few of them leave
+            nothing to lose.
 
     Raises:
         SettingsError: there is no such attack or aggregation.
@@ -79,6 +81,7 @@ class Plan:
     seed: int = 0
     init: str = "nobody"
     model: str = "emotion-cnn"
+    rounds: int | None = None
 
     def __post_init__(self) -> None:
         for what, asked, known in (
@@ -96,7 +99,10 @@ class Plan:
         robust: dict[str, Any] = {}
         if defence != "mean" and malicious:
             robust = {"aggregation": defence, "malicious_stores": malicious}
-        return local_recipe(sized).settings(
+        recipe = local_recipe(sized)
+        if self.rounds is not None:
+            recipe = dataclasses.replace(recipe, rounds=self.rounds)
+        return recipe.settings(
             {"epsilon": self.epsilon},
             stores=self.stores,
             seed=self.seed,

@@ -49,6 +49,7 @@ def poisoning(
     seed: Annotated[int, typer.Option(help="Of every run.")] = 0,
     init: InitOption = "nobody",
     model: o.ModelOption = "emotion-cnn",
+    rounds: o.RoundsOption = None,
     json_: Annotated[bool, typer.Option("--json", help="One line of JSON for each run.")] = False,
 ) -> None:
     """Poison stores of a chain of local noise, and measure what each aggregation leaves of it."""
@@ -63,7 +64,15 @@ def poisoning(
         asked["defences"] = tuple(a.value for a in aggregation)
     if malicious_stores is not None:
         asked["malicious"] = tuple(malicious_stores)
-    plan = Plan(stores=stores, epsilon=epsilon, seed=seed, init=init, model=model, **asked)
+    plan = Plan(
+        stores=stores,
+        epsilon=epsilon,
+        seed=seed,
+        init=init,
+        model=model,
+        rounds=rounds,
+        **asked,
+    )
     found = []
     with progress() as bar:
         total = len(plan.defences) * (1 + len(plan.attacks) * len(plan.malicious))

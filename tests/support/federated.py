@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -51,6 +52,7 @@ class Federated:
         terms: of the counts; None for none.
         shared: whether stores share the noise.
         people: of all stores together.
+        faces: of these people, as columns of a table; noise by default.
         less: by store the epsilon for counts that it agreed to, where it is less.
         changes: of the settings.
     """
@@ -62,6 +64,7 @@ class Federated:
         *,
         shared: bool = True,
         people: int = 180,
+        faces: dict[str, np.ndarray] | None = None,
         less: Mapping[str, float] | None = None,
         **changes: Any,
     ) -> None:
@@ -75,7 +78,7 @@ class Federated:
             "test_fraction": 0.5,
             "consents": "everyone",
         }
-        machines = small_run(folder, people=people, **settings)
+        machines = small_run(folder, people=people, faces=faces, **settings)
         self.stores, self.names = machines.folder / "stores", machines.stores
         for name in self.names:
             (self.stores / name / KEY_FILE).unlink()

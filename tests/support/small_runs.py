@@ -19,10 +19,17 @@ from privemo_consent import Purpose
 from tests.conftest import noise_faces
 
 
-def small_run(folder: Path, *, people: int = 60, budget: Path | None = None, **changes: Any) -> Run:
+def small_run(
+    folder: Path,
+    *,
+    people: int = 60,
+    faces: dict[str, np.ndarray] | None = None,
+    budget: Path | None = None,
+    **changes: Any,
+) -> Run:
     """A prepared run of two stores, with seeded noise unless told otherwise."""
     data = folder / "faces.npz"
-    np.savez(data, **noise_faces(people))
+    np.savez(data, **(noise_faces(people) if faces is None else faces))
     settings = RunSettings.of(
         **{
             "stores": 2,

@@ -14,6 +14,7 @@ from privemo import client_app, simulation
 from privemo.bench.poisoning import ATTACKS, Attack, Plan, poisoned_app, serve
 from privemo.cli import app
 from privemo.errors import RunError, SettingsError
+from privemo.recipes import local_recipe
 from privemo.runs import Run
 from privemo_audits import build_report
 from tests.conftest import noise_faces
@@ -99,6 +100,16 @@ def test_a_chain_that_needs_more_answers_than_it_gets_stops(tmp_path: Path) -> N
     run = chain(tmp_path, stores=5, people=150, aggregation="krum", malicious_stores=1)
     with pytest.raises(RunError, match="4 stores answered, of whom 1 may be poisoned"):
         serve(run, poisoned_app(["store-02"], "nan", run.order_for))
+
+
+def test_all_runs_of_a_plan_have_the_rounds_that_were_asked_for() -> None:
+    """From scratch the recipe's few rounds leave nothing to lose, whatever is sent."""
+    few, many = (
+        Plan(init="scratch", model="gray-cnn", rounds=rounds).settings(1500, "median", 3)
+        for rounds in (None, 12)
+    )
+    assert (few.rounds, many.rounds) == (local_recipe(100).rounds, 12)
+    assert few == many.model_copy(update={"rounds": few.rounds}), "and nothing else differs"
 
 
 def test_unknown_names_are_refused() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -260,94 +259,6 @@ def test_sums_that_went_to_infinity_are_refused_and_paid_for(
 
 
 # -- what a store lets out -----------------------------------------------------------------------------
-
-
-FIELDS = {
-    "advertise": {"content": {"store", "advert"}},
-    "share": {"content": {"store", "seal"}, "keys": {"*"}},
-    "mask": {"manifest": {"statement", "signature"}, "vector": {"vector"}},
-    "confirm": {"content": {"store", "signature"}},
-    "reveal": {"content": {"store"}, "seeds": {"*"}, "keys": {"*"}},
-}
-"""All that a store's answers in a round may hold; a star stands for names of stores of the run."""
-
-
-def fields_of(message: Message, names: list[str]) -> dict[str, set[str]]:
-    """The fields of an answer, by record; one that is empty tells nothing."""
-    return {
-        key: {"*" if str(field) in names else str(field) for field in record} or {"*"}
-        for key, record in message.content.items()
-    }
-
-
-def pieces(array: np.ndarray, size: int = 32) -> set[bytes]:
-    """What an array is cut into, end to end; nothing of one value alone, which anything may hold."""
-    data = array.tobytes()
-    cut = {data[at : at + size] for at in range(0, len(data) - size + 1, size)}
-    return {piece for piece in cut if len(set(piece)) > 4}
-
-
-def holds_any(data: bytes, wanted: set[bytes]) -> bool:
-    """Whether any of some pieces of one length is in the data, at whatever place."""
-    (size,) = {len(piece) for piece in wanted}
-    return any(data[at : at + size] in wanted for at in range(len(data) - size + 1))
-
-
-def test_no_byte_that_a_store_sends_tells_of_anybody(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of its numbers, its faces, its people and its counts; and what it masks looks like chance."""
-    run = shared_run(tmp_path, rounds=1, seed=None, split_seed=1)
-    sent: dict[str, list[bytes]] = {name: [] for name in run.stores}
-    numbers: dict[str, bytes] = {}
-    make = SecureStore._numbers
-
-    def watched(self: SecureStore, *arguments: Any) -> bytes:
-        numbers[self.store.config.name] = make(self, *arguments)
-        return numbers[self.store.config.name]
-
-    monkeypatch.setattr(SecureStore, "_numbers", watched)
-
-    def app(message: Message, context: Context) -> Message:
-        reply = client_app(message, context)
-        step = message.metadata.message_type.split(".")[-1]
-        if message.metadata.message_type.startswith("train"):
-            assert fields_of(reply, run.stores) == FIELDS[step]
-            steps.add(step)
-        sent[Path(str(context.node_config["store-dir"])).name].append(_bytes_of(reply))
-        return reply
-
-    steps: set[str] = set()
-    drive(run, app)
-    assert steps == set(FIELDS)
-    with np.load(tmp_path / "faces.npz") as faces:
-        pictures = pieces(faces["images"]) | pieces(faces["images"].astype(np.float32) / 255)
-        people = {str(name).encode() for name in faces["identity"]}
-    for name in run.stores:
-        everything = b"".join(sent[name])
-        assert len(numbers[name]) > 10_000
-        for at in range(0, len(numbers[name]) - 16, len(numbers[name]) // 50):
-            assert numbers[name][at : at + 16] not in everything
-        assert holds_any(b"before" + next(iter(pictures)) + b"after", pictures)  # it would be found
-        assert not holds_any(everything, pictures)
-        store = opened(run, name)
-        admission = json.loads((store.folder / "statements.jsonl").read_text().splitlines()[0])
-        told = json.dumps(admission["details"]["admission"], separators=(",", ":")).encode()
-        store.close()
-        assert told not in everything
-        assert b"admitted" not in everything
-        assert not any(person in everything for person in people)
-        masked = max(sent[name], key=len)
-        counts = np.bincount(np.frombuffer(masked, np.uint8), minlength=256)
-        assert counts.min() > 0.5 * counts.mean()
-
-
-def _bytes_of(message: Message) -> bytes:
-    return b"".join(
-        value.data if hasattr(value, "data") else pickle.dumps(value)
-        for record in message.content.values()
-        for value in record.values()
-    )
 
 
 def test_a_stores_refusal_is_a_reason_and_no_more(tmp_path: Path) -> None:

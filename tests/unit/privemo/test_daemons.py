@@ -222,6 +222,33 @@ def test_a_store_whose_port_was_taken_meanwhile_tries_others(
     assert len(tried) == min(taken + 1, 3)
 
 
+@pytest.mark.parametrize("seconds", [0, 60, 3600])
+def test_a_store_whose_node_was_killed_waits_until_the_server_has_missed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    """Flower's server lets none in that it takes for one that is there: for a minute, if it was killed."""
+    log, now, said = tmp_path / "flower" / "supernode.log", [0.0], list[str]()
+    log.parent.mkdir()
+
+    def node(folder: Path, say: Callable[[str], None]) -> None:
+        if now[0] < seconds:
+            with log.open("a") as more:
+                more.write("[code: 2004] Failed to activate SuperNode.\n")
+            raise RunError("The SuperNode ended by itself.")
+
+    monkeypatch.setattr(processes, "_serve_store", node)
+    monkeypatch.setattr(processes.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(processes.time, "sleep", lambda wait: now.append(now.pop() + wait))
+    if seconds == 3600:  # another machine serves the store
+        with pytest.raises(RunError, match="ended by itself"):
+            processes.serve_store(tmp_path, said.append)
+        assert 60 < now[0] < 120
+    else:
+        processes.serve_store(tmp_path, said.append)
+        assert now == [seconds]
+        assert bool(said) == bool(seconds)
+
+
 def test_a_store_that_ends_for_another_reason_does_not_try_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,12 +5,10 @@
 | once trained, before the ledger | nothing | are in no sum |
 | after the ledger, before the answer | once | are in no sum; an update of its own is sent when asked again |
 | handing the answer to its node | once | are in no sum |
-| its node, in the middle of the upload | once | are in no sum |
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -26,7 +24,6 @@ from privemo.runs import Run
 from privemo.statements import canonical_hash
 from privemo_audits import build_report
 from tests.support.deployed import (
-    Cable,
     Federation,
     child_of,
     paid_for_what_counted,
@@ -105,41 +102,6 @@ def test_a_store_whose_app_is_killed_in_a_sum_is_left_out_and_takes_part_in_the_
     assert running.wait(900) == 0, federation.said("run")
     assert federation.processes[name].poll() is None, "the store stays"
     left_out_once(federation, name, paid)
-
-
-def test_a_store_whose_node_is_killed_in_an_upload_is_left_out_and_comes_back(
-    federation: Federation,
-) -> None:
-    name = federation.names[1]
-    store = federation.stores / name
-    joined = json.loads((store / "joined.json").read_text())
-    cable = Cable(int(joined["address"].rpartition(":")[2]))
-    (store / "joined.json").write_text(json.dumps({**joined, "address": f"127.0.0.1:{cable.port}"}))
-    numbers = (federation.chain / "checkpoints" / "round-0000.safetensors").stat().st_size
-    try:
-        federation.serve()
-        federation.open_stores()
-        with held(store / "statements.jsonl"):
-            running = federation.start("run", "run", federation.chain)
-            app_at(federation, name, store / "statements.jsonl")
-            cable.carry_no_more_than(numbers // 2)
-        assert cable.stuck.wait(200)
-        os.kill(child_of(federation.processes[name]), signal.SIGKILL)
-        assert federation.processes[name].wait(60) == 2
-        assert "ended by itself" in federation.said(name)
-        cable.mend()
-        federation.start(name, "join", store)  # at once: the server has not missed it yet
-        assert running.wait(900) == 0, federation.said("run")
-        until("the store is back", lambda: federation.online() == 3, 400)
-        done = privemo("federation", "run", federation.chain)
-        assert done.returncode == 0, "only signatures are missing, if anything"
-        first, _ = Run(federation.chain).manifests()
-        assert first["secure_sum"]["summed"] == [n for n in federation.names if n != name]
-        assert federation.trained(name).count(1) == 1
-        paid_for_what_counted(federation)
-        audited(federation)
-    finally:
-        cable.close()
 
 
 def left_out_once(federation: Federation, name: str, paid: list[int]) -> None:

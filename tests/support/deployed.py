@@ -183,13 +183,10 @@ def paid_for_what_counted(federation: Federation) -> None:
 
 
 class Cable:
-    """The line from a store to the server, which can be cut, and can break off in the middle of an upload."""
+    """The line from a store to the server, which can be cut."""
 
     def __init__(self, port: int) -> None:
         self._to, self._open, self._ends = port, True, list[socket.socket]()
-        self._left: int | None = None
-        self.stuck = threading.Event()
-        """Set once as much went up as `carry_no_more_than` said."""
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listening.getsockname()[1])
         threading.Thread(target=self._serve, daemon=True).start()
@@ -203,31 +200,17 @@ class Cable:
                     continue
                 far = socket.create_connection(("127.0.0.1", self._to))
                 self._ends += [near, far]
-                for ends in ((near, far, self._allowed), (far, near, len)):
+                for ends in ((near, far), (far, near)):
                     threading.Thread(target=self._carry, args=ends, daemon=True).start()
 
-    def _allowed(self, data: bytes) -> int:
-        """How much of it goes up to the server, if anything at all does any more."""
-        if self._left is None:
-            return len(data)
-        now = min(self._left, len(data))
-        self._left -= now
-        if now < len(data):
-            self.stuck.set()
-        return now
-
     @staticmethod
-    def _carry(one: socket.socket, other: socket.socket, allowed: Callable[[bytes], int]) -> None:
+    def _carry(one: socket.socket, other: socket.socket) -> None:
         with suppress(OSError):
             while data := one.recv(1 << 16):
-                other.sendall(data[: allowed(data)])
+                other.sendall(data)
         for end in (one, other):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-
-    def carry_no_more_than(self, upward: int) -> None:
-        """Let so many bytes go up to the server from now on; what comes after them is swallowed."""
-        self._left = upward
 
     def cut(self) -> None:
         self._open = False
@@ -238,8 +221,7 @@ class Cable:
             end.close()
 
     def mend(self) -> None:
-        self._open, self._left = True, None
-        self.stuck.clear()
+        self._open = True
 
     def close(self) -> None:
         self.cut()

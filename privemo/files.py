@@ -159,14 +159,25 @@ def append_line(path: Path, content: Mapping[str, Any]) -> None:
             take(descriptor, path, _LOCK_S)
             whole = _whole(descriptor)
             os.ftruncate(descriptor, whole)
-            os.pwrite(descriptor, json.dumps(content).encode() + b"\n", whole)
-            os.fsync(descriptor)
+            _add(descriptor, json.dumps(content).encode() + b"\n", whole)
         finally:
             os.close(descriptor)
     except OSError as error:
         raise LedgerError(f"{path} could not be written ({error.strerror}).") from error
     except RegistryBusyError as error:
         raise LedgerError(f"{error}.") from error
+
+
+def _add(descriptor: int, line: bytes, at: int) -> None:
+    """Write a line whole, or leave the file as it was: a disk that fills up takes half a line, unsaid."""
+    left = memoryview(line)
+    try:
+        while left:
+            left = left[os.pwrite(descriptor, left, at + len(line) - len(left)) :]
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, at)
+        raise
 
 
 def _whole(descriptor: int) -> int:

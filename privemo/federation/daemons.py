@@ -27,6 +27,7 @@ from contextlib import suppress
 from typing import Any
 
 from privemo.federation.lifeline import to_the_end
+from privemo.federation.orphans import go_on_without_dead_apps
 from privemo.machine import quiet_environment
 
 __all__ = ["Attentive", "Forks", "is_cut", "main", "try_cut_lines_again"]
@@ -169,6 +170,7 @@ def _supernode() -> None:
 
     look_again_soon()
     try_cut_lines_again(fleet_http_connection)
+    go_on_without_dead_apps(start_client_internal)
     vars(start_client_internal)["time"] = Attentive()
     flower_supernode()
 

@@ -7,6 +7,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from privemo.errors import RunError
@@ -33,6 +34,8 @@ _PORTS_TRIED = 3
 # How Flower's node begins the line that says under which number it was let in, and how it ends when it was
 # in, and is answered 401.
 _LET_IN, _TURNED_AWAY = "SuperNode ID", "terminated gracefully"
+_STILL_THERE = "[code: 2004]"  # so a server refuses a node that it takes for one that is there
+_MISSED_S, _AGAIN_S = 90.0, 5.0  # after two heartbeats of Flower's, a minute, it is there no more
 
 
 def serve_store(folder: Path, say: Say) -> None:
@@ -48,14 +51,20 @@ def serve_store(folder: Path, say: Say) -> None:
         privemo_consent.KeyFileError: it is another one.
     """
     path = folder / "flower" / "supernode.log"
-    for left in reversed(range(_PORTS_TRIED)):
+    ports, ends = _PORTS_TRIED, time.monotonic() + _MISSED_S
+    while True:
         begun = path.stat().st_size if path.exists() else 0
         try:
-            _serve_store(folder, say)
-            break
+            return _serve_store(folder, say)
         except RunError:
-            # Another process may take a free port between our look and the node's.
-            if not left or "address already in use" not in tail(path, begun):
+            said = tail(path, begun)
+            if "address already in use" in said and ports > 1:
+                # Another process may take a free port between our look and the node's.
+                ports -= 1
+            elif _STILL_THERE in said and time.monotonic() < ends:
+                say("The server has not missed this store's node of before yet: trying again.")
+                time.sleep(_AGAIN_S)
+            else:
                 raise
 
 

@@ -65,7 +65,7 @@ def simulate(folder: Path, *more: str) -> None:
 
 def federation(folder: Path) -> None:
     """A server and three stores as processes, with TLS."""
-    from tests.faults.test_federation_processes import Federation, until
+    from tests.support.deployed import Federation, until
 
     chain = Federation(folder)
     try:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,11 +19,7 @@ from privemo.heldoutledger import FILE, HeldOutLedger
 from privemo.runs import Run
 from privemo.store import Store
 from tests.support.counted import prepared, request
-from tests.support.interrupt import CALLS, interrupt
-
-
-class Killed(BaseException):
-    """What no `except Exception` catches, as no process catches a kill."""
+from tests.support.interrupt import full, killed_at
 
 
 @pytest.fixture(scope="module")
@@ -54,30 +48,6 @@ def count(store: Store, run: Run, out: Path, *, anew: bool = False) -> None:
     write_new(out, noised_counts(store, request(run), account, anew=anew))
 
 
-@contextmanager
-def patched_os() -> Iterator[None]:
-    """`interrupt` patches `os` for good; here it is put back."""
-    real = {name: getattr(os, name) for name in CALLS}
-    try:
-        yield
-    finally:
-        for name, function in real.items():
-            setattr(os, name, function)
-
-
-def killed_at(step: int, store: Store, run: Run, out: Path, *, anew: bool = False) -> bool:
-    def die() -> None:
-        raise Killed
-
-    with patched_os():
-        interrupt(step, die)
-        try:
-            count(store, run, out, anew=anew)
-        except Killed:
-            return True
-    return False
-
-
 def test_killed_at_any_moment_nothing_leaves_unpaid(laid_out: Run, tmp_path: Path) -> None:
     """At every call that changes the disk, and in the middle of each write; then asked once more."""
     step = 0
@@ -88,7 +58,8 @@ def test_killed_at_any_moment_nothing_leaves_unpaid(laid_out: Run, tmp_path: Pat
         shutil.copytree(laid_out.folder, folder / "run")
         run = Run(folder / "run")
         store, out = run.store("store-01"), folder / "counts.json"
-        killed = killed_at(step, store, run, out)
+        with killed_at(step) as killed:
+            count(store, run, out)
         ledger = store.folder / FILE
         if out.exists() and out.stat().st_size:
             assert ledger.stat().st_size  # it was paid for before there was anything to send
@@ -98,7 +69,7 @@ def test_killed_at_any_moment_nothing_leaves_unpaid(laid_out: Run, tmp_path: Pat
         assert sha256(out.read_bytes()).hexdigest() == entries[-1].release_sha256
         charged.add(len(entries))
         store.close()
-        if not killed:
+        if not killed.done:
             break
         shutil.rmtree(folder)
         step += 1
@@ -120,7 +91,8 @@ def test_killed_at_any_moment_of_paying_anew_something_paid_for_is_left(
         run = Run(folder / "run")
         store, before, after = run.store("store-01"), folder / "before.json", folder / "after.json"
         count(store, run, before)
-        killed = killed_at(step, store, run, folder / "anew.json", anew=True)
+        with killed_at(step) as killed:
+            count(store, run, folder / "anew.json", anew=True)
         paid = len(HeldOutLedger(store.folder / FILE).entries)
         count(store, run, after)
         entries = HeldOutLedger(store.folder / FILE).entries
@@ -129,22 +101,11 @@ def test_killed_at_any_moment_of_paying_anew_something_paid_for_is_left(
         assert not list((store.folder / "outbox").glob("*.unpaid"))
         kept.add(before.read_bytes() == after.read_bytes())
         store.close()
-        if not killed:
+        if not killed.done:
             break
         shutil.rmtree(folder)
         step += 1
     assert kept == {True, False}
-
-
-def full(name: str, wanted: Callable[[tuple[Any, ...]], bool]) -> Callable[..., Any]:
-    real = getattr(os, name)
-
-    def failing(*arguments: Any, **named: Any) -> Any:
-        if wanted(arguments):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(*arguments, **named)
-
-    return failing
 
 
 def of_the_ledger(arguments: tuple[Any, ...]) -> bool:

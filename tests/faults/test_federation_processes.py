@@ -8,156 +8,44 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from privemo import weights as w
 from privemo.client_app import app as client_app
 from privemo.closing import check_model
-from privemo.config import PrivacySettings
 from privemo.counted import Counted, asked
 from privemo.federation.authority import issue
 from privemo.federation.family import started
 from privemo.federation.identity import enroll
 from privemo.grid import InProcessGrid
-from privemo.ledger import Ledger
 from privemo.runs import Run
 from privemo.server_app import app as server_app
 from privemo.statements import canonical_hash
 from privemo.store import Store
-from privemo.storeconfig import KEY_FILE
-from tests.support.clocks import COMPILER, wrong_clock
+from tests.support.clocks import COMPILER
+from tests.support.deployed import (
+    ENVIRONMENT,
+    Cable,
+    Federation,
+    child_of,
+    family,
+    paid_for_what_counted,
+    privemo,
+    until,
+)
 from tests.support.federated import pooled
 from tests.support.sealed import WORD, seal_store
-from tests.support.small_runs import small_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "federation" / "federation.py"
-ENVIRONMENT = dict(os.environ)
-"""With as many threads as this process has: sums of another number of threads differ in their last bits."""
-
-
-def privemo(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "privemo", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=600, env=ENVIRONMENT
-    )
-
-
-def until(what: str, met: Callable[[], bool], seconds: float = 180) -> None:
-    end = time.monotonic() + seconds
-    while not met():
-        assert time.monotonic() < end, what
-        time.sleep(0.5)
-
-
-class Federation:
-    """A server's folder and three stores of simulated people, and the processes that serve them.
-
-    Args:
-        folder: for all of it.
-        options: more of `federation init`.
-        changes: of what the stores are simulated by.
-    """
-
-    def __init__(self, folder: Path, *options: str | Path, **changes: Any) -> None:
-        self.folder, self.chain = folder, folder / "chain"
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        privacy = PrivacySettings(epsilon=8.0, sample_rate=0.5, noise="distributed", may_drop=0.4)
-        self.settings: dict[str, Any] = {
-            "stores": 3,
-            "steps_per_round": 1,
-            "model": "gray-cnn",
-            "privacy": privacy,
-        }
-        machines = folder / "machines"
-        machines.mkdir()
-        made = small_run(machines, **{"people": 90, **self.settings, **changes})
-        self.names = made.stores
-        self.stores = made.folder / "stores"
-        for name in self.names:  # each makes its own keys, as a real one does
-            (self.stores / name / KEY_FILE).unlink()
-            enroll(self.stores / name, name)
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port = str(one.getsockname()[1])
-        cards = [a for name in self.names for a in ("--card", self.stores / name / "card.json")]
-        done = privemo(
-            *("federation", "init", self.chain, *cards, "--host", "127.0.0.1", "--port", port),
-            *("--declared-people", "10", "--rounds", "2", "--sample-rate", "0.5", "--may-drop"),
-            *("0.4", "--model", "gray-cnn", "--init", "scratch", "--seed", "5", *options),
-        )
-        assert done.returncode == 0, done.stderr
-        for name in self.names:
-            invitation = self.chain / "invitations" / f"{name}.json"
-            joined = ("federation", "join", self.stores / name, "--invitation", invitation)
-            done = privemo(*joined, "--no-start")
-            assert done.returncode == 0, done.stderr
-
-    def start(
-        self,
-        name: str,
-        *arguments: str | Path,
-        disk: int | None = None,
-        clock: int | None = None,
-    ) -> subprocess.Popen[bytes]:
-        """Start one of the processes; no file of it grows beyond `disk` bytes, its clock is
-        `clock` seconds ahead."""
-        command = [sys.executable, "-m", "privemo", "federation", *map(str, arguments)]
-        wrong = {} if clock is None else wrong_clock(self.folder, clock)
-        if disk is not None:
-            command = ["prlimit", f"--fsize={disk}", *command]
-        with (self.folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env={**ENVIRONMENT, **wrong}
-            )
-        self.processes[name] = process
-        return process
-
-    def serve(self) -> None:
-        self.start("server", "start", self.chain)
-        until("the server is up", (self.chain / "server.pid").exists)
-
-    def open_stores(self, **disks: int) -> None:
-        for name in self.names:
-            disk = disks.get(name.replace("-", "_"))
-            self.start(name, "join", self.stores / name, disk=disk)
-        until("all stores are online", lambda: self.online() == 3)
-
-    def run_past_a_round(self) -> subprocess.Popen[bytes]:
-        """All stores take part, and the first round is whole."""
-        self.serve()
-        self.open_stores()
-        running = self.start("run", "run", self.chain)
-        until("the first round", (self.chain / "rounds" / "0001.json").exists, 400)
-        return running
-
-    def trained(self, name: str) -> list[int]:
-        """Rounds that a store has paid for."""
-        return [entry.round for entry in Ledger(self.stores / name / "ledger.jsonl").entries]
-
-    def said(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text()
-
-    def online(self) -> int:
-        done = privemo("federation", "status", self.chain, "--json")
-        return int(json.loads(done.stdout)["online"]) if done.returncode == 0 else 0
-
-    def end(self) -> None:
-        for process in self.processes.values():
-            process.terminate()
-        for process in self.processes.values():
-            process.wait(120)  # it gives its own processes time to end
 
 
 @pytest.fixture
@@ -167,10 +55,6 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
         yield made
     finally:
         made.end()
-
-
-def child_of(process: subprocess.Popen[bytes]) -> int:
-    return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
 
 
 def test_deployed_stores_end_in_the_model_of_one_process_and_strangers_stay_outside(
@@ -298,20 +182,6 @@ def test_a_store_whose_clock_is_wrong_is_told_so_and_takes_part_once_it_is_right
     assert federation.trained(ahead) == federation.trained(behind) == [1, 2]
 
 
-def family(process: subprocess.Popen[bytes]) -> list[int]:
-    """A process and all that it started."""
-    found, new = [], [process.pid]
-    while new:
-        found += new
-        new = [
-            int(child)
-            for pid in new
-            for task in Path(f"/proc/{pid}/task").glob("*/children")
-            for child in task.read_text().split()
-        ]
-    return found
-
-
 def test_a_store_whose_keys_have_a_passphrase_takes_part_once_it_is_given(
     federation: Federation, tmp_path: Path
 ) -> None:
@@ -429,15 +299,6 @@ def test_who_is_killed_leaves_no_process_and_the_next_one_takes_its_place(
     assert "nothing to stop" in " ".join(nothing.stderr.split())
 
 
-def paid_for_what_counted(federation: Federation) -> None:
-    """No store's numbers are in a sum that its ledger does not know of."""
-    manifests = Run(federation.chain).manifests()
-    assert [m["round"] for m in manifests] == [1, 2]
-    for name in federation.names:
-        counted = [m["round"] for m in manifests if name in m["secure_sum"]["summed"]]
-        assert set(counted) <= set(federation.trained(name)), name
-
-
 def test_a_server_killed_while_it_puts_a_round_together_and_again_later_ends_in_one_chain(
     federation: Federation,
 ) -> None:
@@ -479,52 +340,6 @@ def test_a_server_killed_while_it_puts_a_round_together_and_again_later_ends_in_
     paid_for_what_counted(federation)
     assert run.history().head == canonical_hash(run.manifests()[-1]), "each follows the one before"
     assert sorted(run.closings()) == federation.names
-
-
-class Cable:
-    """The line from a store to the server, which can be cut."""
-
-    def __init__(self, port: int) -> None:
-        self._to, self._open, self._ends = port, True, list[socket.socket]()
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listening.getsockname()[1])
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self._listening.accept()
-                if not self._open:
-                    near.close()
-                    continue
-                far = socket.create_connection(("127.0.0.1", self._to))
-                self._ends += [near, far]
-                for ends in ((near, far), (far, near)):
-                    threading.Thread(target=self._carry, args=ends, daemon=True).start()
-
-    @staticmethod
-    def _carry(one: socket.socket, other: socket.socket) -> None:
-        with suppress(OSError):
-            while data := one.recv(1 << 16):
-                other.sendall(data)
-        for end in (one, other):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def cut(self) -> None:
-        self._open = False
-        while self._ends:
-            end = self._ends.pop()
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-    def mend(self) -> None:
-        self._open = True
-
-    def close(self) -> None:
-        self.cut()
-        self._listening.close()
 
 
 def test_a_line_that_is_cut_in_a_round_costs_at_most_that_store_its_part(

@@ -143,6 +143,7 @@ def test_nothing_but_one_module_imports_flower() -> None:
     # The second once it needs Ray, the others in processes of their own, whose first line sets the switches.
     assert found == {
         "privemo/flower.py",
+        "privemo/federation/orphans.py",
         "privemo/ray_engine.py",
         "privemo/federation/daemons.py",
         "privemo/federation/doorkeeper.py",

@@ -22,7 +22,7 @@ from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResultStatus
 from flwr.supernode import fleet_http_connection
 
 from privemo.errors import RunError
-from privemo.federation import daemons, processes
+from privemo.federation import daemons, supernode
 from privemo.federation.authority import issue
 
 
@@ -123,9 +123,9 @@ def test_whose_port_it_is_is_known() -> None:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
-        assert processes._listener(port) is None
+        assert supernode._listener(port) is None
         one.listen()
-        assert processes._listener(port) == os.getuid()
+        assert supernode._listener(port) == os.getuid()
 
 
 def https_error(answer: Callable[[socket.socket], None]) -> Exception:
@@ -213,13 +213,40 @@ def test_a_store_whose_port_was_taken_meanwhile_tries_others(
                 more.write("[Errno 98] error while attempting to bind: address already in use\n")
             raise RunError("The SuperNode ended by itself.")
 
-    monkeypatch.setattr(processes, "_serve_store", node)
+    monkeypatch.setattr(supernode, "_serve_store", node)
     if taken == 3:
         with pytest.raises(RunError, match="ended by itself"):
-            processes.serve_store(tmp_path, print)
+            supernode.serve_store(tmp_path, print)
     else:
-        processes.serve_store(tmp_path, print)
+        supernode.serve_store(tmp_path, print)
     assert len(tried) == min(taken + 1, 3)
+
+
+@pytest.mark.parametrize("seconds", [0, 60, 3600])
+def test_a_store_whose_node_was_killed_waits_until_the_server_has_missed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    """Flower's server lets none in that it takes for one that is there: for a minute, if it was killed."""
+    log, now, said = tmp_path / "flower" / "supernode.log", [0.0], list[str]()
+    log.parent.mkdir()
+
+    def node(folder: Path, say: Callable[[str], None]) -> None:
+        if now[0] < seconds:
+            with log.open("a") as more:
+                more.write("[code: 2004] Failed to activate SuperNode.\n")
+            raise RunError("The SuperNode ended by itself.")
+
+    monkeypatch.setattr(supernode, "_serve_store", node)
+    monkeypatch.setattr(supernode.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(supernode.time, "sleep", lambda wait: now.append(now.pop() + wait))
+    if seconds == 3600:  # another machine serves the store
+        with pytest.raises(RunError, match="ended by itself"):
+            supernode.serve_store(tmp_path, said.append)
+        assert 60 < now[0] < 120
+    else:
+        supernode.serve_store(tmp_path, said.append)
+        assert now == [seconds]
+        assert bool(said) == bool(seconds)
 
 
 def test_a_store_that_ends_for_another_reason_does_not_try_again(
@@ -233,7 +260,7 @@ def test_a_store_that_ends_for_another_reason_does_not_try_again(
         tried.append(folder)
         raise RunError("The SuperNode ended by itself.")
 
-    monkeypatch.setattr(processes, "_serve_store", node)
+    monkeypatch.setattr(supernode, "_serve_store", node)
     with pytest.raises(RunError):
-        processes.serve_store(tmp_path, print)
+        supernode.serve_store(tmp_path, print)
     assert len(tried) == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from privemo.errors import RunError
+from privemo.errors import LedgerError, RunError
 from privemo.files import append_line, changing, read_json, write_bytes, write_json
 from privemo_consent import beside
 
@@ -110,3 +110,30 @@ def test_half_a_line_is_cut_off_however_long(whole: bytes, torn: int, tmp_path: 
     path.write_bytes(whole + b"x" * torn)
     append_line(path, {"a": 2})
     assert path.read_bytes() == whole + b'{"a": 2}\n'
+
+
+@pytest.mark.parametrize("before", [b"", b'{"a": 1}\n'])
+def test_a_disk_that_is_full_in_the_middle_of_a_line_is_said_and_no_half_stays(
+    before: bytes, tmp_path: Path
+) -> None:
+    """Such a write succeeds: it says that it wrote less."""
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(before)
+
+    def child() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        room = len(before) + 5
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+        try:
+            append_line(path, {"a": 2, "b": 3})
+        except LedgerError as error:
+            os._exit(17 if "could not be written" in str(error) else 18)
+        os._exit(19)
+
+    pid = os.fork()
+    if pid == 0:
+        child()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 17
+    assert path.read_bytes() == before
+    append_line(path, {"a": 2})
+    assert path.read_bytes() == before + b'{"a": 2}\n'

@@ -136,13 +136,13 @@ def _fairness(groups: Sequence[GroupCell], gaps: Sequence[Gap]) -> str:
     if not real:
         return (
             "No difference between groups is larger than chance could make; the largest seen is "
-            f"{_points(judged[0].accuracy_gap)} points, by {judged[0].feature}. That does not prove "
+            f"{_points(judged[0].accuracy_gap)} points, by {_named(judged[0])}. That does not prove "
             "there is none." + tail
         )
     gap = real[0]
     low, high = gap.ci or (0.0, 1.0)
     told = (
-        f"It does not work equally well for everyone: by {gap.feature}, “{gap.highest}” is "
+        f"It does not work equally well for everyone: by {_named(gap)}, “{gap.highest}” is "
         f"{_points(gap.accuracy_gap)} points ahead of “{gap.lowest}” "
     )
     if low > 0:
@@ -152,6 +152,11 @@ def _fairness(groups: Sequence[GroupCell], gaps: Sequence[Gap]) -> str:
         f"{told}in these numbers. Chance alone would hardly make such differences between groups; how far "
         f"apart the two really are is uncertain: up to {_points(high)} points.{tail}"
     )
+
+
+def _named(gap: Gap) -> str:
+    """What a gap is between, as people say it and not as a column is called."""
+    return gap.feature.replace("_", " ")
 
 
 def _points(value: float | None) -> str:

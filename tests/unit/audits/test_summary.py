@@ -41,3 +41,10 @@ def test_a_gap_that_may_be_chance_is_not_called_one(ci: tuple[float, float]) -> 
     told = _fairness([], [gap(*ci, real=False)])
     assert "larger than chance could make" in told
     assert "does not prove" in told
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_what_a_gap_is_between_is_said_in_words_and_not_as_a_column(real: bool) -> None:
+    told = _fairness([], [gap(0.05, 0.41, real=real)])
+    assert "by age band" in told
+    assert "age_band" not in told

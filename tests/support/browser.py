@@ -55,10 +55,10 @@ def accessibility_faults(page: Page) -> list[str]:
 
 
 def follow(page: Page, to: str | Locator) -> None:
-    """Click on a link or a button, and wait for the page that it leads to.
+    """Click on a link or a button, the first that a selector finds, and wait for the page that it leads to.
 
     Playwright's click returns before that: what is then asked of the page is asked of the old one,
     of the new one, or of no document at all, as the machine's load has it.
     """
     with page.expect_navigation():
-        (page.locator(to) if isinstance(to, str) else to).click()
+        (page.locator(to).first if isinstance(to, str) else to).click()

@@ -221,7 +221,15 @@ JARGON = [
 ]
 
 
-_CHECKING = ("askedchecks", "checks", "policy")
+_CHECKING = (
+    "askedchecks",
+    "checks",
+    "policy",
+    "consentchecks",
+    "privacychecks",
+    "attackchecks",
+    "modelchecks",
+)
 
 
 def every_check() -> set[str]:

@@ -36,7 +36,7 @@ from privemo.admission import admitted
 from privemo.dp import GaussianNoise
 from privemo.faces import Faces, FaceTable, load_faces
 from privemo.models import build_model
-from privemo.training import PlainRecipe, Randomness, predict, train_plain
+from privemo.training import PermittedNow, PlainRecipe, Randomness, predict, train_plain
 from privemo.training.augmentation import AUGMENTATIONS
 from privemo.training.plain import MovingAverage, plain_optimizer, warm_cosine
 from privemo_consent import Purpose
@@ -95,13 +95,14 @@ def second_stage(
 ) -> tuple[nn.Module, Faces, Faces]:
     """The network of `start` after it learned movements, too; the pictures seen, and those held out."""
     everything = np.arange(len(table), dtype=np.int64)
-    with admitted(table, [(everything, Purpose.TRAINING)], challenge_age=18.0) as let_in:
-        faces = let_in.parts[0]
     network = w.model_for("emotion-cnn", w.load_weights(start))
     rng = np.random.default_rng(seed)
-    order = rng.permutation(len(faces))
-    held_out, seen = order[:HELD_OUT_PICTURES], order[HELD_OUT_PICTURES:]
-    learn_beside(network, faces, standardised(moves[faces.columns["row"]]), seen, rng, seed)
+    with admitted(table, [(everything, Purpose.TRAINING)], challenge_age=18.0) as let_in:
+        faces = let_in.parts[0]
+        order = rng.permutation(len(faces))
+        held_out, seen = order[:HELD_OUT_PICTURES], order[HELD_OUT_PICTURES:]
+        target = standardised(moves[faces.columns["row"]])
+        learn_beside(network, faces, target, seen, rng, seed, let_in.permitted_now)
     return network, faces.take(seen), faces.take(held_out)
 
 
@@ -119,6 +120,7 @@ def learn_beside(
     rows: np.ndarray,
     rng: np.random.Generator,
     seed: int,
+    permitted_now: PermittedNow,
 ) -> None:
     """Train in place on emotions and, by a layer that is dropped afterwards, on `target` (n, k)."""
     torch.manual_seed(seed)
@@ -132,8 +134,11 @@ def learn_beside(
     batches = len(rows) // BESIDE.batch
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_cosine(BESIDE.epochs * batches))
     pixels, emotions = torch.from_numpy(faces.images), F.one_hot(torch.from_numpy(faces.label), 4)
-    for _ in range(BESIDE.epochs):
-        for drawn in np.array_split(rng.permutation(rows), batches):
+    for epoch in range(BESIDE.epochs):
+        for number, drawn in enumerate(np.array_split(rng.permutation(rows), batches)):
+            drawn = drawn[permitted_now(epoch * batches + number, faces.person[drawn])]
+            if not len(drawn):
+                continue
             x = change(pixels[drawn], jitter)
             share = torch.from_numpy(rng.beta(*2 * [BESIDE.mixup], len(drawn)).astype(np.float32))
             other = torch.from_numpy(rng.permutation(len(drawn)))

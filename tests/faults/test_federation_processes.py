@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -46,15 +45,6 @@ from tests.support.sealed import WORD, seal_store
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "federation" / "federation.py"
-
-
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    made = Federation(tmp_path)
-    try:
-        yield made
-    finally:
-        made.end()
 
 
 def test_deployed_stores_end_in_the_model_of_one_process_and_strangers_stay_outside(

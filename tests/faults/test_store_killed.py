@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -35,15 +35,6 @@ from tests.support.held import app_at, held
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 Running = subprocess.Popen[bytes]
-
-
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    made = Federation(tmp_path)
-    try:
-        yield made
-    finally:
-        made.end()
 
 
 def once_trained(federation: Federation, name: str) -> Running:

@@ -1,8 +1,9 @@
 """A private step with the person as the unit, against a plain step on the same pictures.
 
-Each contender runs in a process of its own, so that its peak memory is its own. It takes turns with the plain
-step, so that whatever else the machine does hits both alike; its ratio is the median over rounds of its time
-over that of the plain step beside it. One contender at a time: all of them together fill a small machine.
+Each contender runs in processes of its own, so that its peak memory is its own; several one after the
+other, since the same steps were measured to peak up to a tenth apart. It takes turns with the plain step,
+so that whatever else the machine does hits both alike; its ratio is the median of its times over those of
+the plain steps beside them. One contender at a time: all of them together fill a small machine.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ CONTENDERS: Mapping[str, str] = {
 _IN_PARTS = 64  # at 1024 the per-picture gradients of Opacus would take several gigabytes
 _OURS_AT_ONCE = 512  # as training does
 
+_Times = tuple[float, float]
+"""Seconds of one step: on the clock, and of computing, all threads together."""
+
 
 @dataclass(frozen=True)
 class _Running:
@@ -55,8 +59,8 @@ class _Running:
     name: str
     pipe: Connection
 
-    def step(self) -> tuple[float, float]:
-        """Seconds of one step: on the clock, and of computing, all threads together."""
+    def step(self) -> _Times:
+        """Take one."""
         self.pipe.send("step")
         clock, computing = self.pipe.recv()
         return float(clock), float(computing)
@@ -68,37 +72,52 @@ class _Running:
 
 
 def figures(
-    *, quick: bool = False, batches: tuple[int, ...] = (256, 1024), rounds: int = 5
+    *,
+    quick: bool = False,
+    batches: tuple[int, ...] = (256, 1024),
+    rounds: int = 2,
+    processes: int = 3,
 ) -> Iterator[Figure]:
     """Ratios to the plain step, of time and of peak memory, by contender and batch.
 
     Args:
         quick: only the smallest batch, and few rounds.
         batches: pictures in a step.
-        rounds: steps of each contender; one more before them warms up.
+        rounds: steps of each process; one more before them warms up.
+        processes: of each contender.
     """
     if quick:
-        batches, rounds = batches[:1], 3
+        batches, rounds, processes = batches[:1], 3, 1
     for batch in batches:
+        base, _, memory = _measured(PLAIN, batch, rounds, processes)
+        clock, computing = (statistics.median(times) * 1e3 for times in zip(*base, strict=True))
+        yield _figure(f"plain_{batch}_ms", clock, f"ms for {batch} pictures")
+        yield _figure(f"plain_{batch}_cpu_ms", computing, "ms of all threads together")
+        yield _figure(f"plain_{batch}_memory", memory / 2**20, "MiB beyond imports")
         with _running(PLAIN, batch) as plain:
-            base = [plain.step() for _ in range(rounds)]
-            memory = plain.peak()
-            clock, computing = (statistics.median(times) * 1e3 for times in zip(*base, strict=True))
-            yield _figure(f"plain_{batch}_ms", clock, f"ms for {batch} pictures")
-            yield _figure(f"plain_{batch}_cpu_ms", computing, "ms of all threads together")
-            yield _figure(f"plain_{batch}_memory", memory / 2**20, "MiB beyond imports")
             for name in list(CONTENDERS)[1:]:
-                with _running(name, batch) as one:
-                    pairs = [(one.step(), plain.step()) for _ in range(rounds)]
-                    peak = one.peak()
-                yield from _against(f"{name}_{batch}", pairs, peak / memory)
+                own, others, peak = _measured(name, batch, rounds, processes, plain)
+                yield from _against(f"{name}_{batch}", own, others, peak / memory)
 
 
-def _against(
-    name: str, pairs: list[tuple[tuple[float, float], tuple[float, float]]], memory: float
-) -> Iterator[Figure]:
+def _measured(
+    name: str, batch: int, rounds: int, processes: int, beside: _Running | None = None
+) -> tuple[list[_Times], list[_Times], float]:
+    """Each step of a contender, the step beside it, and the median of the peaks of its processes."""
+    own, others, peaks = [], [], []
+    for _ in range(processes):
+        with _running(name, batch) as one:
+            for _ in range(rounds):
+                own.append(one.step())
+                others += [] if beside is None else [beside.step()]
+            peaks.append(one.peak())
+    return own, others, statistics.median(peaks)
+
+
+def _against(name: str, own: list[_Times], others: list[_Times], memory: float) -> Iterator[Figure]:
     # bfloat16 is not the same arithmetic, so it has no part in the goals.
     goals = name.startswith("ours") and "bfloat16" not in name
+    pairs = list(zip(own, others, strict=True))
     clock, computing = (statistics.median(a[i] / b[i] for a, b in pairs) for i in (0, 1))
     yield _figure(f"{name}_time", clock, "x plain", MOST_TIME if goals else None)
     # Hardly touched by other work on the machine.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
 
@@ -39,7 +42,7 @@ def test_a_contender_runs_beside_the_plain_step_in_a_process_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(bench, "CONTENDERS", {PLAIN: "", "ours_4": ""})
-    found = {f["figure"]: f for f in bench.figures(batches=(8,), rounds=1)}
+    found = {f["figure"]: f for f in bench.figures(batches=(8,), rounds=1, processes=1)}
     assert list(found) == [
         "plain_8_ms",
         "plain_8_cpu_ms",
@@ -54,10 +57,29 @@ def test_a_contender_runs_beside_the_plain_step_in_a_process_of_its_own(
     assert found["ours_4_8_cpu"]["met"] is None
 
 
+def test_a_peak_is_the_middle_one_of_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks = iter([5.0, 1.0, 2.0])
+
+    class Canned(bench._Running):
+        def step(self) -> tuple[float, float]:
+            return 1.0, 2.0
+
+        def peak(self) -> float:
+            return next(peaks)
+
+    @contextmanager
+    def running(name: str, batch: int) -> Iterator[bench._Running]:
+        yield Canned(name, None)  # type: ignore[arg-type]  # never asked
+
+    monkeypatch.setattr(bench, "_running", running)
+    own, others, peak = bench._measured("ours_1", 8, rounds=2, processes=3)
+    assert (own, others, peak) == ([(1.0, 2.0)] * 6, [], 2.0)
+
+
 def test_goals_are_for_ours_in_float32_alone() -> None:
-    pairs = [((1.2, 1.0), (1.0, 1.0)), ((1.1, 1.0), (1.0, 1.0)), ((9.0, 1.0), (1.0, 1.0))]
+    own, others = [(1.2, 1.0), (1.1, 1.0), (9.0, 1.0)], [(1.0, 1.0)] * 3
     met = {
-        name: [f["met"] for f in bench._against(name, pairs, 1.4)]
+        name: [f["met"] for f in bench._against(name, own, others, 1.4)]
         for name in ("ours_1_256", "ours_4_bfloat16_256", "opacus_hooks_256")
     }
     assert met["ours_1_256"] == [False, None, True]  # the median of the ratios is 1.2

@@ -5,6 +5,7 @@
 | once trained, before the ledger | nothing | are in no sum |
 | after the ledger, before the answer | once | are in no sum; an update of its own is sent when asked again |
 | handing the answer to its node | once | are in no sum |
+| its node, sending the answer | once | are in no sum; it has to join again |
 """
 
 from __future__ import annotations
@@ -63,6 +64,13 @@ def once_paid(federation: Federation, name: str) -> Running:
 
 def handing_over(federation: Federation, name: str) -> Running:
     """Its node knows that there is an answer, and has none of its parts."""
+    running, app = half_sent(federation, name)
+    os.kill(app, signal.SIGKILL)
+    return running
+
+
+def half_sent(federation: Federation, name: str) -> tuple[Running, int]:
+    """A store's node sends its answer, of which its app, which stands still, has given it no part."""
     store, node = federation.stores / name, child_of(federation.processes[name])
     statements = store / "statements.jsonl"
     with held(statements):
@@ -75,8 +83,7 @@ def handing_over(federation: Federation, name: str) -> Running:
     os.kill(node, signal.SIGCONT)
     log = store / "flower" / "supernode.log"
     until("its node has begun to send it", lambda: "Sending: train.mask" in log.read_text())
-    os.kill(app, signal.SIGKILL)
-    return running
+    return running, app
 
 
 @pytest.mark.parametrize(
@@ -93,6 +100,25 @@ def test_a_store_whose_app_is_killed_in_a_sum_is_left_out_and_takes_part_in_the_
     assert running.wait(900) == 0, federation.said("run")
     assert federation.processes[name].poll() is None, "the store stays"
     left_out_once(federation, name, paid)
+
+
+def test_a_store_whose_node_is_killed_in_an_upload_joins_again_and_takes_part_in_the_next(
+    federation: Federation,
+) -> None:
+    federation.serve()
+    federation.open_stores()
+    name, other = federation.names[1:]
+    with held(federation.stores / other / "statements.jsonl"):  # so the round waits
+        running, app = half_sent(federation, name)
+        os.kill(child_of(federation.processes[name]), signal.SIGKILL)
+        os.kill(app, signal.SIGCONT)
+        assert federation.processes[name].wait(120) != 0, "the store says that it is out"
+        until("its app ends, too", lambda: not Path(f"/proc/{app}").exists())
+        until("the server misses it", lambda: federation.online() == 2)
+        federation.start(name, "join", federation.stores / name)
+        until("it is back", lambda: federation.online() == 3)
+    assert running.wait(900) == 0, federation.said("run")
+    left_out_once(federation, name, [1])
 
 
 def left_out_once(federation: Federation, name: str, paid: list[int]) -> None:

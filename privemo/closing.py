@@ -44,6 +44,7 @@ __all__ = [
     "sign_end",
     "signed_by",
     "signed_model",
+    "took_part",
 ]
 
 FINAL_FILE = "final.json"
@@ -275,6 +276,11 @@ def signed_model(folder: Path, run_id: str) -> str | None:
     """
     final = _final(folder)
     return final.model if final is not None and final.run_id == run_id else None
+
+
+def took_part(folder: Path, run_id: str) -> bool:
+    """Whether this store did anything in the rounds of a run, whatever became of it."""
+    return bool(_kept(folder / "statements.jsonl", run_id))
 
 
 def check_model(folder: Path, weights_sha256: str, *, run_id: str | None = None) -> Closing:

@@ -23,6 +23,7 @@ __all__ = [
     "append_line",
     "changing",
     "is_held",
+    "numbered",
     "only_here",
     "read_json",
     "write_bytes",
@@ -207,3 +208,13 @@ def read_json(path: Path, *, schema: str) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("schema") != schema:
         raise RunError(f"{path} is not of schema {schema}; it was made by something else.")
     return content
+
+
+def numbered(folder: Path, ending: str) -> list[Path]:
+    """Files that are named by a number and nothing else, in the order of their numbers.
+
+    Names have four digits at least and more where it takes more, so their texts alone sort "10000" before
+    "9999".
+    """
+    found = [path for path in folder.glob(f"*{ending}") if path.name.removesuffix(ending).isdigit()]
+    return sorted(found, key=lambda path: (len(path.name), path.name))

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from privemo import weights as w
-from privemo.closing import signed_model
+from privemo.closing import signed_model, took_part
 from privemo.errors import NotMeasured, SettingsError
 from privemo.files import read_json, write_json
 from privemo.machine import tuned
@@ -63,6 +63,7 @@ def measure(store: Store, weights: w.Weights, order: MeasureOrder) -> None:
 
     Raises:
         SettingsError: it is another run, another model than before, or no model.
+        NotMeasured: the store trained in the run, and has not signed its end yet.
         RunError: another process works on the store, or a file cannot be written.
         privemo_consent.ConsentError: the registry cannot be read or written.
     """
@@ -74,9 +75,15 @@ def measure(store: Store, weights: w.Weights, order: MeasureOrder) -> None:
     if not all(np.isfinite(array).all() for array in weights.values()):
         raise SettingsError(f"{config.name} was sent a model with numbers that are none.")
     digest = w.sha256(weights)
-    if signed_model(store.folder, config.run_id) not in (None, digest):
+    final = signed_model(store.folder, config.run_id)
+    if final not in (None, digest):
         raise SettingsError(
             f"{config.name} signed another model at the end of the run than it was sent."
+        )
+    # People are read once, and what was opened for that is deleted: not for a model before the end.
+    if final is None and took_part(store.folder, config.run_id):
+        raise NotMeasured(
+            f"{config.name} took part in the run and has not signed its end: once it has, it measures."
         )
     with store.alone():
         before = _measured_with(store.folder, config.run_id)
@@ -97,7 +104,8 @@ def measure(store: Store, weights: w.Weights, order: MeasureOrder) -> None:
             what = "another model of this run" if before[0] != digest else "another flip or zoom"
             raise SettingsError(
                 f"{config.name} read its people with {what}: delete {FILE} and {PREDICTIONS} here "
-                "if that was a mistake."
+                "if that was a mistake. What was opened for measuring is deleted since, so fewer people may "
+                "be there to read, or none."
             )
         if config.sensitive:  # else they are kept for somebody else's audit
             store.forget_demographics()
@@ -109,8 +117,9 @@ def check_measured(store: Store, *, signed: bool = False) -> None:
 
     Args:
         store: the store.
-        signed: it has to be the model whose end the store signed. Noise hides a person from whatever model
-            they were read with; exact counts hide nobody whom a model was made to tell from all others.
+        signed: it has to be the model whose end the store signed, even where the store took no part in the
+            rounds. Noise hides a person from whatever model they were read with; exact counts hide nobody
+            whom a model was made to tell from all others.
 
     Raises:
         NotMeasured: it did not.
@@ -121,10 +130,13 @@ def check_measured(store: Store, *, signed: bool = False) -> None:
         raise NotMeasured(
             f"{store.config.name} has not read its held-out people with the finished model."
         )
-    if signed and read[0] != signed_model(store.folder, store.config.run_id):
+    final = signed_model(store.folder, store.config.run_id)
+    if final is None and not signed and not took_part(store.folder, store.config.run_id):
+        return
+    if read[0] != final:
         raise NotMeasured(
             f"{store.config.name} has not signed the end of the run with the model that it read its people "
-            "with, and exact counts take that."
+            "with" + (", and exact counts take that." if signed else ".")
         )
 
 

@@ -17,7 +17,7 @@ from privemo import weights as w
 from privemo.closing import Closing, model_of, signed_by
 from privemo.config import RunSettings
 from privemo.errors import RunError, UpdateRejected
-from privemo.files import read_json, write_json
+from privemo.files import numbered, read_json, write_json
 from privemo.heard import read_heard, write_heard
 from privemo.history import History
 from privemo.noeffect import refuse_without_effect
@@ -155,7 +155,7 @@ class Run:
 
     def manifests(self) -> list[dict[str, Any]]:
         """Manifests of the whole rounds, in order."""
-        paths = sorted((self.folder / "rounds").glob("[0-9]*.json"))
+        paths = numbered(self.folder / "rounds", ".json")
         return [read_json(path, schema="privemo.round/2") for path in paths]
 
     def history(self) -> History:

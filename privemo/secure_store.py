@@ -2,7 +2,7 @@
 
 The steps are those of `privemo.secagg.member`, one message each; what a store has to remember in between
 stands in its own folder (`secure-sum.json`, readable by its owner alone), so a store that was restarted goes
-on. Beside it stands which attempts began in this run (`secure-sum.attempts`).
+on. Beside it stands which attempts began in this run (`secure-sum-RUN.attempts`).
 
 | what happens | what the store does |
 |---|---|
@@ -215,7 +215,8 @@ class SecureStore:
             SecureSumError: it began before, or so many did that something is wrong, or the list is damaged.
             RunError: the disk failed.
         """
-        path = self._path.with_suffix(".attempts")
+        run = self.store.config.run_id
+        path = self._path.with_name(f"{self._path.stem}-{run}.attempts")
         try:
             began = path.read_text().split()
         except FileNotFoundError:

@@ -16,6 +16,7 @@ from privemo import weights as w
 from privemo.closing_records import ask_to_sign
 from privemo.driving import driving
 from privemo.errors import RunError
+from privemo.federation.lifeline import end_with_parent
 from privemo.flower import Context, Grid, HttpGrid, ServerApp
 from privemo.measuring import finish_run, wants_measuring
 from privemo.patience import round_timeout
@@ -46,6 +47,7 @@ def main(grid: Grid, context: Context) -> None:
         raise RunError("The server does not know its run: give `run-dir` in the run configuration.")
     run = Run(Path(str(folder)))
     if isinstance(grid, HttpGrid):
+        end_with_parent()
         look_again_soon()
         grid = PollingGrid(grid)
     with driving(

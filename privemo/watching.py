@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from privemo.errors import RunError
-from privemo.files import read_json
+from privemo.files import numbered, read_json
 
 __all__ = ["Progress", "Standing", "Watch"]
 
@@ -83,7 +83,7 @@ class Watch:
         Raises:
             RunError: one cannot be read.
         """
-        paths = sorted((self._folder / "rounds").glob("[0-9]*.json"))
+        paths = numbered(self._folder / "rounds", ".json")
         return [read_json(path, schema="privemo.round/2") for path in paths]
 
     def progress(self) -> Progress:

@@ -84,7 +84,10 @@ def load_run(run_dir: Path) -> Run:
     if not directory.is_dir():
         raise RunFilesError(f"{directory} is no directory", "Name the directory of a run.")
     files: dict[str, str] = {}
-    names = sorted(p.name for p in (directory / "rounds").glob("[0-9]*.json"))
+    # As numbers: the text "10000" comes before "9999".
+    names = sorted(
+        (p.name for p in (directory / "rounds").glob("[0-9]*.json")), key=lambda n: (len(n), n)
+    )
     said = {
         name: _json(_read(directory, name, files), name, _AS_WRITTEN)
         for name in ("run.json", *(f"rounds/{n}" for n in names))

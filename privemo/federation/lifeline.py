@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 
-__all__ = ["LIFELINE", "end_group_if_cut", "hold_on", "to_the_end"]
+__all__ = ["LIFELINE", "end_group_if_cut", "end_with_parent", "hold_on", "to_the_end"]
 
 LIFELINE = "PRIVEMO_LIFELINE"
 """Variable of a process's environment: number of the file descriptor that is its lifeline."""
@@ -48,6 +48,28 @@ def hold_on() -> None:
         return
     os.set_inheritable(int(number), False)
     threading.Thread(target=_watch, args=(int(number),), daemon=True, name="lifeline").start()
+
+
+def end_with_parent(seconds: float = _END_S) -> None:
+    """End this process once its parent is gone: for one that Flower starts, in a session of its own.
+
+    Flower asks such a process to end by a signal that it raises in a thread, and a main thread that waits for
+    a lock never hears of it. A server's app that waited for the rest of a store's answer went on without end,
+    and held the lock of its run (flwr 1.41).
+
+    Args:
+        seconds: that it has to end by itself.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(seconds)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="parent").start()
 
 
 def end_group_if_cut() -> None:

@@ -60,9 +60,11 @@ def environment(home: Path) -> dict[str, str]:
     quiet_environment()
     folder = str(Path(sys.executable).parent)
     path = os.pathsep.join([folder, os.environ.get("PATH", "")])
+    # The passphrase of a registry is for what carries out the tasks of a store, not for what talks to others.
+    # And who is believed about where a request comes from could open the door (`doorkeeper`).
+    unwanted = {*VARIABLES, "FORWARDED_ALLOW_IPS"}
     return {
-        # The registry's passphrase is for what carries out a store's tasks, and not for what talks to others.
-        **{name: value for name, value in os.environ.items() if name not in VARIABLES},
+        **{name: value for name, value in os.environ.items() if name not in unwanted},
         "FLWR_HOME": str(home.resolve()),
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.05",  # seconds; it asks a neighbour on loopback
         "PATH": path,

@@ -10,8 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,18 +22,12 @@ from privemo.config import PrivacySettings, RunSettings
 from privemo.federation.doorkeeper import fingerprint
 from privemo.federation.identity import StoreCard, enroll
 from privemo.federation.server import init_federation
+from tests.support.deployed import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 NAMES = ("amber", "birch", "cedar")
 LET_IN = "SuperNode ID"
-
-
-def until(what: str, met: Callable[[], bool], seconds: float = 240) -> None:
-    end = time.monotonic() + seconds
-    while not met():
-        assert time.monotonic() < end, what
-        time.sleep(0.2)
 
 
 def own_address() -> str | None:

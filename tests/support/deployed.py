@@ -44,11 +44,11 @@ def privemo(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def until(what: str, met: Callable[[], bool], seconds: float = 180) -> None:
+def until(what: str, met: Callable[[], bool], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not met():
         assert time.monotonic() < end, what
-        time.sleep(0.5)
+        time.sleep(0.2)
 
 
 class Federation:

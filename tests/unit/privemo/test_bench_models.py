@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from torch import nn
 from typer.testing import CliRunner
 
 from privemo.admission import admitted
@@ -88,6 +90,22 @@ def test_a_model_learns_and_is_told_of_with_an_interval(tmp_path: Path) -> None:
     assert row["start"] == "scratch"
     assert row["epsilon"] is None
     assert sum(row["faces"]) + sum(row["refused"].values()) == 240
+
+
+def test_of_those_trained_on_no_more_are_read_than_are_validated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    honest = bench_models.predict
+
+    def counting(model: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        read.append(len(images))
+        return honest(model, images)
+
+    monkeypatch.setattr(bench_models, "predict", counting)
+    trained, validated, tested = row_of(table(tmp_path))["faces"]
+    assert trained > validated
+    assert read == [validated, validated, tested]
 
 
 def test_same_seed_same_figures_with_privacy_as_without(tmp_path: Path) -> None:

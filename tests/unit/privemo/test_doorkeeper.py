@@ -21,6 +21,7 @@ from flwr.superlink.routers.fleet import node_auth
 from privemo.errors import RunError
 from privemo.federation import doorkeeper
 from privemo.federation.doorkeeper import Door, Keys, fingerprint, is_here, revoke, revoked
+from privemo.federation.processes import environment
 
 
 def new_key(chain: Path, name: str) -> bytes:
@@ -224,3 +225,11 @@ def test_whoever_does_not_say_where_they_are_is_elsewhere() -> None:
 
 def test_whoever_asks_the_time_is_not_logged() -> None:
     assert knocked(("10.0.0.7", 1), "/") == (404, [])
+
+
+def test_a_server_is_not_told_to_believe_strangers_about_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvicorn would take `X-Forwarded-For: 127.0.0.1` of anybody for the truth, and the door would open."""
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    assert "FORWARDED_ALLOW_IPS" not in environment(tmp_path)

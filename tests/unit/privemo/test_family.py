@@ -56,6 +56,18 @@ STUBBORN = HOLDS_ON.replace("hold_on()\n", "", 1).replace(
 )
 """Ends by itself when it is told to, as Flower's daemons do; its child is deaf to SIGTERM all the same."""
 
+WAITS = """\
+import signal, threading
+from privemo.federation.lifeline import end_with_parent
+end_with_parent(seconds=1)
+print('up', flush=True)
+threading.Event().wait()
+"""
+"""Waits for what nobody does any more, and knows nothing of the lifeline that it was given."""
+WAITS_DEAF = WAITS.replace(
+    "end_with_parent(s", "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nend_with_parent(s"
+)
+
 
 def soon(met: Callable[[], bool], seconds: float = 60) -> bool:
     end = time.monotonic() + seconds
@@ -130,6 +142,20 @@ def test_a_family_ends_with_a_parent_that_is_killed(
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("child", [WAITS, WAITS_DEAF], ids=["told", "deaf"])
+def test_a_process_that_waits_without_end_ends_with_its_parent(
+    tmp_path: Path, parents: list[subprocess.Popen[str]], child: str
+) -> None:
+    """As a server's app that Flower starts, in another session, while it waits for half of an answer."""
+    parent, (pid,) = serve(tmp_path, child, parents)
+    killed(parent)
+    try:
+        assert soon(lambda: gone(pid), 15)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_the_next_one_ends_what_was_left_over_and_says_so(tmp_path: Path, orphan: int) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from privemo.errors import RunError
-from privemo.files import append_line, changing, read_json, write_bytes, write_json
+from privemo.files import append_line, changing, numbered, read_json, write_bytes, write_json
 from privemo_consent import beside
 
 
@@ -136,3 +136,17 @@ def test_a_disk_that_is_full_in_the_middle_of_a_line_is_said_and_no_half_stays(
     assert path.read_bytes() == before
     append_line(path, {"a": 2})
     assert path.read_bytes() == before + b'{"a": 2}\n'
+
+
+def test_files_with_numbers_come_in_their_order_beyond_four_digits(tmp_path: Path) -> None:
+    for name in (
+        "10000.json",
+        "9999.json",
+        "0002.json",
+        "closing.json",
+        "0003.json.part",
+        "x1.json",
+    ):
+        (tmp_path / name).touch()
+    assert [p.name for p in numbered(tmp_path, ".json")] == ["0002.json", "9999.json", "10000.json"]
+    assert numbered(tmp_path / "nowhere", ".json") == []

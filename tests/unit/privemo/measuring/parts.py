@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from privemo.client_app import app as client_app
+from privemo.closing import FINAL_FILE
 from privemo.counted import Counted, asked
 from privemo.flower import Context, Grid, Message, RecordDict, ServerApp
 from privemo.grid import InProcessGrid
@@ -17,6 +18,8 @@ from privemo.measuring import finish_run
 from privemo.runs import Run
 from privemo.store import Store
 from tests.support.federated import App, Federated
+
+STATEMENTS = "statements.jsonl"
 
 KINDS = ("query.measure", "query.count", "query.advertise")
 
@@ -28,6 +31,19 @@ def opened(federated: Federated, name: str = "store-01") -> Iterator[Store]:
         yield store
     finally:
         store.close()
+
+
+@contextmanager
+def before_the_rounds(store: Store) -> Iterator[None]:
+    """As the store was when it had joined: nothing stated, and no end signed."""
+    later = [path for name in (FINAL_FILE, STATEMENTS) if (path := store.folder / name).exists()]
+    for path in later:
+        path.rename(path.with_suffix(".later"))
+    try:
+        yield
+    finally:
+        for path in later:
+            path.with_suffix(".later").rename(path)
 
 
 def came_of(federated: Federated) -> Counted:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from privemo.client_app import app as client_app
-from privemo.closing import FINAL_FILE
 from privemo.counted import request_of
 from privemo.errors import RunError, SecureSumError
 from privemo.flower import Context, Message, RecordDict
@@ -19,7 +18,14 @@ from privemo.measured import MeasureOrder, measure
 from privemo.secagg import Member, Session, needed
 from privemo.secure_counts import AGREED, COUNTS_ROUND, SecureCounts
 from tests.support.federated import Federated, without
-from tests.unit.privemo.measuring.parts import came_of, hearing, opened, paid, people_of
+from tests.unit.privemo.measuring.parts import (
+    before_the_rounds,
+    came_of,
+    hearing,
+    opened,
+    paid,
+    people_of,
+)
 
 
 def test_what_was_counted_is_asked_of_nobody_again(either: Federated) -> None:
@@ -63,11 +69,13 @@ def test_as_many_releases_as_agreed_and_exact_counts_once(
         assert paid(made)["store-01"] == (times if source is noisy else 0)
 
 
-def test_exact_counts_are_of_the_model_alone_whose_end_was_signed(
-    sums: Federated, tmp_path: Path
+@pytest.mark.parametrize("counts", ["exact", "noised"])
+def test_counts_are_of_the_model_alone_whose_end_was_signed(
+    counts: str, sums: Federated, noisy: Federated, tmp_path: Path
 ) -> None:
-    """A server could have people read, before it shows any end, with a model made to tell one of them."""
-    made = sums.copy(tmp_path)
+    """A server could have people read, before the first round, with a model made to tell one of them; and
+    noised counts of another model would go into the report as the run's."""
+    made = (sums if counts == "exact" else noisy).copy(tmp_path)
     order = MeasureOrder(made.run.run_id, "gray-cnn", flip=True, threads=1)
     made.drive(without("store-02", kinds=("query.advertise",)))
     assert came_of(made).error is None  # two of three are enough
@@ -75,11 +83,9 @@ def test_exact_counts_are_of_the_model_alone_whose_end_was_signed(
     for name in made.names:
         (made.stores / name / AGREED).unlink(missing_ok=True)
     with opened(made) as store:
-        kept = (store.folder / FINAL_FILE).read_bytes()
-        (store.folder / FINAL_FILE).unlink()
         (store.folder / "measured.json").unlink()
-        measure(store, {n: a * 2 for n, a in made.run.finished().items()}, order)
-        (store.folder / FINAL_FILE).write_bytes(kept)
+        with before_the_rounds(store):
+            measure(store, {n: a * 2 for n, a in made.run.finished().items()}, order)
     made.drive()
     assert came_of(made).left_out == {"store-01": "not_measured"}
 

@@ -25,7 +25,14 @@ from privemo.runs import Run
 from privemo_consent import ItemKind, Purpose
 from tests.support.federated import Federated
 from tests.support.small_runs import first_model, small_run, used_people
-from tests.unit.privemo.measuring.parts import finished, hearing, opened, people_in, people_of
+from tests.unit.privemo.measuring.parts import (
+    before_the_rounds,
+    finished,
+    hearing,
+    opened,
+    people_in,
+    people_of,
+)
 
 
 def test_a_store_keeps_what_a_simulated_run_would_have_written(tmp_path: Path) -> None:
@@ -102,6 +109,10 @@ def test_what_is_no_finished_model_of_this_run_is_refused(apart: Federated, tmp_
         with pytest.raises(SettingsError, match="signed another model at the end of the run"):
             measure(store, {n: a * 2 for n, a in weights.items()}, order)
         (store.folder / FINAL_FILE).unlink()  # as a store that was away when the end was signed
+        with pytest.raises(NotMeasured, match="has not signed its end: once it has"):
+            measure(store, weights, order)
+        assert store.vault.counts()[ItemKind.DEMOGRAPHIC]  # reading people ends with deleting them
+    with opened(made) as store, before_the_rounds(store):  # or as one that took no part
         for broken, said, words in (
             (weights, MeasureOrder("another", "gray-cnn", flip=True), "another run"),
             (weights, dataclasses.replace(order, zoom=float("nan")), "zoom is 0 to"),
@@ -131,8 +142,7 @@ def test_a_model_that_overflows_on_a_face_does_not_tell_that_somebody_is_there(
     made = apart.copy(tmp_path)
     crafted = {n: a * np.float32(1e30) for n, a in made.run.finished().items()}
     order = MeasureOrder(made.run.run_id, "gray-cnn", flip=True, threads=1)
-    with opened(made) as store:
-        (store.folder / FINAL_FILE).unlink()  # it signed no end, and takes what it is sent
+    with opened(made) as store, before_the_rounds(store):  # there it takes what it is sent
         measure(store, crafted, order)
         check_measured(store)
         frame = pd.read_csv(store.folder / "predictions.csv")

@@ -180,6 +180,8 @@ class Personal:
             RunError: a file cannot be moved or deleted; the layers stay, and count, where they wait.
             LedgerError: the ledger is damaged.
         """
+        for torn in self._folder.glob(f".*{_WAITING}.*"):  # killed in the middle
+            _delete(torn)
         for number, digest, path in self._waiting():
             if digest not in self._outbox.left(number):
                 _delete(path)

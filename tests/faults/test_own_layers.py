@@ -151,7 +151,7 @@ def paid_rounds(run: Run) -> list[int]:
 
 def files(run: Run) -> list[str]:
     folder = run.folder / "stores" / NAME / "personal" / run.run_id
-    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path.name for path in folder.iterdir())
 
 
 @dataclass(frozen=True)
@@ -311,6 +311,21 @@ def test_killed_at_any_moment_the_next_round_starts_from_the_last_that_was_paid_
             break
     assert seen == {1, 2}
     assert step > 20
+
+
+def test_what_was_never_paid_for_is_deleted_before_the_next_round(
+    private: Known, tmp_path: Path
+) -> None:
+    """Whoever reads the disk would have a noised step more than the ledger says."""
+    run = copied(private.run, tmp_path / "run")
+    folder = run.folder / "stores" / NAME / "personal" / run.run_id
+    waiting = folder / f"0002-{'a' * 64}.pending"
+    waiting.write_bytes(private.layers[2])
+    (folder / f".{waiting.name}.x_y1").write_bytes(private.layers[2][:100])
+    assert read(run) == private.layers[1]
+    assert waiting.exists(), "it may be about to be paid for by whoever trains"
+    assert train(run, 3) == (private.third[1], private.layers[1])
+    assert files(run) == ["0001.safetensors", "0003.safetensors"]
 
 
 def test_layers_of_a_round_that_the_ledger_does_not_know_are_never_read(

@@ -195,7 +195,7 @@ class Store(StoreHeldOut):
             self.check_budget(order)
             data = make()
         except tuple(REASONS) as refusal:
-            if self._drew:
+            if self._drew or isinstance(refusal, Diverged):  # which says it itself
                 self.outbox.account_unsent(order)
             self._note(order, type(refusal).__name__, str(refusal))
             return Released(REASONS[type(refusal)], None)

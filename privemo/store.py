@@ -7,8 +7,8 @@ Nothing here runs on the server. What leaves is an update (a difference of weigh
 root of the consent log, and a reason when the store does not take part.
 
 A round goes: lock the store -> is the order sane? -> already released? send the same bytes again -> would
-the budget hold? -> gate -> enough people? -> train, asking the gate before every batch -> outbox -> ledger
--> reply (`privemo.outbox` for what leaves and what it costs).
+the budget hold? -> has the network the layers that stay? -> gate -> enough people? -> train, asking the gate
+before every batch -> outbox -> ledger -> reply (`privemo.outbox` for what leaves and what it costs).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ the same bytes are one release, however often they travel.
 | in the outbox, not in the ledger | it never left: trained anew, with the consents of that day |
 | the bytes in the outbox were changed | the ledger does not know them: trained anew |
 | the ledger holds other runs | all of them count, and so does what was spent elsewhere before |
-| an order went to infinity, after people were drawn for it | only a refusal leaves, and it is paid for |
+| an order is refused after people were drawn for it | only the refusal leaves, and it is paid for |
 | counts of people measured in other runs were released | they count: these may be trained on now |
 """
 
@@ -101,6 +101,23 @@ class Outbox:
         ):
             return None
         return data
+
+    def left(self, number: int) -> frozenset[str]:
+        """Hashes of what may have left in a round of this store's run, and of refusals that were paid for.
+
+        The ledger says so. A run without privacy pays nothing: there it is what lies in the outbox.
+
+        Raises:
+            LedgerError: the ledger is damaged.
+        """
+        if self.config.epsilon_budget is None:
+            files = (self.folder / "outbox").glob(f"{number:04d}-*.safetensors")
+            return frozenset(sha256(path.read_bytes()).hexdigest() for path in files)
+        return frozenset(
+            entry.update_sha256
+            for entry in self.ledger.entries
+            if (entry.run_id, entry.round) == (self.config.run_id, number)
+        )
 
     def release(self, order: RoundOrder, model_in: str, data: bytes) -> None:
         """Write down what is to leave, then what it costs; after that it may leave.

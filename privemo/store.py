@@ -7,8 +7,8 @@ Nothing here runs on the server. What leaves is an update (a difference of weigh
 root of the consent log, and a reason when the store does not take part.
 
 A round goes: lock the store -> is the order sane? -> already released? send the same bytes again -> would
-the budget hold? -> gate -> enough people? -> train, asking the gate before every batch -> outbox -> ledger
--> reply (`privemo.outbox` for what leaves and what it costs).
+the budget hold? -> has the network the layers that stay? -> gate -> enough people? -> train, asking the gate
+before every batch -> outbox -> ledger -> reply (`privemo.outbox` for what leaves and what it costs).
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from privemo.errors import (
 from privemo.faces import Faces
 from privemo.machine import tuned
 from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder, check_order, order_digest
+from privemo.personal import own_of
 from privemo.records import state
 from privemo.statements import Signed
 from privemo.storeheldout import StoreHeldOut
@@ -98,6 +99,9 @@ class Store(StoreHeldOut):
         privemo_consent.ConsentError: the registry or its key folder cannot be opened.
     """
 
+    _drew = False
+    """Whether people were drawn for the order at hand: from then on also a refusal tells of them."""
+
     # -- one round ---------------------------------------------------------------------------
 
     def train_round(self, weights: w.Weights, order: RoundOrder) -> RoundResult:
@@ -119,6 +123,7 @@ class Store(StoreHeldOut):
             )
             if released.data is None:
                 return RoundResult(None, self.stated(order, model_in, reason=released.reason))
+            self.personal.settle()
             update = w.from_bytes(released.data)
             return RoundResult(update, self.stated(order, model_in, update_sha256=w.sha256(update)))
 
@@ -180,6 +185,7 @@ class Store(StoreHeldOut):
         Raises:
             LedgerError: the ledger is damaged or cannot be written; nothing was released.
         """
+        self._drew = False
         try:
             self.check_order(order)
             self.outbox.check_ledger(order)
@@ -189,7 +195,7 @@ class Store(StoreHeldOut):
             self.check_budget(order)
             data = make()
         except tuple(REASONS) as refusal:
-            if isinstance(refusal, Diverged):
+            if self._drew or isinstance(refusal, Diverged):  # which says it itself
                 self.outbox.account_unsent(order)
             self._note(order, type(refusal).__name__, str(refusal))
             return Released(REASONS[type(refusal)], None)
@@ -217,6 +223,8 @@ class Store(StoreHeldOut):
         check_agreed(self.config, order)
 
     def _train(self, weights: w.Weights, order: RoundOrder, model_in: str) -> w.Weights:
+        own_of(order, weights)  # layers that the network lacks are refused before anyone is drawn
+        self.personal.settle()
         start = self.personal.onto(
             weights, model=order.model, run_id=order.run_id, before=order.round
         )
@@ -274,6 +282,7 @@ class Store(StoreHeldOut):
         A draw that was empty, or of whom all have withdrawn, is a batch all the same: the audit asks for the
         uses of every round that was trained.
         """
+        self._drew = True
         for person, round_, at_batch in self.config.withdrawals:
             if (round_, at_batch) == (order.round, batch):
                 self._withdraw(person)

@@ -54,7 +54,7 @@ class StoreFolder:
         self.registry = open_registry(self.folder / "consent.sqlite", self.config.registry_mode)
         self.vault = Vault(self.registry)
         self.outbox = Outbox(self.folder, self.config)
-        self.personal = Personal(self.folder, self.config)
+        self.personal = Personal(self.folder, self.config, self.outbox)
         self.gate = ConsentGate(self.registry, challenge_age=self.config.challenge_age)
         self.context = Context(setting=Setting.RETAIL, jurisdiction=self.config.jurisdiction)
         self.forget_erased()  # a kiosk or a command may have erased somebody meanwhile

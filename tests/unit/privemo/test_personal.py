@@ -21,6 +21,7 @@ from privemo.labels import EMOTIONS
 from privemo.ledger import Ledger
 from privemo.models import MODELS, build_model
 from privemo.orders import PlainRecipe, RoundOrder, order_digest
+from privemo.outbox import Outbox
 from privemo.personal import Personal, own_parameters
 from privemo.runs import Run
 from privemo.storeconfig import StoreConfig
@@ -171,16 +172,17 @@ def test_what_was_trained_and_did_not_leave_is_trained_anew_from_the_round_befor
 
 
 def personal_of(folder: Path, run_id: str, layers: str = "head") -> Personal:
+    """Of a run without privacy, in which nothing is paid for."""
     config = StoreConfig.of(
         name="store-01",
         run_id=run_id,
         registry_mode="simulation",
-        epsilon_budget=8.0,
+        epsilon_budget=None,
         declared_people=10,
         largest_step=5,
         personal=layers,
     )
-    return Personal(folder, config)
+    return Personal(folder, config, Outbox(folder, config))
 
 
 GRAY = w.from_model(build_model("gray-cnn", channels=1, seed=0))
@@ -189,10 +191,13 @@ RECIPE = PlainRecipe(epochs=1, batch=8, lr=0.1, weight_decay=0.0, personal="head
 
 
 def trained(personal: Personal, number: int, value: float) -> w.Weights:
-    """A round after which every weight is `value`; what may leave."""
+    """A round after which every weight is `value`; what leaves."""
     order = RoundOrder("any", number, "gray-cnn", RECIPE)
     model = w.model_for("gray-cnn", {n: np.full_like(a, value) for n, a in GRAY.items()})
-    return personal.split(model, {n: np.ones_like(a) for n, a in GRAY.items()}, order)
+    update = personal.split(model, {n: np.ones_like(a) for n, a in GRAY.items()}, order)
+    personal._outbox.release(order, "0" * 64, w.to_bytes(update))
+    personal.settle()
+    return update
 
 
 def read_with(personal: Personal, run_id: str, before: int | None = None) -> set[float]:
@@ -331,13 +336,13 @@ def test_where_they_cannot_be_written_nothing_leaves_and_the_round_is_trained_an
         before = kept(store.folder, run.run_id)
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", fail)
-            with pytest.raises(RunError, match=r"0002\.safetensors could not be written"):
+            with pytest.raises(RunError, match=r"0002-\w{64}\.pending could not be written"):
                 store.train_round(first_model(run), run.order_for(2))
         assert len(store.ledger.entries) == 1
         assert len(list((store.folder / "outbox").iterdir())) == 1
-        assert kept(store.folder, run.run_id).keys() - before.keys() == (
-            {"0002.safetensors"} if persisted else set()
-        )
+        left = kept(store.folder, run.run_id).keys() - before.keys()
+        assert len(left) == persisted
+        assert all(name.endswith(".pending") for name in left)
         again = store.train_round(first_model(run), run.order_for(2))
         assert again.update_sha256 == expected.update_sha256
         assert kept(store.folder, run.run_id) == kept(sound.folder, run.run_id)

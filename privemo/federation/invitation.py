@@ -143,7 +143,20 @@ def _config(folder: Path, name: str, agreed: Agreement) -> StoreConfig:
             raise RunError(f"{path} is of {before['name']}, and the card beside it of {name}.")
     else:
         before = {"schema": "privemo.store/3", "name": name, "registry_mode": _mode(folder)}
-    return StoreConfig.of(**{**before, **agreed.model_dump()})
+    return StoreConfig.of(
+        **{**before, **agreed.model_dump(), "stores_by_run": _stores_by_run(before, agreed)}
+    )
+
+
+def _stores_by_run(before: dict[str, Any], agreed: Agreement) -> dict[str, int]:
+    """In how many stores a person could be, by run; of a run that is joined twice the most it ever said."""
+    found: dict[str, int] = dict(before.get("stores_by_run", {}))
+    said = [(agreed.run_id, agreed.max_stores_per_person)]
+    if "run_id" in before:  # of before this was written down, or of a simulation
+        said.append((before["run_id"], before.get("max_stores_per_person", 1)))
+    for run_id, stores in said:
+        found[run_id] = max(stores, found.get(run_id, 1))
+    return found
 
 
 def _mode(folder: Path) -> str:

@@ -13,15 +13,20 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from privemo.countterms import CountTerms
+from privemo.dp.accounting import check_delta
 from privemo.errors import RunError, SettingsError
 from privemo.federation.identity import CARD_FILE, StoreCard
 from privemo.files import changing, read_json, write_bytes, write_json
+from privemo.heldoutledger import FILE as HELD_OUT
+from privemo.heldoutledger import HeldOutLedger
+from privemo.ledger import Ledger
 from privemo.orders import RUN_ID, PersonalName
 from privemo.storeconfig import PERSONAL, StoreConfig
 
 __all__ = ["AUTHORITY_FILE", "JOINED_FILE", "Agreement", "Invitation", "join", "layers_of_others"]
 
 AUTHORITY_FILE, JOINED_FILE, STORE_FILE = "authority.pem", "joined.json", "store.json"
+LEDGER = "ledger.jsonl"
 
 
 class Agreement(BaseModel):
@@ -97,8 +102,10 @@ def join(
 
     Raises:
         RunError: the invitation is another store's, the folder has no registry, or it cannot be written.
-        SettingsError: a store of real people may not agree to this, less epsilon for counts is more, or the
-            registry's keys need a passphrase and nobody gave one (`privemo.unlocking`).
+        LedgerError: a ledger of the store is damaged: nobody can tell what its people were promised.
+        SettingsError: a store of real people may not agree to this, its delta promises nothing or less than
+            before, less epsilon for counts is more, or the registry's keys need a passphrase and nobody gave
+            one (`privemo.unlocking`).
         privemo_consent.ConsentError: the registry cannot be opened.
     """
     card = StoreCard.read(folder / CARD_FILE)
@@ -108,6 +115,7 @@ def join(
     if agreed.roster and agreed.roster.get(card.name) != card.signing_key:
         raise RunError(f"The roster of this invitation has another key of {card.name}.")
     terms = _with_less(agreed, count_epsilon)
+    _check_delta(folder, agreed)
     with changing(folder / STORE_FILE):  # a booth may be adding to its counts
         config = _config(folder, card.name, terms)
         write_bytes(folder / AUTHORITY_FILE, invitation.authority.encode())
@@ -131,6 +139,32 @@ def _with_less(agreed: Agreement, count_epsilon: float | None) -> Agreement:
     if agreed.counts is None:
         raise SettingsError("This invitation asks for no counts: leave out their epsilon.")
     return agreed.model_copy(update={"counts": agreed.counts.less(count_epsilon)})
+
+
+def _check_delta(folder: Path, agreed: Agreement) -> None:
+    """Hold the delta against the people it is for: they have a ledger, and more rounds fit at a larger one.
+
+    The server checked it, when it drew up what it may have changed since. Where stores share no noise, a
+    store does not know how many take part, and checks as if it were alone.
+
+    Raises:
+        LedgerError: a ledger is damaged.
+        SettingsError: it promises nothing to so many people, or less than these were promised before.
+    """
+    anew = "Ask whoever runs the server for a run that is drawn up with `--delta"
+    try:
+        check_delta(agreed.delta, agreed.declared_people * max(1, len(agreed.roster)))
+    except SettingsError as error:
+        raise SettingsError(f"This invitation promises nothing. {error} {anew}`.") from error
+    trained = [entry.delta for entry in Ledger(folder / LEDGER).entries]
+    measured = [entry.delta for entry in HeldOutLedger(folder / HELD_OUT).entries]
+    before = min([*trained, *measured, agreed.delta])
+    if agreed.delta > before:
+        raise SettingsError(
+            f"This invitation has a delta of {agreed.delta}, and the people in the ledgers of {folder} were "
+            f"promised {before}: at a larger one, what they lost would only count for less. {anew} "
+            f"{before}` or less."
+        )
 
 
 def _config(folder: Path, name: str, agreed: Agreement) -> StoreConfig:

@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 
+from privemo.budget import Budget
 from privemo.config import PrivacySettings, RunSettings
 from privemo.dp import Mechanism, composed
 from privemo.dp.choice import Choice
-from privemo.errors import BudgetExhausted
-from privemo.federation.identity import enroll
+from privemo.errors import BudgetExhausted, LedgerError, SettingsError
+from privemo.federation.identity import StoreCard, enroll
 from privemo.federation.invitation import Invitation, join
 from privemo.federation.server import init_federation
 from privemo.heldoutaccount import HeldOutAccount
 from privemo.orders import RoundOrder
+from privemo.releases import merged
 from privemo.runs import Run
 from privemo.store import Store
 from privemo_consent import ConsentRegistry
@@ -170,3 +172,77 @@ def test_a_store_whose_file_is_older_than_this_has_its_run_of_before_in_it(
     second = joining.join("second", 1)
     assert second.config.stores_by_run == {"first": 2, "second": 1}
     second.close()
+
+
+def test_a_lasting_budget_takes_a_second_release_of_a_run_that_now_says_fewer_stores(
+    joining: Joining, tmp_path: Path
+) -> None:
+    """Charged once for two stores, it looked as if the second one had been paid for."""
+    choice = Choice.of(0.7)
+    for stores in (2, 1):
+        store = joining.join("first", stores)
+        account = HeldOutAccount(store, tmp_path / "budget.jsonl")
+        account.charge(choice, "first", secrets.token_hex(32))
+        store.close()
+    charged, _ = merged(Budget(tmp_path / "budget.jsonl").history())
+    assert sum(one.steps for one in charged) >= 3
+
+
+# -- what delta they were promised ---------------------------------------------------------------------
+
+
+def told(joining: Joining, **changes: Any) -> str:
+    """Why an invitation is not agreed to; nothing was written."""
+    path = joining.folder / "store.json"
+    before = path.read_bytes() if path.exists() else None
+    with pytest.raises(SettingsError) as refused:
+        join(joining.folder, joining.invitation(**changes))
+    assert (path.read_bytes() if path.exists() else None) == before
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("delta", [0.99, 0.1])  # 10 people in the one store that is known
+def test_a_delta_that_promises_nothing_is_not_agreed_to(joining: Joining, delta: float) -> None:
+    """The server draws up no such run, and may write another delta into its invitation afterwards."""
+    said = told(joining, delta=delta)
+    assert f"Delta {delta:g} is too large for 10 people" in said
+    assert "drawn up with `--delta`" in said
+
+
+def test_a_delta_is_held_against_the_people_of_all_stores_of_a_roster(joining: Joining) -> None:
+    card = StoreCard.read(joining.folder / "card.json")
+    roster = {"amber": card.signing_key, "birch": "1" * 64, "cedar": "2" * 64}
+    changes = {"roster": roster, "max_stores_per_person": 1}
+    assert "too large for 30 people" in told(joining, delta=0.04, **changes)
+    join(joining.folder, joining.invitation(delta=0.03, **changes))
+
+
+@pytest.mark.parametrize("spend", [train, measure])
+def test_the_same_people_are_promised_no_larger_delta_later(joining: Joining, spend: Any) -> None:
+    """At a larger one the same ledger costs less, and so its people would give many more rounds."""
+    first = joining.join("first")
+    assert spend(first, joining.order("first"), 1)
+    first.close()
+    said = told(joining, run_id="second", delta=2e-5)
+    assert "a delta of 2e-05" in said
+    assert "were promised 1e-05" in said
+    assert "`--delta 1e-05`" in said
+    joining.join("second").close()
+    join(joining.folder, joining.invitation(run_id="third", delta=1e-6))
+    (joining.folder / "store.json").unlink()  # the ledger knows it by itself
+    assert "were promised 1e-05" in told(joining, run_id="fourth", delta=2e-5)
+
+
+def test_a_store_whose_people_lost_nothing_may_agree_to_another_delta(joining: Joining) -> None:
+    joining.join("first").close()
+    config = join(joining.folder, joining.invitation(run_id="second", delta=2e-5))
+    assert config.delta == 2e-5
+
+
+def test_a_store_with_a_damaged_ledger_agrees_to_nothing(joining: Joining) -> None:
+    first = joining.join("first")
+    train(first, joining.order("first"), 2)
+    first.close()
+    (joining.folder / "ledger.head").unlink()
+    with pytest.raises(LedgerError, match=r"ledger\.head is gone"):
+        join(joining.folder, joining.invitation(run_id="second"))

@@ -109,11 +109,8 @@ def join(
         privemo_consent.ConsentError: the registry cannot be opened.
     """
     card = StoreCard.read(folder / CARD_FILE)
-    if (card.name, card.signing_key) != (invitation.store, invitation.signing_key):
-        raise RunError(f"This invitation is for {invitation.store}, and {folder} is {card.name}.")
+    _check_whose(folder, card, invitation)
     agreed = invitation.agreement
-    if agreed.roster and agreed.roster.get(card.name) != card.signing_key:
-        raise RunError(f"The roster of this invitation has another key of {card.name}.")
     terms = _with_less(agreed, count_epsilon)
     _check_delta(folder, agreed)
     with changing(folder / STORE_FILE):  # a booth may be adding to its counts
@@ -123,6 +120,32 @@ def join(
     joined = {"schema": "privemo.joined/1", "address": invitation.address, "store": card.name}
     write_json(folder / JOINED_FILE, joined)
     return config
+
+
+def _check_whose(folder: Path, card: StoreCard, invitation: Invitation) -> None:
+    """Let an invitation pass that names this store by its key."""
+    if card.name != invitation.store:
+        raise RunError(
+            f"This invitation is for {invitation.store}, and {folder} is {card.name}: take the one that the "
+            f"server has in invitations/{card.name}.json."
+        )
+    named = invitation.signing_key
+    where = "This invitation is"
+    if named == card.signing_key and invitation.agreement.roster:
+        named = invitation.agreement.roster.get(card.name, "")
+        where = "The roster of this invitation is"
+    if named != card.signing_key:
+        raise RunError(
+            f"{where} for {invitation.store} with the signing key {_short(named)}, and {folder} is "
+            f"{card.name} with another, {_short(card.signing_key)}. Restore store.key, node.key and "
+            f"{CARD_FILE} of before from a backup; or carry {folder / CARD_FILE} to the server, which has to "
+            "draw up a new run with it."
+        )
+
+
+def _short(key: str) -> str:
+    """A key as people compare it: how its hex digits on the card begin."""
+    return f"{key[:16]}..." if key else "of nobody"
 
 
 def layers_of_others(folder: Path, run_id: str) -> list[str]:

@@ -80,8 +80,9 @@ class HeldOutAccount:
             raise BudgetExhausted(
                 f"{config.name} agreed to {self._releases} release(s) of counts of this run, and made {made}."
             )
-        shares = config.max_stores_per_person
-        mine = [m.times(shares) for m in (*self.ledger.releases(), coming)]
+        times = config.stores_in
+        mine = [e.released.times(times(e.run_id)) for e in self.ledger.entries]
+        mine.append(coming.times(times(config.run_id)))
         before, after = (
             composed(
                 [*config.spent_before, *some], delta=config.delta, accountant=config.accountant
@@ -113,7 +114,8 @@ class HeldOutAccount:
                 if e.run_id == run_id and (e.mechanism == Choice.name) == choice
             ]
             what = f"temperature of {run_id}" if choice else f"group counts of {run_id}"
-            self._charge_budget(self._budget, [*mine, noise.mechanism], what, digest)
+            due = worst_of([[*mine, noise.mechanism]], self.config.stores_in(run_id))
+            self._charge_budget(self._budget, due, what, digest)
         ledger.record(
             noise,
             delta=self.config.delta,
@@ -123,7 +125,7 @@ class HeldOutAccount:
         )
 
     def _charge_budget(
-        self, budget: Budget, mine: Sequence[Mechanism], what: str, digest: str
+        self, budget: Budget, worst: Sequence[Mechanism], what: str, digest: str
     ) -> None:
         """Charge what this store released over what other stores of the run were charged for.
 
@@ -136,7 +138,7 @@ class HeldOutAccount:
         charged = {m: m.steps for m in merged(r for e in named for r in e.charged())[0]}
         paid = {(m.noise_multiplier, m.sample_rate, m.discrete): n for m, n in charged.items()}
         due = []
-        for m in worst_of([mine], config.max_stores_per_person):
+        for m in worst:
             left = m.steps - paid.get((m.noise_multiplier, m.sample_rate, m.discrete), 0)
             if left > 0:
                 due.append(Mechanism(m.noise_multiplier, m.sample_rate, left, m.discrete))

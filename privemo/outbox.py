@@ -9,6 +9,7 @@ the same bytes are one release, however often they travel.
 | in the outbox, not in the ledger | it never left: trained anew, with the consents of that day |
 | the bytes in the outbox were changed | the ledger does not know them: trained anew |
 | the ledger holds other runs | all of them count, and so does what was spent elsewhere before |
+| a person could be in more stores then than now | releases of then count for as many stores as then |
 | an order is refused after people were drawn for it | only the refusal leaves, and it is paid for |
 | counts of people measured in other runs were released | they count: these may be trained on now |
 """
@@ -60,11 +61,13 @@ class Outbox:
         budget = self.config.epsilon_budget
         if budget is None:
             raise BudgetExhausted(f"{self.config.name} has no privacy budget at all.")
-        shares = self.config.max_stores_per_person
+        times, now = self.config.stores_in, self.config.run_id
         measured = HeldOutLedger(self.folder / HELD_OUT).entries
         # Whoever is trained on now may have been measured in an earlier run; in this one they are others.
-        earlier = [e.released for e in measured if e.run_id != self.config.run_id]
-        mine = [m.times(shares) for m in (*earlier, *self.ledger.releases(), recipe.mechanism)]
+        earlier = [(e.run_id, e.released) for e in measured if e.run_id != now]
+        trained = [(e.run_id, e.released) for e in self.ledger.entries]
+        released = [*earlier, *trained, (now, recipe.mechanism)]
+        mine = [one.times(times(run_id)) for run_id, one in released]
         after = composed(
             [*self.config.spent_before, *mine],
             delta=self.config.delta,

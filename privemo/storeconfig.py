@@ -45,6 +45,9 @@ class StoreConfig(FrozenSettings):
     delta: float = 1e-5
     accountant: Literal["rdp", "prv"] = "rdp"
     max_stores_per_person: int = Field(1, ge=1)
+    stores_by_run: dict[str, int] = Field(default_factory=dict)
+    """In how many stores a person could be, for each run joined, this one too: its releases were planned so,
+    and what somebody lost elsewhere at the time does not come back because a later run says 1."""
     declared_people: int = Field(ge=1)
     largest_step: int = Field(ge=1)
     """Most people that a step may expect, and fewest with whom the store takes part. It stands here, for a
@@ -74,6 +77,14 @@ class StoreConfig(FrozenSettings):
     """Who was turned away when faces were captured and left no name: by part and reason."""
     withdrawals: tuple[tuple[str, int, int], ...] = ()
     """Simulated shoppers who change their mind: (person, round, batch)."""
+
+    def stores_in(self, run_id: str) -> int:
+        """How often a release of a run counts: for each store that a person may have lost it in.
+
+        Never less often than in the run of now. A run that nobody wrote down counts as the worst of all.
+        """
+        then = self.stores_by_run.get(run_id, max(self.stores_by_run.values(), default=1))
+        return max(then, self.max_stores_per_person)
 
     @model_validator(mode="after")
     def _one_store_in_a_sum(self) -> Self:

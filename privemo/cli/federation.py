@@ -34,9 +34,20 @@ def enroll(
     name: Annotated[str, typer.Option(help="By which all others will know the store.")],
 ) -> None:
     """On a store's machine: make its keys, and a card to be carried to the server."""
-    from privemo.federation.identity import CARD_FILE, enroll
+    from privemo.federation.identity import CARD_FILE, enroll, keys_without_card
 
+    kept = keys_without_card(store)
     card = enroll(store, name)
+    if len(kept) == 2:
+        say(
+            f"{store / CARD_FILE} was not there. It is made again of {' and '.join(kept)}, which stay as "
+            "they are: a run that knows this store goes on knowing it."
+        )
+    elif kept:
+        say(
+            f"Of two keys there was {kept[0]} alone. It stays, and the other is new: a run that knows this "
+            "store by the one that is gone takes no other. Restore that one, or have a new run drawn up."
+        )
     say(f"{card.name} has its keys. Carry {store / CARD_FILE} to whoever draws up the federation.")
 
 

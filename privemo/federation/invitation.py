@@ -13,15 +13,20 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from privemo.countterms import CountTerms
+from privemo.dp.accounting import check_delta
 from privemo.errors import RunError, SettingsError
 from privemo.federation.identity import CARD_FILE, StoreCard
 from privemo.files import changing, read_json, write_bytes, write_json
+from privemo.heldoutledger import FILE as HELD_OUT
+from privemo.heldoutledger import HeldOutLedger
+from privemo.ledger import Ledger
 from privemo.orders import RUN_ID, PersonalName
 from privemo.storeconfig import PERSONAL, StoreConfig
 
 __all__ = ["AUTHORITY_FILE", "JOINED_FILE", "Agreement", "Invitation", "join", "layers_of_others"]
 
 AUTHORITY_FILE, JOINED_FILE, STORE_FILE = "authority.pem", "joined.json", "store.json"
+LEDGER = "ledger.jsonl"
 
 
 class Agreement(BaseModel):
@@ -97,17 +102,17 @@ def join(
 
     Raises:
         RunError: the invitation is another store's, the folder has no registry, or it cannot be written.
-        SettingsError: a store of real people may not agree to this, less epsilon for counts is more, or the
-            registry's keys need a passphrase and nobody gave one (`privemo.unlocking`).
+        LedgerError: a ledger of the store is damaged: nobody can tell what its people were promised.
+        SettingsError: a store of real people may not agree to this, its delta promises nothing or less than
+            before, less epsilon for counts is more, or the registry's keys need a passphrase and nobody gave
+            one (`privemo.unlocking`).
         privemo_consent.ConsentError: the registry cannot be opened.
     """
     card = StoreCard.read(folder / CARD_FILE)
-    if (card.name, card.signing_key) != (invitation.store, invitation.signing_key):
-        raise RunError(f"This invitation is for {invitation.store}, and {folder} is {card.name}.")
+    _check_whose(folder, card, invitation)
     agreed = invitation.agreement
-    if agreed.roster and agreed.roster.get(card.name) != card.signing_key:
-        raise RunError(f"The roster of this invitation has another key of {card.name}.")
     terms = _with_less(agreed, count_epsilon)
+    _check_delta(folder, agreed)
     with changing(folder / STORE_FILE):  # a booth may be adding to its counts
         config = _config(folder, card.name, terms)
         write_bytes(folder / AUTHORITY_FILE, invitation.authority.encode())
@@ -115,6 +120,32 @@ def join(
     joined = {"schema": "privemo.joined/1", "address": invitation.address, "store": card.name}
     write_json(folder / JOINED_FILE, joined)
     return config
+
+
+def _check_whose(folder: Path, card: StoreCard, invitation: Invitation) -> None:
+    """Let an invitation pass that names this store by its key."""
+    if card.name != invitation.store:
+        raise RunError(
+            f"This invitation is for {invitation.store}, and {folder} is {card.name}: take the one that the "
+            f"server has in invitations/{card.name}.json."
+        )
+    named = invitation.signing_key
+    where = "This invitation is"
+    if named == card.signing_key and invitation.agreement.roster:
+        named = invitation.agreement.roster.get(card.name, "")
+        where = "The roster of this invitation is"
+    if named != card.signing_key:
+        raise RunError(
+            f"{where} for {invitation.store} with the signing key {_short(named)}, and {folder} is "
+            f"{card.name} with another, {_short(card.signing_key)}. Restore store.key, node.key and "
+            f"{CARD_FILE} of before from a backup; or carry {folder / CARD_FILE} to the server, which has to "
+            "draw up a new run with it."
+        )
+
+
+def _short(key: str) -> str:
+    """A key as people compare it: how its hex digits on the card begin."""
+    return f"{key[:16]}..." if key else "of nobody"
 
 
 def layers_of_others(folder: Path, run_id: str) -> list[str]:
@@ -133,6 +164,32 @@ def _with_less(agreed: Agreement, count_epsilon: float | None) -> Agreement:
     return agreed.model_copy(update={"counts": agreed.counts.less(count_epsilon)})
 
 
+def _check_delta(folder: Path, agreed: Agreement) -> None:
+    """Hold the delta against the people it is for: they have a ledger, and more rounds fit at a larger one.
+
+    The server checked it, when it drew up what it may have changed since. Where stores share no noise, a
+    store does not know how many take part, and checks as if it were alone.
+
+    Raises:
+        LedgerError: a ledger is damaged.
+        SettingsError: it promises nothing to so many people, or less than these were promised before.
+    """
+    anew = "Ask whoever runs the server for a run that is drawn up with `--delta"
+    try:
+        check_delta(agreed.delta, agreed.declared_people * max(1, len(agreed.roster)))
+    except SettingsError as error:
+        raise SettingsError(f"This invitation promises nothing. {error} {anew}`.") from error
+    trained = [entry.delta for entry in Ledger(folder / LEDGER).entries]
+    measured = [entry.delta for entry in HeldOutLedger(folder / HELD_OUT).entries]
+    before = min([*trained, *measured, agreed.delta])
+    if agreed.delta > before:
+        raise SettingsError(
+            f"This invitation has a delta of {agreed.delta}, and the people in the ledgers of {folder} were "
+            f"promised {before}: at a larger one, what they lost would only count for less. {anew} "
+            f"{before}` or less."
+        )
+
+
 def _config(folder: Path, name: str, agreed: Agreement) -> StoreConfig:
     """`store.json` of before, if there is one, with what was agreed on now."""
     path = folder / STORE_FILE
@@ -143,7 +200,20 @@ def _config(folder: Path, name: str, agreed: Agreement) -> StoreConfig:
             raise RunError(f"{path} is of {before['name']}, and the card beside it of {name}.")
     else:
         before = {"schema": "privemo.store/3", "name": name, "registry_mode": _mode(folder)}
-    return StoreConfig.of(**{**before, **agreed.model_dump()})
+    return StoreConfig.of(
+        **{**before, **agreed.model_dump(), "stores_by_run": _stores_by_run(before, agreed)}
+    )
+
+
+def _stores_by_run(before: dict[str, Any], agreed: Agreement) -> dict[str, int]:
+    """In how many stores a person could be, by run; of a run that is joined twice the most it ever said."""
+    found: dict[str, int] = dict(before.get("stores_by_run", {}))
+    said = [(agreed.run_id, agreed.max_stores_per_person)]
+    if "run_id" in before:  # of before this was written down, or of a simulation
+        said.append((before["run_id"], before.get("max_stores_per_person", 1)))
+    for run_id, stores in said:
+        found[run_id] = max(stores, found.get(run_id, 1))
+    return found
 
 
 def _mode(folder: Path) -> str:

@@ -121,6 +121,81 @@ def test_a_folder_is_one_stores(tmp_path: Path) -> None:
         enroll(tmp_path, "amber")
 
 
+@pytest.fixture
+def moved(tmp_path: Path) -> Path:
+    """A store whose card was moved to the server, and not copied."""
+    enroll(tmp_path / "amber", "amber")
+    (tmp_path / "amber" / "card.json").rename(tmp_path / "card.json")
+    return tmp_path / "amber"
+
+
+def keys(folder: Path) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in ("node.key", "store.key")]
+
+
+def test_a_card_that_was_moved_away_is_made_again_of_the_same_keys(moved: Path) -> None:
+    before = keys(moved)
+    said = CliRunner().invoke(app, ["federation", "enroll", str(moved), "--name", "amber"])
+    assert said.exit_code == 0, said.output
+    assert "made again of node.key and store.key, which stay" in " ".join(said.output.split())
+    assert keys(moved) == before
+    assert StoreCard.read(moved / "card.json") == StoreCard.read(moved.parent / "card.json")
+    again = CliRunner().invoke(app, ["federation", "enroll", str(moved), "--name", "amber"])
+    assert "made again" not in again.output
+
+
+@pytest.mark.parametrize("lost", ["node.key", "store.key"])
+def test_a_key_that_is_left_stays_and_the_other_is_new(moved: Path, lost: str) -> None:
+    before = keys(moved)
+    (moved / lost).unlink()
+    said = CliRunner().invoke(app, ["federation", "enroll", str(moved), "--name", "amber"])
+    left = {"node.key": "store.key", "store.key": "node.key"}[lost]
+    assert f"there was {left} alone" in " ".join(said.output.split())
+    same = [new == old for new, old in zip(keys(moved), before, strict=True)]
+    assert same == [lost != "node.key", lost != "store.key"]
+    card = StoreCard.read(moved / "card.json")
+    signing = Ed25519PrivateKey.from_private_bytes(keys(moved)[1])
+    assert signing.public_key().public_bytes_raw().hex() == card.signing_key
+
+
+@pytest.mark.parametrize(
+    ("damaged", "why"),
+    [("node.key", "no node's key"), ("store.key", "no store's key")],
+)
+def test_a_key_that_cannot_be_read_is_not_written_over(moved: Path, damaged: str, why: str) -> None:
+    for other in (b"half a k", Path(moved / "node.key").read_bytes()[:-40] + b"\n"):
+        (moved / damaged).write_bytes(other)
+        before = keys(moved)
+        with pytest.raises(RunError, match=f"{why}.*Restore it"):
+            enroll(moved, "amber")
+        assert keys(moved) == before
+        assert not (moved / "card.json").exists()
+
+
+def test_a_node_key_of_another_kind_is_none(moved: Path) -> None:
+    private = Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.NoEncryption(),
+    )
+    (moved / "node.key").write_bytes(private)
+    with pytest.raises(RunError, match=r"no node's key \(of another kind\)"):
+        enroll(moved, "amber")
+    assert (moved / "node.key").read_bytes() == private
+
+
+def test_a_store_that_joined_gets_no_card_of_another_name(chain: Run, tmp_path: Path) -> None:
+    registry(tmp_path / "amber")
+    join(tmp_path / "amber", invited(chain))
+    (tmp_path / "amber" / "card.json").unlink()
+    with pytest.raises(RunError, match="folder of amber"):
+        enroll(tmp_path / "amber", "birch")
+    with pytest.raises(RunError, match="makes the same one again while it has its keys"):
+        join(tmp_path / "amber", invited(chain))  # and whoever does as it says
+    enroll(tmp_path / "amber", "amber")
+    join(tmp_path / "amber", invited(chain))  # is the store that was invited
+
+
 # -- certificates --------------------------------------------------------------------------------------
 
 
@@ -361,17 +436,23 @@ def test_who_asks_while_an_app_goes_on_is_told_so(
 
 def test_an_invitation_of_another_store_is_refused(chain: Run, tmp_path: Path) -> None:
     registry(tmp_path / "amber")
-    with pytest.raises(RunError, match="is for birch"):
+    with pytest.raises(RunError, match=r"is for birch.*take the one .* invitations/amber\.json"):
         join(tmp_path / "amber", invited(chain, "birch"))
     forged = invited(chain).model_copy(update={"signing_key": "0" * 64})
-    with pytest.raises(RunError, match="is for amber"):
+    with pytest.raises(
+        RunError, match="is for amber with the signing key 0000000000000000"
+    ) as told:
         join(tmp_path / "amber", forged)
+    mine = StoreCard.read(tmp_path / "amber" / "card.json").signing_key
+    assert f"is amber with another, {mine[:16]}" in str(told.value)
+    assert "Restore store.key, node.key and card.json of before" in str(told.value)
+    assert f"carry {tmp_path / 'amber' / 'card.json'} to the server" in str(told.value)
     agreed = invited(chain).agreement
     roster = {**agreed.roster, "amber": "0" * 64}
     tricked = invited(chain).model_copy(
         update={"agreement": agreed.model_copy(update={"roster": roster})}
     )
-    with pytest.raises(RunError, match="another key of amber"):
+    with pytest.raises(RunError, match="The roster of this invitation is for amber with the"):
         join(tmp_path / "amber", tricked)
     assert not (tmp_path / "amber" / "store.json").exists()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -30,7 +32,7 @@ from privemo.counted import request_of
 from privemo.countterms import CountTerms
 from privemo.driving import driving
 from privemo.errors import BudgetExhausted, RunError, RunInterrupted, SettingsError
-from privemo.federation import asking
+from privemo.federation import asking, superlink
 from privemo.federation.asking import run_counts, run_rounds
 from privemo.federation.authority import issue
 from privemo.federation.identity import StoreCard, enroll
@@ -410,6 +412,28 @@ def taken(chain: Run) -> Iterator[int]:
 def test_a_port_that_is_taken_is_named(chain: Run, taken: int) -> None:
     with pytest.raises(RunError, match=f"Port {taken} is taken"):
         serve(chain.folder, print)
+
+
+def test_a_start_writes_where_the_server_is_now(
+    chain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chain is drawn up in one place and served in another: moved, or mounted into a container."""
+    assert not (chain.folder / "flower").exists()
+    monkeypatch.setattr(superlink, "is_open", lambda port: False)
+    monkeypatch.setattr(superlink, "_command", lambda *_: [sys.executable, "-c", ""])
+    for name in ("moved", 'a "place" ö 🜁'):
+        folder = chain.folder.rename(tmp_path / name)
+        chain = Run(folder)
+        with pytest.raises(RunError, match="did not start"):
+            serve(folder, print)
+        found = tomllib.loads((folder / "flower" / "config.toml").read_text())["superlink"]
+        assert found == {
+            "default": "here",
+            "here": {
+                "address": "127.0.0.1:4711",
+                "root-certificates": str(folder.resolve() / "tls" / "authority.pem"),
+            },
+        }
 
 
 def test_a_round_waits_as_long_as_the_server_was_drawn_up_for(tmp_path: Path) -> None:

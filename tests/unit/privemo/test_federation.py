@@ -385,6 +385,17 @@ def test_a_store_without_a_registry_or_keys_joins_nothing(chain: Run, tmp_path: 
         join(tmp_path / "nowhere", invited(chain))
 
 
+def test_a_store_that_agreed_to_nothing_is_told_what_to_do(chain: Run, tmp_path: Path) -> None:
+    amber = tmp_path / "amber"
+    registry(amber)
+    what_to_do = f"amber has agreed to no federation yet: privemo federation join {amber} --invit"
+    for open_it in (lambda: serve_store(amber, print), lambda: PrivemoStore(amber)):
+        with pytest.raises(RunError, match=what_to_do):
+            open_it()
+    with pytest.raises(RunError, match="chain is no store's folder"):
+        PrivemoStore(chain.folder)
+
+
 @pytest.mark.parametrize("field", ["address", "authority", "agreement", "store"])
 def test_an_invitation_that_lacks_something_is_named(field: str, chain: Run) -> None:
     path = chain.folder / "invitations" / "amber.json"
@@ -481,7 +492,7 @@ def test_what_is_not_served_says_so(chain: Run) -> None:
 
 
 def test_a_store_that_joined_nothing_cannot_start(chain: Run, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"joined.json does not exist"):
+    with pytest.raises(RunError, match="has agreed to no federation yet"):
         serve_store(tmp_path / "amber", print)
     with pytest.raises(RunError, match=r"server.json does not exist"):
         serve(tmp_path / "amber", print)

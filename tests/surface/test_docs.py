@@ -58,10 +58,9 @@ def documented_commands() -> list[tuple[str, str]]:
                 command = line.strip().removeprefix("$ ").split("  #")[0].split(" > ")[0]
                 if command.startswith("privemo "):
                     found.append((named(page), command))
-    found += [
-        ("SECURITY.md", command)
-        for command in re.findall(r"`(privemo [a-z]+ [^`]+)`", (ROOT / "SECURITY.md").read_text())
-    ]
+    for name in ("README.md", "SECURITY.md"):  # in the running text too
+        text = FENCE.sub("", (ROOT / name).read_text())
+        found += [(name, command) for command in re.findall(r"`(privemo [a-z]+ [^`]+)`", text)]
     return found
 
 

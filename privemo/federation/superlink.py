@@ -114,7 +114,7 @@ def stop(folder: Path) -> None:
 
 
 def _write_connection(folder: Path, port: int) -> None:
-    """Tell Flower's tools how to reach the server of a folder that may have been moved, or mounted elsewhere."""
+    """Tell Flower's tools how to reach the server; its folder may have been moved, or mounted elsewhere."""
     # Flower takes no path relative to its file. A JSON string is a TOML one.
     authority = json.dumps(str((folder / "tls" / "authority.pem").resolve()), ensure_ascii=False)
     config = (

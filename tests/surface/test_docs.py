@@ -135,6 +135,14 @@ def test_every_command_and_option_stands_in_the_reference() -> None:
                     assert f"`{metavar}`" in section, f"{name} {metavar}"
 
 
+def test_the_reference_says_which_options_are_required() -> None:
+    for name, command in all_commands().items():
+        for option in command.params:
+            if isinstance(option, click.Option) and option.required:
+                (row,) = re.findall(rf"^\| `{option.opts[0]}\b.*$", section_of(name), re.MULTILINE)
+                assert "required" in row, f"{name}: {row}"
+
+
 def test_no_documented_option_or_command_is_invented() -> None:
     shared, mark = TOLD_ONCE
     commands = all_commands()

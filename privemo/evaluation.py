@@ -68,6 +68,10 @@ def evaluate_file(
 
 def _model_at(path: Path, model: str | None) -> tuple[Path, str]:
     """The file of the weights, and their architecture."""
+    if not path.exists():
+        raise RunError(
+            f"{path} does not exist: give a model.safetensors, or the folder of a finished run."
+        )
     if not path.is_dir():
         return path, model or "emotion-cnn"
     if not (path / "run.json").exists():

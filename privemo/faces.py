@@ -33,6 +33,8 @@ __all__ = ["FaceTable", "Faces", "load_faces"]
 IntArray = NDArray[np.int64]
 StrArray = NDArray[np.str_]
 
+_NAMED = 5  # of unknown age bands: there may be as many as faces
+
 
 @dataclass(frozen=True)
 class Faces:
@@ -148,7 +150,6 @@ class FaceTable:
         if "age_band" not in self.columns:
             return None
         bands = self.columns["age_band"].astype(np.str_)[rows]
-        bands = np.where(np.isin(bands, [b.value for b in AgeBand]), bands, AgeBand.UNKNOWN.value)
         _, who = np.unique(self.person[rows], return_inverse=True)
         strictest_first = np.lexsort((-_protection(bands), who))
         _, first = np.unique(who[strictest_first], return_index=True)
@@ -190,7 +191,7 @@ class FaceTable:
 
 
 def _protection(bands: StrArray) -> IntArray:
-    """How far an age band protects: 2 a minor's, 1 unknown or unreadable, 0 an adult's."""
+    """How far an age band protects: 2 a minor's, 1 unknown, 0 an adult's."""
     minor = np.isin(bands, [b.value for b in AgeBand if b.is_minor])
     adult = np.isin(bands, [b.value for b in AgeBand if b.is_adult])
     return np.where(minor, 2, np.where(adult, 0, 1)).astype(np.int64)
@@ -201,7 +202,8 @@ def load_faces(path: str | Path) -> FaceTable:
 
     Raises:
         DataError: the file is missing, unreadable, truncated, of the wrong shape, empty, or carries
-            labels other than the four emotions. The message says which and what to do.
+            labels other than the four emotions or age bands other than those of `privemo.AgeBand`. The
+            message says which and what to do.
     """
     from privemo import _facefiles  # heavy readers only when a table is read
 
@@ -237,6 +239,8 @@ def _table(path: Path, raw: dict[str, NDArray[np.generic]]) -> FaceTable:
             columns[name] = column
         elif column.shape == (n,):
             columns[name] = column
+    if "age_band" in columns:
+        _check_bands(path, columns["age_band"])
     digest = _digest(images, label, columns)
     person_source = next((c for c in ("identity", "dup_group") if c in columns), "row")
     person = _person_ids(columns, person_source, n)
@@ -292,6 +296,20 @@ def _checked_labels(
             f"{path.name}: label {bad} has no name in label_names ({', '.join(given)})."
         )
     return np.array([known[name] for name in given], dtype=np.int64)[index]
+
+
+def _check_bands(path: Path, column: NDArray[np.generic]) -> None:
+    """Refuse bands that nobody knows: the gate would take them for no answer, and turn everyone away."""
+    known = [band.value for band in AgeBand]
+    unknown = sorted(set(column.astype(np.str_).tolist()) - set(known))
+    if unknown:
+        named = ", ".join(map(repr, unknown[:_NAMED])) + (
+            f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
+        )
+        raise DataError(
+            f"{path.name}: unknown age bands {named}; the bands are {', '.join(known)}. Rename them, and "
+            f"write {AgeBand.UNKNOWN.value} where nobody stated an age."
+        )
 
 
 def _person_ids(columns: Mapping[str, NDArray[np.generic]], source: str, n: int) -> StrArray:

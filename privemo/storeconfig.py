@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -11,10 +12,21 @@ from privemo.countterms import CountTerms
 from privemo.orders import RUN_ID, PersonalName
 from privemo.releases import Mechanism, Stated
 
-__all__ = ["KEY_FILE", "PERSONAL", "Counted", "NamelessReason", "StoreConfig"]
+__all__ = [
+    "KEY_FILE",
+    "PERSONAL",
+    "STORE_FILE",
+    "Counted",
+    "NamelessReason",
+    "StoreConfig",
+    "agreed_to_nothing",
+]
 
 KEY_FILE = "store.key"
 """In a store's folder: its own Ed25519 key, 32 bytes; the public half stands in rosters."""
+
+STORE_FILE = "store.json"
+"""In a store's folder: a `StoreConfig`."""
 
 PERSONAL = "personal"
 """In a store's folder: a folder for each run in which it kept layers to itself (`privemo.personal`)."""
@@ -102,3 +114,13 @@ class StoreConfig(FrozenSettings):
             if self.withdrawals:
                 raise ValueError("Withdrawals are simulated in a simulation only")
         return self
+
+
+def agreed_to_nothing(folder: Path) -> str:
+    """What to say of a folder that lacks what joining writes: a store's that joins yet, or none at all."""
+    if not (folder / KEY_FILE).exists():
+        return (
+            f"{folder} is no store's folder. Those of a simulated run are in RUN/stores, and `privemo "
+            "federation enroll STORE --name NAME` makes one."
+        )
+    return f"{folder} has agreed to no federation yet: privemo federation join {folder} --invitation FILE"

@@ -18,7 +18,7 @@ from privemo.ledger import Ledger
 from privemo.orders import RoundOrder
 from privemo.outbox import Outbox
 from privemo.personal import Personal
-from privemo.storeconfig import StoreConfig
+from privemo.storeconfig import STORE_FILE, StoreConfig, agreed_to_nothing
 from privemo.unlocking import open_registry
 from privemo_consent import (
     ConsentGate,
@@ -42,14 +42,17 @@ class StoreFolder:
         folder: holds `store.json`, `consent.sqlite` and its keys; everything else is written there.
 
     Raises:
-        RunError: the folder is incomplete, or was made by another version.
+        RunError: the folder is no store's, has agreed to nothing, or was made by another version.
         SettingsError: its keys need a passphrase, and nobody gave one (`privemo.unlocking`).
         privemo_consent.ConsentError: the registry or its key folder cannot be opened.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        content = read_json(self.folder / "store.json", schema="privemo.store/3")
+        path = self.folder / STORE_FILE
+        if not path.exists():
+            raise RunError(agreed_to_nothing(self.folder))
+        content = read_json(path, schema="privemo.store/3")
         self.config = StoreConfig.of(**content)
         self.registry = open_registry(self.folder / "consent.sqlite", self.config.registry_mode)
         self.vault = Vault(self.registry)

@@ -180,6 +180,11 @@ def initial_weights(init: str, *, model: str, channels: int, seed: int) -> tuple
         where = "weights trained on people who do not exist"
     else:
         path = Path(init)
+        if not path.is_file():
+            raise RunError(
+                f"There is no file {init} to start from: give nobody, imagenet, scratch, or a "
+                "model.safetensors."
+            )
         weights, where = load_weights(path), f"weights of {path.name}"
     if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in fresh.items()}:
         raise RunError(

@@ -9,7 +9,6 @@ cosigner, and keys are counted by their public half.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 from .checkpoint import Checkpoint
 from .errors import ClockBackwardsError, MalformedError, SignatureError
-from .keys import SigningKey, VerifyingKey
+from .keys import SigningKey, VerifyingKey, key_parts
 from .note import SignatureLine, add_signature, open_note, split_note
 from .times import Clock, utcnow
 
@@ -64,7 +63,7 @@ class CosignerKey:
         Raises:
             MalformedError: another form, another kind of key, or an id that does not match.
         """
-        name, data = _parts(text)
+        name, _, data = key_parts(text)
         if data[:1] != _TYPE:
             raise MalformedError(f"got a key of type {data[:1].hex()!r}, want 04 (a cosigner's)")
         key = cls(name, data[1:])
@@ -191,16 +190,6 @@ def parse_key(text: str) -> VerifyingKey | CosignerKey:
     Raises:
         MalformedError: neither a log's nor a cosigner's.
     """
-    if _parts(text)[1][:1] == _TYPE:
+    if key_parts(text)[2][:1] == _TYPE:
         return CosignerKey.parse(text)
     return VerifyingKey.parse(text)
-
-
-def _parts(text: str) -> tuple[str, bytes]:
-    parts = text.split("+", 2)  # base64 may hold a plus
-    if len(parts) != 3:
-        raise MalformedError("a verifying key is name+id+base64")
-    try:
-        return parts[0], base64.b64decode(parts[2].encode("ascii"), validate=True)
-    except (binascii.Error, UnicodeError) as error:
-        raise MalformedError(f"a verifying key's last part is no base64: {error}") from error

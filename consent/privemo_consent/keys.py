@@ -38,6 +38,10 @@ __all__ = ["KeyPeriod", "KeyRing", "SigningKey", "VerifyingKey"]
 _ED25519 = b"\x01"  # C2SP signed-note: the signature type
 _SIGNATURE_BYTES = 64
 _PUBLIC_BYTES = 32
+_WANTED = (
+    "a public key is one line, name+id+base64, as `privemo audit key` or "
+    "`privemo keys list` printed it"
+)
 
 
 def _check_name(name: str) -> str:
@@ -46,6 +50,21 @@ def _check_name(name: str) -> str:
     if "+" in name or any(ch.isspace() for ch in name):
         raise MalformedError("a key's name holds neither blanks nor a plus")
     return name
+
+
+def key_parts(text: str) -> tuple[str, str, bytes]:
+    """Split a public key into name, id and bytes; whether they belong together is not yet checked.
+
+    Raises:
+        MalformedError: another form.
+    """
+    parts = text.split("+", 2)  # base64 may hold a plus
+    if len(parts) != 3:
+        raise MalformedError(_WANTED)
+    try:
+        return parts[0], parts[1], base64.b64decode(parts[2].encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeError) as error:
+        raise MalformedError(f"{_WANTED}; its last part is no base64: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +96,12 @@ class VerifyingKey:
         Raises:
             MalformedError: another form, another kind of key, or an id that does not match.
         """
-        parts = text.split("+", 2)  # base64 may hold a plus
-        if len(parts) != 3:
-            raise MalformedError("a verifying key is name+id+base64")
-        try:
-            data = base64.b64decode(parts[2].encode("ascii"), validate=True)
-        except (binascii.Error, UnicodeError) as error:
-            raise MalformedError(f"a verifying key's last part is no base64: {error}") from error
+        name, key_id, data = key_parts(text)
         if data[:1] != _ED25519:
             raise MalformedError(f"got a key of type {data[:1].hex()!r}, want 01 (Ed25519)")
-        key = cls(parts[0], data[1:])
+        key = cls(name, data[1:])
         if str(key) != text:
-            raise MalformedError(f"got key id {parts[1]!r}, want {key.key_id.hex()!r}")
+            raise MalformedError(f"got key id {key_id!r}, want {key.key_id.hex()!r}")
         return key
 
     def verify(self, signature: bytes, message: bytes) -> None:

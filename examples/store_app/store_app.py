@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 import privemo
 from privemo.recognizer import Session
 from privemo.recommend import Offer
+from privemo_consent import MalformedError, VerifyingKey
 from privemo_consent.kiosk import KioskSettings, Listening, create_app, serve
 from privemo_consent.kiosk.demonstration import DEMO_NOTICE, make_demo_registry
 from privemo_consent.kiosk.desk import Desk
@@ -191,6 +192,13 @@ def main() -> None:
     given = asked.parse_args()
     if given.folder.exists():
         sys.exit(f"{given.folder} exists; name a folder to make.")
+    # What breaks later leaves the shop going on; what was mistyped is told before the day begins.
+    if not given.model.is_file():
+        sys.exit(f"{given.model} is no file; name the one that privemo export wrote.")
+    try:
+        VerifyingKey.parse(given.key)
+    except MalformedError as error:
+        sys.exit(f"--key: {error}.")
     given.folder.mkdir(parents=True)
     shop = Shop(given.folder, given.model, given.key)
     shop.open_kiosk()

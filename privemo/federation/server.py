@@ -8,7 +8,7 @@
     ├── nodes/NAME.pub                    who may connect
     ├── invitations/NAME.json             to be carried to the stores
     ├── app/                              the Flower app, which only names privemo's own
-    └── flower/                           Flower's configuration and state
+    └── flower/                           Flower's configuration, written at each start, and state
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def init_federation(
     with appearing(out) as draft:
         write_json(draft / "run.json", facts)
         Run(draft).keep_start(weights)
-        _write_server(draft, out, cards, agreement, listen, days)
+        _write_server(draft, cards, agreement, listen, days)
     return Run(out)
 
 
@@ -153,7 +153,6 @@ def _agreement(settings: RunSettings, facts: dict[str, Any], people: int) -> Agr
 
 def _write_server(
     draft: Path,
-    out: Path,
     cards: Sequence[StoreCard],
     agreement: Agreement,
     listen: dict[str, Any],
@@ -167,12 +166,6 @@ def _write_server(
     write_bytes(draft / "tls" / "server.key", certificates.server_key)
     for name, text in APP.items():
         write_bytes(draft / "app" / name, text.encode())
-    authority = (out / "tls" / "authority.pem").resolve()
-    config = (
-        f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'
-        f'address = "127.0.0.1:{port}"\nroot-certificates = "{authority}"\n'
-    )
-    write_bytes(draft / "flower" / "config.toml", config.encode())
     write_json(draft / "server.json", listen)
     for card in cards:
         write_bytes(draft / "nodes" / f"{card.name}.pub", f"{card.node_key}\n".encode())

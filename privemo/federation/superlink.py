@@ -25,7 +25,7 @@ from privemo.federation.processes import (
     wait_for_port,
 )
 from privemo.federation.server import CONNECTION
-from privemo.files import read_json
+from privemo.files import read_json, write_bytes
 from privemo.runs import Run
 
 __all__ = ["is_served", "online_nodes", "run_apps", "serve", "stop"]
@@ -46,10 +46,12 @@ def serve(folder: Path, say: Say) -> None:
     """
     port, names = _port(folder), Run(folder).stores
     state = folder / "flower"
+    state.mkdir(exist_ok=True)
     with Family(state, str(folder), say) as family:
         (folder / _PID_FILE).unlink(missing_ok=True)  # of one that was killed
         if is_open(port):
             raise RunError(f"Port {port} is taken by a program that does not serve {folder}.")
+        _write_connection(folder, port)
         with (state / "superlink.log").open("ab") as log:
             child = start(_command(folder, port), state, log, family)
         try:
@@ -109,6 +111,17 @@ def stop(folder: Path) -> None:
     if not stop_family(folder / "flower", str(folder)):
         raise RunError(f"{folder} is not being served: there is nothing to stop.")
     (folder / _PID_FILE).unlink(missing_ok=True)
+
+
+def _write_connection(folder: Path, port: int) -> None:
+    """Tell Flower's tools how to reach the server; its folder may have been moved, or mounted elsewhere."""
+    # Flower takes no path relative to its file. A JSON string is a TOML one.
+    authority = json.dumps(str((folder / "tls" / "authority.pem").resolve()), ensure_ascii=False)
+    config = (
+        f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n'
+        f'address = "127.0.0.1:{port}"\nroot-certificates = {authority}\n'
+    )
+    write_bytes(folder / "flower" / "config.toml", config.encode())
 
 
 def _command(folder: Path, port: int) -> list[str]:

@@ -26,6 +26,7 @@ from privemo.federation.processes import (
 )
 from privemo.federation.refusals import why_refused
 from privemo.files import read_json, write_bytes
+from privemo.storeconfig import agreed_to_nothing
 from privemo.unlocking import to_hand_over
 
 __all__ = ["serve_store"]
@@ -70,7 +71,10 @@ def serve_store(folder: Path, say: Say) -> None:
 
 def _serve_store(folder: Path, say: Say) -> None:
     card = StoreCard.read(folder / CARD_FILE)
-    joined = read_json(folder / JOINED_FILE, schema="privemo.joined/1")
+    path = folder / JOINED_FILE
+    if not path.exists():
+        raise RunError(agreed_to_nothing(folder))
+    joined = read_json(path, schema="privemo.joined/1")
     word = to_hand_over(folder / "consent.sqlite")
     state = folder / "flower"
     state.mkdir(exist_ok=True)

@@ -38,7 +38,8 @@ def chain(tmp_path: Path) -> Path:
     return made.folder
 
 
-def test_a_server_is_up_once_all_its_stores_may_come(chain: Path) -> None:
+def serve_and_ask(chain: Path) -> int:
+    """Serve a folder until it says that it is up, and end it; returns how many stores it lets in."""
     command = [sys.executable, "-m", "privemo", "federation", "start", str(chain)]
     server = subprocess.Popen(command)
     try:
@@ -46,9 +47,19 @@ def test_a_server_is_up_once_all_its_stores_may_come(chain: Path) -> None:
             assert server.poll() is None
             time.sleep(0.02)
         assert int((chain / "server.pid").read_text()) == server.pid
-        assert len(online_nodes(chain)) == len(NAMES)
+        registered = len(online_nodes(chain))
     finally:
         server.terminate()
         ended = server.wait(120)
     assert ended == 0
     assert not (chain / "server.pid").exists()
+    return registered
+
+
+def test_a_server_is_up_once_all_its_stores_may_come(chain: Path) -> None:
+    assert serve_and_ask(chain) == len(NAMES)
+
+
+def test_a_chain_that_was_moved_is_served_where_it_is_now(chain: Path, tmp_path: Path) -> None:
+    """As one that was drawn up on a host and mounted into a container."""
+    assert serve_and_ask(chain.rename(tmp_path / 'an other "place"')) == len(NAMES)

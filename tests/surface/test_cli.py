@@ -316,6 +316,7 @@ def test_missing_options_and_wrong_folders_are_said(tmp_path: Path, npz: Path) -
     refused(privemo("simulate", "--resume", tmp_path / "nowhere"), "run.json", "does not exist")
     refused(privemo("audit", tmp_path / "nowhere"), "nowhere")
     refused(privemo("evaluate", tmp_path / "no.safetensors", "--data", npz), "no.safetensors")
+    refused(privemo("evaluate", "nobody", "--data", npz), "give a model.safetensors, or the folder")
     refused(privemo("evaluate", tmp_path, "--data", npz), "without a run.json", "model.safetensors")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("keep me")

@@ -67,7 +67,10 @@ def test_a_card_that_cannot_be_trusted_is_not_shown(tmp_path: Path) -> None:
     out.write_bytes(raw)
     stranger = str(SigningKey.generate("stranger").verifying)
     refused(privemo("card", out, "--key", stranger), "no key that is known has signed")
-    refused(privemo("card", out, "--key", "chain"), "a verifying key is name+id+base64")
+    refused(
+        privemo("card", out, "--key", "chain"),
+        "is one line, name+id+base64, as `privemo audit key`",
+    )
     out.write_bytes(raw[:-1])
     refused(privemo("card", out, "--key", str(key.verifying)), "Ask whoever exported the model")
     refused(privemo("card", tmp_path / "gone", "--key", stranger), "gone cannot be read")

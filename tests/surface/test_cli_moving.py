@@ -88,7 +88,7 @@ def test_what_makes_no_sense_is_refused(old: Path, tmp_path: Path) -> None:
     refused(privemo("consent", "export", "--registry", old, "--person", PERSON, "--close"), "--all")
     told("consent", "export", "--registry", old, "--all", file, "--plain")
     take_in = ("consent", "import", file, "--registry", new, "--key")
-    refused(privemo(*take_in, "no key"), "verifying key")
+    refused(privemo(*take_in, "no key"), "a public key is one line")
     name, _, rest = signing_key(old).partition("+")
     refused(privemo(*take_in, f"{name}x+{rest}"), "key id")
     with ConsentRegistry.create(

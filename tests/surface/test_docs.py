@@ -58,10 +58,9 @@ def documented_commands() -> list[tuple[str, str]]:
                 command = line.strip().removeprefix("$ ").split("  #")[0].split(" > ")[0]
                 if command.startswith("privemo "):
                     found.append((named(page), command))
-    found += [
-        ("SECURITY.md", command)
-        for command in re.findall(r"`(privemo [a-z]+ [^`]+)`", (ROOT / "SECURITY.md").read_text())
-    ]
+    for name in ("README.md", "SECURITY.md"):  # in the running text too
+        text = FENCE.sub("", (ROOT / name).read_text())
+        found += [(name, command) for command in re.findall(r"`(privemo [a-z]+ [^`]+)`", text)]
     return found
 
 
@@ -134,6 +133,14 @@ def test_every_command_and_option_stands_in_the_reference() -> None:
                 if isinstance(parameter, click.Argument):
                     metavar = parameter.make_metavar(context).strip("[]")
                     assert f"`{metavar}`" in section, f"{name} {metavar}"
+
+
+def test_the_reference_says_which_options_are_required() -> None:
+    for name, command in all_commands().items():
+        for option in command.params:
+            if isinstance(option, click.Option) and option.required:
+                (row,) = re.findall(rf"^\| `{option.opts[0]}\b.*$", section_of(name), re.MULTILINE)
+                assert "required" in row, f"{name}: {row}"
 
 
 def test_no_documented_option_or_command_is_invented() -> None:

@@ -134,6 +134,21 @@ def test_an_app_whose_model_is_not_trusted_goes_on_and_reads_nobody(
     assert "happy" not in done.stdout
 
 
+def test_a_mistyped_model_or_key_is_told_before_the_day_begins(
+    signed_model: tuple[str, str], tmp_path: Path
+) -> None:
+    model, key = signed_model
+    for given, why in (
+        (("--model", "nowhere.onnx", "--key", key), "nowhere.onnx is no file"),
+        (("--model", model, "--key", "chain+1a2b3c4d+Ae..."), "--key: a public key is one line"),
+    ):
+        done = example(APP, "shop", *given, cwd=tmp_path)
+        assert done.returncode == 1
+        assert why in done.stderr
+        assert done.stdout == ""
+        assert not (tmp_path / "shop").exists()
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small finished run, of which only what an auditor needs is left."""

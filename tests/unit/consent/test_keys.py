@@ -47,6 +47,15 @@ def test_a_key_that_is_none_is_refused(text: str) -> None:
         VerifyingKey.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "why"), [("Peter", "printed it$"), (PETER[:-1], "; its last part")]
+)
+def test_whoever_mistypes_a_key_is_told_where_to_find_it(text: str, why: str) -> None:
+    told = f"^a public key is one line, name.id.base64, as `privemo audit key` .*{why}"
+    with pytest.raises(MalformedError, match=told):
+        VerifyingKey.parse(text)
+
+
 def test_signatures_hold_for_their_message_alone() -> None:
     key, other = SigningKey.generate("log"), SigningKey.generate("log")
     signature = key.sign(b"message")

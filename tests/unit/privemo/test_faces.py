@@ -67,6 +67,11 @@ def test_no_attribute_of_a_table_or_of_sealed_faces_is_public_and_holds_pixels(n
         ({"label": np.full(80, 0.5)}, "whole numbers"),
         ({"label_names": np.array(["happy", "sad", "neutral", "angry"])}, "unknown labels 'angry'"),
         ({"identity": np.array(["a"])}, "'identity' has shape"),
+        (
+            {"age_band": np.array(["25_34", "25-34", "adult", "unknown"] * 20)},
+            "unknown age bands '25-34', 'adult'; the bands are under_13, .*65_plus, unknown. Rename",
+        ),
+        ({"age_band": np.arange(80)}, "'0', '1', '10', '11', '12' and 75 more; the bands"),
     ],
 )
 def test_a_bad_npz_is_refused_with_what_is_wrong(
@@ -114,6 +119,8 @@ def test_reads_a_csv_file(tmp_path: Path) -> None:
         (f"pixels,label\n{' '.join(['300'] * 2304)},sad\n", "300"),
         (f"pixels,label\n{' '.join(['x'] * 2304)},sad\n", "not a whole number"),
         (f"pixels,label\n{' '.join(['1'] * 2304)},rage\n", "unknown labels 'rage'"),
+        (f"pixels,label,age_band\n{' '.join(['1'] * 2304)},sad,30s\n", "unknown age bands '30s'"),
+        (f"pixels,label,age_band\n{' '.join(['1'] * 2304)},sad,\n", "'nan'.*write unknown where"),
     ],
 )
 def test_a_bad_csv_is_refused_with_the_line(tmp_path: Path, body: str, says: str) -> None:
@@ -216,7 +223,7 @@ def bands(table_bands: list[str], tmp_path: Path) -> FaceTable:
 
 
 def test_one_face_that_is_a_childs_makes_the_person_a_child(tmp_path: Path) -> None:
-    given = ["65_plus", "under_13", "35_44", "unknown", "25_34", "25_34", "35_44", "who knows"]
+    given = ["65_plus", "under_13", "35_44", "unknown", "25_34", "25_34", "35_44", "unknown"]
     table = bands(given, tmp_path)
     people = table.band_of_people(np.arange(8))
     assert people is not None

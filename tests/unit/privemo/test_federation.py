@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -30,7 +32,7 @@ from privemo.counted import request_of
 from privemo.countterms import CountTerms
 from privemo.driving import driving
 from privemo.errors import BudgetExhausted, RunError, RunInterrupted, SettingsError
-from privemo.federation import asking
+from privemo.federation import asking, superlink
 from privemo.federation.asking import run_counts, run_rounds
 from privemo.federation.authority import issue
 from privemo.federation.identity import StoreCard, enroll
@@ -464,6 +466,17 @@ def test_a_store_without_a_registry_or_keys_joins_nothing(chain: Run, tmp_path: 
         join(tmp_path / "nowhere", invited(chain))
 
 
+def test_a_store_that_agreed_to_nothing_is_told_what_to_do(chain: Run, tmp_path: Path) -> None:
+    amber = tmp_path / "amber"
+    registry(amber)
+    what_to_do = f"amber has agreed to no federation yet: privemo federation join {amber} --invit"
+    for open_it in (lambda: serve_store(amber, print), lambda: PrivemoStore(amber)):
+        with pytest.raises(RunError, match=what_to_do):
+            open_it()
+    with pytest.raises(RunError, match="chain is no store's folder"):
+        PrivemoStore(chain.folder)
+
+
 @pytest.mark.parametrize("field", ["address", "authority", "agreement", "store"])
 def test_an_invitation_that_lacks_something_is_named(field: str, chain: Run) -> None:
     path = chain.folder / "invitations" / "amber.json"
@@ -491,6 +504,28 @@ def taken(chain: Run) -> Iterator[int]:
 def test_a_port_that_is_taken_is_named(chain: Run, taken: int) -> None:
     with pytest.raises(RunError, match=f"Port {taken} is taken"):
         serve(chain.folder, print)
+
+
+def test_a_start_writes_where_the_server_is_now(
+    chain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chain is drawn up in one place and served in another: moved, or mounted into a container."""
+    assert not (chain.folder / "flower").exists()
+    monkeypatch.setattr(superlink, "is_open", lambda port: False)
+    monkeypatch.setattr(superlink, "_command", lambda *_: [sys.executable, "-c", ""])
+    for name in ("moved", 'a "place" ö 🜁'):
+        folder = chain.folder.rename(tmp_path / name)
+        chain = Run(folder)
+        with pytest.raises(RunError, match="did not start"):
+            serve(folder, print)
+        found = tomllib.loads((folder / "flower" / "config.toml").read_text())["superlink"]
+        assert found == {
+            "default": "here",
+            "here": {
+                "address": "127.0.0.1:4711",
+                "root-certificates": str(folder.resolve() / "tls" / "authority.pem"),
+            },
+        }
 
 
 def test_a_round_waits_as_long_as_the_server_was_drawn_up_for(tmp_path: Path) -> None:
@@ -538,7 +573,7 @@ def test_what_is_not_served_says_so(chain: Run) -> None:
 
 
 def test_a_store_that_joined_nothing_cannot_start(chain: Run, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"joined.json does not exist"):
+    with pytest.raises(RunError, match="has agreed to no federation yet"):
         serve_store(tmp_path / "amber", print)
     with pytest.raises(RunError, match=r"server.json does not exist"):
         serve(tmp_path / "amber", print)

@@ -88,6 +88,9 @@ def test_where_training_starts(tmp_path: Path) -> None:
     assert "mine.safetensors" in where
     with pytest.raises(RunError, match="do not fit"):
         w.initial_weights(str(path), model="emotion-cnn", channels=3, seed=0)
+    for nothing in ("nobodi", str(tmp_path)):
+        with pytest.raises(RunError, match="give nobody, imagenet, scratch, or a model"):
+            w.initial_weights(nothing, model="emotion-cnn", channels=1, seed=0)
     with pytest.raises(SettingsError, match="no model"):
         w.initial_weights("nobody", model="other", channels=1, seed=0)
 

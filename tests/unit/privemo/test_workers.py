@@ -159,7 +159,7 @@ def test_a_store_that_fails_answers_with_the_kind_of_error_and_its_text_stays_he
     for reply, failure in answers:
         assert reply.error.reason == "RunError"
         assert isinstance(failure, RunError)
-        assert f"store-{reply.metadata.src_node_id}/store.json does not exist" in str(failure)
+        assert f"store-{reply.metadata.src_node_id} is no store's folder" in str(failure)
     for context, old in zip(contexts, before, strict=True):  # what a node keeps comes back to it
         assert context.state is not old
         assert context.state["kept"] == old["kept"]

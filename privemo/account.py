@@ -13,7 +13,7 @@ from typing import Any
 from privemo.budget import Budget
 from privemo.config import PrivacySettings
 from privemo.errors import BudgetExhausted, PrivemoError, SettingsError
-from privemo.ledger import Ledger
+from privemo.ledger import FILE, Ledger
 from privemo.releases import Mechanism, Release, worst_of
 from privemo.runs import Run
 
@@ -122,7 +122,7 @@ def give_back(run: Run) -> None:
     if held is None:
         return
     with contextlib.suppress(PrivemoError, OSError):
-        ledgers = [Ledger(run.folder / "stores" / name / "ledger.jsonl") for name in run.stores]
+        ledgers = [Ledger(run.folder / "stores" / name / FILE) for name in run.stores]
         path = run.folder / held["file"]
         if path.exists() and not any(one.entries for one in ledgers):
             Budget(path).settle(held["number"], [])
@@ -143,7 +143,7 @@ def settle(run: Run) -> str | None:
     path = run.folder / held["file"]
     if not path.exists():
         return f"{path} is gone: what this run spent less than planned was not given back to it."
-    ledgers = [Ledger(run.folder / "stores" / name / "ledger.jsonl") for name in run.stores]
+    ledgers = [Ledger(run.folder / "stores" / name / FILE) for name in run.stores]
     worst = worst_of([one.releases() for one in ledgers], privacy.max_stores_per_person)
     # Two copies of one folder release different updates, and both count.
     updates = [entry.update_sha256 for one in ledgers for entry in one.entries]

@@ -34,7 +34,7 @@ from privemo.faces import FaceTable
 from privemo.files import changing, read_json, write_json
 from privemo.labels import EMOTIONS
 from privemo.recognizer.readings import Region
-from privemo.storeconfig import Counted, NamelessReason, StoreConfig
+from privemo.storeconfig import STORE_FILE, Counted, NamelessReason, StoreConfig
 from privemo.unlocking import open_registry
 from privemo_consent import (
     AgeBand,
@@ -49,7 +49,6 @@ from privemo_consent import (
 
 __all__ = ["Booth", "Captured"]
 
-_STORE = "store.json"
 _UNUSABLE = 50
 """So many pictures in a row without exactly one face, and nobody sits there."""
 
@@ -87,7 +86,7 @@ class Booth:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        if not (self.folder / _STORE).exists():
+        if not (self.folder / STORE_FILE).exists():
             raise RunError(
                 f"{self.folder} has not joined a federation, so nobody agreed yet whom it refuses and where: "
                 f"privemo federation join {self.folder} --invitation FILE --no-start"
@@ -272,13 +271,13 @@ class Booth:
         )
 
     def _read(self) -> StoreConfig:
-        return StoreConfig.of(**read_json(self.folder / _STORE, schema="privemo.store/3"))
+        return StoreConfig.of(**read_json(self.folder / STORE_FILE, schema="privemo.store/3"))
 
     def _count(self, part: Part, away: Mapping[NamelessReason, Counted]) -> None:
         """Add to the counts of whoever left no name, in what the store agreed to by now."""
         if not away:
             return
-        with changing(self.folder / _STORE):  # a store may join anew while somebody sits here
+        with changing(self.folder / STORE_FILE):  # a store may join anew while somebody sits here
             self._add(part, away)
 
     def _add(self, part: Part, away: Mapping[NamelessReason, Counted]) -> None:
@@ -289,7 +288,7 @@ class Booth:
             old = mine.get(reason, Counted(faces=0, persons=0))
             mine[reason] = Counted(faces=old.faces + more.faces, persons=old.persons + more.persons)
         self.config = config.model_copy(update={"turned_away": found})
-        write_json(self.folder / _STORE, self.config.model_dump(mode="json", by_alias=True))
+        write_json(self.folder / STORE_FILE, self.config.model_dump(mode="json", by_alias=True))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -33,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from privemo.errors import RunError, UpdateRejected
 from privemo.files import read_json, write_json
-from privemo.statements import canonical_hash, read_signing_key
+from privemo.statements import STATEMENTS_FILE, canonical_hash, read_signing_key
 
 __all__ = [
     "FINAL_FILE",
@@ -198,7 +198,7 @@ def sign_end(folder: Path, name: str, run_id: str, manifests: Sequence[bytes]) -
     if not chain:
         raise RunError("The end of a run has a manifest at least.")
     _check_chain(chain, run_id)
-    _check_mine(chain, name, _kept(folder / "statements.jsonl", run_id))
+    _check_mine(chain, name, _kept(folder / STATEMENTS_FILE, run_id))
     last = chain[-1]
     closing = Closing(
         run_id=run_id,
@@ -280,7 +280,7 @@ def signed_model(folder: Path, run_id: str) -> str | None:
 
 def took_part(folder: Path, run_id: str) -> bool:
     """Whether this store did anything in the rounds of a run, whatever became of it."""
-    return bool(_kept(folder / "statements.jsonl", run_id))
+    return bool(_kept(folder / STATEMENTS_FILE, run_id))
 
 
 def check_model(folder: Path, weights_sha256: str, *, run_id: str | None = None) -> Closing:

@@ -13,7 +13,7 @@ from privemo.files import read_json
 from privemo.flower import ConfigRecord, Grid, Message, MessageType, RecordDict
 from privemo.protocol import CONFIG
 from privemo.secure_protocol import CONTENT
-from privemo.storeconfig import StoreConfig
+from privemo.storeconfig import STORE_FILE, StoreConfig
 
 __all__ = ["ask_to_sign", "closing_reply"]
 
@@ -70,7 +70,7 @@ def closing_reply(folder: Path, content: RecordDict) -> RecordDict:
         RunError: something failed; only the kind of error leaves the store.
     """
     try:
-        config = StoreConfig.of(**read_json(folder / "store.json", schema="privemo.store/3"))
+        config = StoreConfig.of(**read_json(folder / STORE_FILE, schema="privemo.store/3"))
         record = content.get(CONFIG)
         shown = record.get("manifests") if isinstance(record, ConfigRecord) else None
         manifests = [m for m in shown if isinstance(m, bytes)] if isinstance(shown, list) else []

@@ -150,6 +150,8 @@ class FaceTable:
         if "age_band" not in self.columns:
             return None
         bands = self.columns["age_band"].astype(np.str_)[rows]
+        # `load_faces` refuses others; in a table that somebody made by hand they are no answer.
+        bands = np.where(np.isin(bands, [b.value for b in AgeBand]), bands, AgeBand.UNKNOWN.value)
         _, who = np.unique(self.person[rows], return_inverse=True)
         strictest_first = np.lexsort((-_protection(bands), who))
         _, first = np.unique(who[strictest_first], return_index=True)
@@ -191,7 +193,7 @@ class FaceTable:
 
 
 def _protection(bands: StrArray) -> IntArray:
-    """How far an age band protects: 2 a minor's, 1 unknown, 0 an adult's."""
+    """How far an age band protects: 2 a minor's, 1 unknown or unreadable, 0 an adult's."""
     minor = np.isin(bands, [b.value for b in AgeBand if b.is_minor])
     adult = np.isin(bands, [b.value for b in AgeBand if b.is_adult])
     return np.where(minor, 2, np.where(adult, 0, 1)).astype(np.int64)

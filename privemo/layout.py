@@ -22,7 +22,7 @@ from privemo.files import write_bytes, write_json
 from privemo.releases import Mechanism, Release
 from privemo.secagg.session import needed
 from privemo.skew import shared_out
-from privemo.storeconfig import KEY_FILE, Counted, NamelessReason, StoreConfig
+from privemo.storeconfig import KEY_FILE, STORE_FILE, Counted, NamelessReason, StoreConfig
 from privemo_consent import (
     ConsentMix,
     ConsentRegistry,
@@ -233,7 +233,7 @@ def _lay_out_store(
         turned_away = _take_in(registry, table, door, config, seen)
     withdrawals = _schedule(simulated.will_withdraw, settings, consent_seed)
     config = config.model_copy(update={"withdrawals": withdrawals, "turned_away": turned_away})
-    write_json(folder / "store.json", config.model_dump(mode="json", by_alias=True))
+    write_json(folder / STORE_FILE, config.model_dump(mode="json", by_alias=True))
 
 
 def _count_whom_it_asks(

@@ -14,7 +14,10 @@ from privemo.chain import GENESIS, Chain, ChainEntry
 from privemo.releases import Mechanism
 from privemo.statements import LedgerHead
 
-__all__ = ["GENESIS", "MECHANISMS", "Ledger", "LedgerEntry"]
+__all__ = ["FILE", "GENESIS", "MECHANISMS", "Ledger", "LedgerEntry"]
+
+FILE = "ledger.jsonl"
+"""In a store's folder."""
 
 
 MECHANISMS = {

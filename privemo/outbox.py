@@ -25,7 +25,7 @@ from privemo.errors import BudgetExhausted, LedgerLost
 from privemo.files import write_bytes
 from privemo.heldoutledger import FILE as HELD_OUT
 from privemo.heldoutledger import HeldOutLedger
-from privemo.ledger import MECHANISMS, Ledger
+from privemo.ledger import FILE, MECHANISMS, Ledger
 from privemo.orders import PrivateRecipe, RoundOrder, order_digest
 from privemo.storeconfig import StoreConfig
 
@@ -50,7 +50,7 @@ class Outbox:
         Raises:
             LedgerError: it is damaged.
         """
-        return Ledger(self.folder / "ledger.jsonl")
+        return Ledger(self.folder / FILE)
 
     def check_budget(self, recipe: PrivateRecipe) -> None:
         """Let a round pass whose releases the budget still holds.

@@ -11,6 +11,7 @@ from privemo.files import append_line
 from privemo.ledger import Ledger
 from privemo.orders import RoundOrder, order_digest
 from privemo.statements import (
+    STATEMENTS_FILE,
     Signed,
     Statement,
     canonical_hash,
@@ -69,7 +70,7 @@ def state(
         versions=versions(),
     )
     signed = sign(statement, read_signing_key(folder))
-    append_line(folder / "statements.jsonl", {**signed.facts(), "details": details})
+    append_line(folder / STATEMENTS_FILE, {**signed.facts(), "details": details})
     return signed
 
 

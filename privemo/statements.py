@@ -32,6 +32,7 @@ from privemo.storeconfig import KEY_FILE
 
 __all__ = [
     "FIRST",
+    "STATEMENTS_FILE",
     "LedgerHead",
     "Signed",
     "Statement",
@@ -44,6 +45,9 @@ __all__ = [
 
 FIRST = "0" * 64
 """The hash that a chain starts from."""
+
+STATEMENTS_FILE = "statements.jsonl"
+"""In a store's folder: what it signed, a line each."""
 
 _SIGNED_AS = (
     b"privemo.statement/1\n"  # so that no signature of this key passes for another kind of text

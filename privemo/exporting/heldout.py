@@ -35,6 +35,7 @@ from privemo.files import write_bytes
 from privemo.heldoutaccount import HeldOutAccount, budget_of
 from privemo.runs import Run
 from privemo.store import Store
+from privemo.storeconfig import STORE_FILE
 
 __all__ = ["FILE", "fit_on_held_out"]
 
@@ -96,7 +97,7 @@ def fit_on_held_out(
 
 
 def _opened(run: Run, name: str, stack: ExitStack) -> Store:
-    if not (run.folder / "stores" / name / "store.json").exists():
+    if not (run.folder / "stores" / name / STORE_FILE).exists():
         raise RunError(
             f"{run.folder} does not hold store {name}, and its held-out people are there: leave the epsilon "
             "out, and people who do not exist are asked."

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from privemo.errors import RunError
 from privemo.files import read_json, write_bytes, write_json
 from privemo.statements import read_signing_key
-from privemo.storeconfig import KEY_FILE
+from privemo.storeconfig import KEY_FILE, STORE_FILE
 
 __all__ = ["CARD_FILE", "NODE_KEY_FILE", "StoreCard", "enroll", "keys_without_card"]
 
@@ -80,7 +80,7 @@ def enroll(folder: Path, name: str) -> StoreCard:
         card = StoreCard.read(card_path)
         _check_name(folder, card.name, name)
         return card
-    if (joined := folder / "store.json").exists():
+    if (joined := folder / STORE_FILE).exists():
         _check_name(folder, str(read_json(joined, schema="privemo.store/3")["name"]), name)
     kept = keys_without_card(folder)
     node = _node_key(folder) if NODE_KEY_FILE in kept else ec.generate_private_key(ec.SECP384R1())

@@ -19,14 +19,14 @@ from privemo.federation.identity import CARD_FILE, StoreCard
 from privemo.files import changing, read_json, write_bytes, write_json
 from privemo.heldoutledger import FILE as HELD_OUT
 from privemo.heldoutledger import HeldOutLedger
+from privemo.ledger import FILE as TRAINED
 from privemo.ledger import Ledger
 from privemo.orders import RUN_ID, PersonalName
-from privemo.storeconfig import PERSONAL, StoreConfig
+from privemo.storeconfig import PERSONAL, STORE_FILE, StoreConfig
 
 __all__ = ["AUTHORITY_FILE", "JOINED_FILE", "Agreement", "Invitation", "join", "layers_of_others"]
 
-AUTHORITY_FILE, JOINED_FILE, STORE_FILE = "authority.pem", "joined.json", "store.json"
-LEDGER = "ledger.jsonl"
+AUTHORITY_FILE, JOINED_FILE = "authority.pem", "joined.json"
 
 
 class Agreement(BaseModel):
@@ -179,7 +179,7 @@ def _check_delta(folder: Path, agreed: Agreement) -> None:
         check_delta(agreed.delta, agreed.declared_people * max(1, len(agreed.roster)))
     except SettingsError as error:
         raise SettingsError(f"This invitation promises nothing. {error} {anew}`.") from error
-    trained = [entry.delta for entry in Ledger(folder / LEDGER).entries]
+    trained = [entry.delta for entry in Ledger(folder / TRAINED).entries]
     measured = [entry.delta for entry in HeldOutLedger(folder / HELD_OUT).entries]
     before = min([*trained, *measured, agreed.delta])
     if agreed.delta > before:

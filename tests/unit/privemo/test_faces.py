@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +221,14 @@ def bands(table_bands: list[str], tmp_path: Path) -> FaceTable:
     columns["age_band"] = np.array(table_bands)
     np.savez(tmp_path / "b.npz", **columns)
     return load_faces(tmp_path / "b.npz")
+
+
+def test_a_band_that_nobody_knows_is_no_answer_in_a_table_made_by_hand(tmp_path: Path) -> None:
+    read = bands(["25_34"] * 4, tmp_path)
+    given = np.array(["25_34", "adult", "35_44", "35_44"])
+    people = replace(read, columns={"age_band": given}).band_of_people(np.arange(4))
+    assert people is not None
+    assert people.tolist() == ["unknown", "35_44"]
 
 
 def test_one_face_that_is_a_childs_makes_the_person_a_child(tmp_path: Path) -> None:

@@ -16,10 +16,9 @@ from privemo.grid import InProcessGrid
 from privemo.heldoutledger import FILE, HeldOutLedger
 from privemo.measuring import finish_run
 from privemo.runs import Run
+from privemo.statements import STATEMENTS_FILE
 from privemo.store import Store
 from tests.support.federated import App, Federated
-
-STATEMENTS = "statements.jsonl"
 
 KINDS = ("query.measure", "query.count", "query.advertise")
 
@@ -36,7 +35,9 @@ def opened(federated: Federated, name: str = "store-01") -> Iterator[Store]:
 @contextmanager
 def before_the_rounds(store: Store) -> Iterator[None]:
     """As the store was when it had joined: nothing stated, and no end signed."""
-    later = [path for name in (FINAL_FILE, STATEMENTS) if (path := store.folder / name).exists()]
+    later = [
+        path for name in (FINAL_FILE, STATEMENTS_FILE) if (path := store.folder / name).exists()
+    ]
     for path in later:
         path.rename(path.with_suffix(".later"))
     try:

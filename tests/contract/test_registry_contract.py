@@ -230,9 +230,20 @@ class RegistryContract(ABC):
     def test_kiosks_writing_at_once_lose_and_double_nothing(
         self, registry: ConsentRegistry, home: Home
     ) -> None:
+        # On a busy machine one may be done before the next begins: then it was no race, and another is run.
+        for race in range(8):
+            writers = self._race_to_write(registry, home, str(race))
+            if sum(a != b for a, b in pairwise(writers)) > 2:
+                break
+        else:
+            pytest.fail("they never wrote at once")
+
+    def _race_to_write(self, registry: ConsentRegistry, home: Home, race: str) -> list[str]:
+        """Let three kiosks enrol twenty people each; return who wrote each event, in the log's order."""
         before = registry.log_seq
         people = {
-            kiosk: [f"{kiosk}-{i:02d}" for i in range(20)] for kiosk in ("east", "west", "north")
+            kiosk: [f"{kiosk}-{race}-{i:02d}" for i in range(20)]
+            for kiosk in ("east", "west", "north")
         }
         kiosks = {kiosk: home.start("grant", *names) for kiosk, names in people.items()}
         for worker in kiosks.values():
@@ -246,8 +257,7 @@ class RegistryContract(ABC):
             assert seqs == sorted(seqs), "each kiosk's events stand in the order it was told"
             order += [(seq, kiosk) for seq in seqs]
         assert len({seq for seq, _ in order}) == 60
-        changes = sum(a[1] != b[1] for a, b in pairwise(sorted(order)))
-        assert changes > 2, "they did write at once"
+        return [kiosk for _, kiosk in sorted(order)]
 
     def test_racing_the_same_withdrawal_writes_it_once(
         self, registry: ConsentRegistry, home: Home

@@ -41,7 +41,18 @@ def finish(process: subprocess.Popen[str]) -> list[str]:
 
 
 def test_kiosks_writing_at_once_lose_and_double_nothing(whole: Path) -> None:
-    names = ["east", "west", "north"]
+    # On a busy machine one may be done before the next begins: then it was no race, and another is run.
+    for race in range(8):
+        writers = _race_to_write(whole, str(race))
+        if sum(a != b for a, b in pairwise(writers)) > 2:
+            break
+    else:
+        pytest.fail("they never wrote at once")
+
+
+def _race_to_write(whole: Path, race: str) -> list[str]:
+    """Let three kiosks enrol sixty people each; return who wrote each event, in the log's order."""
+    names = [f"east{race}", f"west{race}", f"north{race}"]
     with ConsentRegistry.open(whole, mode="production") as registry:
         before = registry.log_seq
     kiosks = [start("grant", whole, name, "60") for name in names]
@@ -55,13 +66,10 @@ def test_kiosks_writing_at_once_lose_and_double_nothing(whole: Path) -> None:
             assert said[name] == [f"{name}-{i:04d}" for i in range(60)]
             own = [person for person in registry.persons() if person.startswith(name)]
             assert own == said[name], "each kiosk's events stand in the order it was told"
-        # One after the other would be two changes of writer; a busy machine may let one of three
-        # start late, so that is all that is asked.
         order = sorted(
             (registry.history(person)[0].seq, name) for name in names for person in said[name]
         )
-        changes = sum(a[1] != b[1] for a, b in pairwise(order))
-        assert changes > len(names) - 1, "they did write at once"
+    return [name for _, name in order]
 
 
 def test_racing_the_same_withdrawal_writes_it_once(whole: Path) -> None:

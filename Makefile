@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help
 help:
 	@echo "make demo      install, then run the main job on people who do not exist"
-	@echo "make test      install, then run the test suite (about 10 minutes on 2 cores)"
+	@echo "make test      install, then run the test suite (10 to 25 minutes on 2 cores)"
 	@echo "make test-all  the slow tests as well"
 	@echo "make check     lint, types, layers and docs"
 	@echo "make docs      build the documentation into site/"

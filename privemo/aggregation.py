@@ -7,6 +7,8 @@
 | `median` | fewer than half of the stores |
 | `krum` | `malicious` stores: the mean of the others, those that lie closest to each other |
 
+Stores whose answer was left out, because no honest store signs such a thing, are some of the `malicious`.
+
 Updates lie on disk (`privemo.spool`). In memory stands one of them, or a block of all stores' values of some
 parameters, or for Krum how far each two of them are apart: no more with a thousand stores than with ten.
 
@@ -38,8 +40,11 @@ class Aggregator(Protocol):
     def take(self, name: str, row: int) -> None:
         """Take in the update of a store, by its row in the spool."""
 
-    def result(self) -> w.Weights:
+    def result(self, exposed: int = 0) -> w.Weights:
         """What the server steps with, float32.
+
+        Args:
+            exposed: stores that signed what no honest store sends, and were left out for it.
 
         Raises:
             RunError: of so few stores nothing can be said.
@@ -67,8 +72,8 @@ class Mean:
             part = np.float32(size) * array
             self._total[key] = self._total[key] + part if key in self._total else part
 
-    def result(self) -> w.Weights:
-        """See `Aggregator`."""
+    def result(self, exposed: int = 0) -> w.Weights:
+        """See `Aggregator`; a mean holds against nobody, whoever was found."""
         share = np.float32(1.0 / self._weight)
         return {key: share * array for key, array in self._total.items()}
 
@@ -90,30 +95,44 @@ class Robust:
         """See `Aggregator`."""
         self._rows.append(row)
 
-    def result(self) -> w.Weights:
+    def result(self, exposed: int = 0) -> w.Weights:
         """See `Aggregator`."""
-        stores, bad = len(self._rows), self._malicious
-        if stores < 2 * bad + (3 if self._kind == "krum" else 1):
-            raise RunError(
-                f"{stores} stores answered, of whom {bad} may be poisoned: {self._kind} cannot tell which."
-            )
+        stores, bad = len(self._rows), self._told_apart(exposed)
         if self._kind == "krum":
-            return self._krum(stores - bad)
-        flat = np.concatenate([self._middle(block) for block in self._spool.blocks(self._rows)])
+            return self._krum(bad, stores - bad)
+        flat = np.concatenate(
+            [self._middle(block, bad) for block in self._spool.blocks(self._rows)]
+        )
         return self._spool.shaped(flat)
 
-    def _middle(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _told_apart(self, exposed: int) -> int:
+        """How many of those who answered may be poisoned and do no harm.
+
+        Who was exposed is one of the `malicious`, so fewer are left among those who answered. That is made
+        use of only where too few answered to bear all of them: if exposed stores stopped the round, a lie
+        that is found out would do more harm than one that is not.
+        """
+        stores = len(self._rows)
+        most = max((stores - (3 if self._kind == "krum" else 1)) // 2, 0)
+        left = max(self._malicious - exposed, 0)
+        if most < left:
+            raise RunError(
+                f"{stores} stores answered, of whom {left} may be poisoned: {self._kind} cannot tell which."
+            )
+        return min(most, self._malicious)
+
+    def _middle(self, values: NDArray[np.float32], bad: int) -> NDArray[np.float32]:
         if self._kind == "median":
             return np.median(values, axis=0).astype(np.float32)
         # The share that Flower cuts off is rounded down; half a store more, and it is this very number.
-        share = (self._malicious + 0.5) / len(values)
+        share = (bad + 0.5) / len(values)
         return np.asarray(trim_mean(values, min(share, np.nextafter(0.5, 0))), np.float32)
 
-    def _krum(self, kept: int) -> w.Weights:
+    def _krum(self, bad: int, kept: int) -> w.Weights:
         contents = [
             RecordDict({"update": ArrayRecord({"apart": Array(row)})}) for row in self._apart()
         ]
-        chosen = {id(c) for c in select_multikrum(contents, self._malicious, kept)}
+        chosen = {id(c) for c in select_multikrum(contents, bad, kept)}
         mean = Mean(self._spool, dict.fromkeys(map(str, range(len(contents))), 1.0))
         for number, content in enumerate(contents):
             if id(content) in chosen:

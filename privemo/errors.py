@@ -139,7 +139,14 @@ class RailBroken(PrivemoError):
 
 
 class UpdateRejected(PrivemoError, ValueError):
-    """An update from a store has the wrong names, shapes, type, or size, or is not finite."""
+    """An answer from a store does not count."""
+
+
+class UpdateMadeUp(UpdateRejected):
+    """A store signed what no honest one sends: wrong names, shapes or type, not finite, too long, or old.
+
+    With robust aggregation it counts as one of those that were expected to be poisoned.
+    """
 
 
 class MissingExtra(PrivemoError, ImportError):

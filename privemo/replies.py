@@ -14,6 +14,7 @@ from privemo.statements import Signed, Statement
 __all__ = [
     "Heard",
     "Reply",
+    "exposed",
     "failed_entry",
     "named_and_others",
     "read_reply",
@@ -65,14 +66,28 @@ class Reply:
     update: w.Weights | None = None
 
 
+def exposed(heard: Collection[Heard], counted: Collection[str]) -> int:
+    """How many stores are known to be poisoned, of whom nothing counts.
+
+    Whoever repeats what another store signed long ago exposes one store and no more: itself. So nodes are
+    counted, and only those that speak for a store which did not answer otherwise.
+    """
+    return len({one.reply.node for one in heard if one.made_up and one.reply.name not in counted})
+
+
 @dataclass(frozen=True)
 class Heard:
-    """A reply that was held against its round: what it states, what is wrong, and where its update lies."""
+    """A reply that was held against its round: what it states, what is wrong, and where its update lies.
+
+    Attributes:
+        made_up: its store signed what no honest store sends.
+    """
 
     reply: Reply
     statement: Statement | None
     fault: str
     row: int | None
+    made_up: bool = False
 
 
 def read_reply(message: Message) -> Reply:

@@ -20,7 +20,7 @@ from privemo import protocol
 from privemo import weights as w
 from privemo.aggregation import aggregator
 from privemo.config import RunSettings
-from privemo.errors import RunError, UpdateRejected
+from privemo.errors import RunError, UpdateMadeUp, UpdateRejected
 from privemo.flower import (
     ArrayRecord,
     ConfigRecord,
@@ -38,6 +38,7 @@ from privemo.personal import own_of
 from privemo.replies import (
     Heard,
     Reply,
+    exposed,
     failed_entry,
     named_and_others,
     read_reply,
@@ -172,19 +173,19 @@ class StoreAveraging(Strategy):
         bound = norm_bound(now.order, sum(a.size for a in now.weights.values()))
         stores: dict[str, dict[str, Any]] = {}
         with Spool(now.weights, self.spool_in) as spool:
-            together, counted = aggregator(self.settings, self.sizes, spool), 0
+            together, counted = aggregator(self.settings, self.sizes, spool), set[str]()
             # Sorted by store, so that the floating-point sum does not depend on who answered first; and what
             # does not count comes last, so that nobody takes a store's place in its name.
             heard = self._hear(replies, now, bound, spool)
             for one in sorted(heard, key=lambda h: (h.statement is None, h.reply.name)):
                 row = self._judge(one, stores)
                 if row is not None:
-                    counted += 1
+                    counted.add(one.reply.name)
                     together.take(one.reply.name, row)
-            if counted < self.settings.quorum:
+            if len(counted) < self.settings.quorum:
                 self._name_silent(stores)
-                raise RunError(too_few(now.number, counted, self.settings.quorum, stores))
-            update = together.result()
+                raise RunError(too_few(now.number, len(counted), self.settings.quorum, stores))
+            update = together.result(exposed(heard, counted))
         return self._step(now, update, named_and_others(stores, self.sizes))
 
     def _hear(
@@ -197,17 +198,19 @@ class StoreAveraging(Strategy):
         """
         heard: list[Heard] = []
         for reply in map(read_reply, replies):
-            statement, fault = self._stated(reply, now)
-            row = None
+            statement, row, fault, made_up = None, None, "", False
             try:
-                if statement is not None:
+                if reply.signed is None:
+                    fault = reply.failure or "unstated"
+                else:
+                    statement = self.check_statement(reply.signed, now)
                     # At once: it has paid, whatever becomes of its update, of the round, and of the server.
                     self.history.hear([statement])
                     update = _update_of(reply, statement, now, bound)
                     row = None if update is None else spool.add(update)
             except UpdateRejected as rejected:
-                fault = f"update rejected: {rejected}"
-            heard.append(Heard(replace(reply, update=None), statement, fault, row))
+                fault, made_up = f"update rejected: {rejected}", isinstance(rejected, UpdateMadeUp)
+            heard.append(Heard(replace(reply, update=None), statement, fault, row, made_up))
         return heard
 
     def _step(
@@ -245,15 +248,6 @@ class StoreAveraging(Strategy):
             **({"server_state": w.sha256(state)} if state else {}),
         }
 
-    def _stated(self, reply: Reply, now: Round) -> tuple[Statement | None, str]:
-        """What a store stated of this round, or why it does not count."""
-        if reply.signed is None:
-            return None, reply.failure or "unstated"
-        try:
-            return self.check_statement(reply.signed, now), ""
-        except UpdateRejected as rejected:
-            return None, f"update rejected: {rejected}"
-
     def _judge(self, one: Heard, stores: dict[str, dict[str, Any]]) -> int | None:
         """Enter a reply into the manifest's `stores`; the row of its update, if it counts."""
         name, row = one.reply.name, None
@@ -281,14 +275,14 @@ class StoreAveraging(Strategy):
         """
         statement = signed.verified(self.roster)
         if statement.model_in != now.model_in:
-            raise UpdateRejected("it starts from another model")
+            raise UpdateMadeUp("it starts from another model")
         if (statement.run_id, statement.round, statement.order, statement.history) != (
             now.order.run_id,
             now.number,
             order_digest(now.order, now.model_in),
             now.order.history,
         ):
-            raise UpdateRejected("it is of another round")
+            raise UpdateMadeUp("it is of another round")
         if statement.status == "trained":
             private = isinstance(now.order.recipe, PrivateRecipe)
             self.history.check(statement, private=private)
@@ -311,11 +305,11 @@ def _update_of(reply: Reply, statement: Statement, now: Round, bound: float) -> 
     """The update that a statement names; none where there is none."""
     if reply.update is None:
         if statement.update_sha256 is not None:
-            raise UpdateRejected("it names an update that did not come with it")
+            raise UpdateMadeUp("it names an update that did not come with it")
         return None
     check_update(reply.update, now.weights, bound=bound, own=now.own)
     if w.sha256(reply.update) != statement.update_sha256:
-        raise UpdateRejected("it is not the update that its manifest names")
+        raise UpdateMadeUp("it is not the update that its manifest names")
     return reply.update
 
 

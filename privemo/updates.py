@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from privemo import weights as w
-from privemo.errors import UpdateRejected
+from privemo.errors import UpdateMadeUp
 from privemo.orders import PrivateRecipe, RoundOrder
 
 __all__ = ["check_update", "norm_bound"]
@@ -25,25 +25,25 @@ def check_update(
         own: parameters that stay in the stores: an update leaves them alone.
 
     Raises:
-        UpdateRejected: other names, shapes or type than the model, not finite, longer than `bound`, or it
+        UpdateMadeUp: other names, shapes or type than the model, not finite, longer than `bound`, or it
             moves what stays in the stores.
     """
     if set(update) != set(model):
         odd = sorted(set(update) ^ set(model))[:3]
-        raise UpdateRejected(f"parameters differ: {', '.join(odd)}")
+        raise UpdateMadeUp(f"parameters differ: {', '.join(odd)}")
     for name, array in update.items():
         if array.shape != model[name].shape or array.dtype != np.float32:
-            raise UpdateRejected(
+            raise UpdateMadeUp(
                 f"{name} is {array.dtype}{list(array.shape)}, "
                 f"expected float32{list(model[name].shape)}"
             )
         if not np.isfinite(array).all():
-            raise UpdateRejected(f"{name} holds NaN or infinity")
+            raise UpdateMadeUp(f"{name} holds NaN or infinity")
         if name in own and array.any():
-            raise UpdateRejected(f"it moves {name}, which stays in the stores")
+            raise UpdateMadeUp(f"it moves {name}, which stays in the stores")
     norm = math.sqrt(sum(float(np.vdot(a, a)) for a in update.values()))
     if norm > bound:
-        raise UpdateRejected(f"its norm {norm:.3g} is over the bound {bound:.3g}")
+        raise UpdateMadeUp(f"its norm {norm:.3g} is over the bound {bound:.3g}")
 
 
 def norm_bound(order: RoundOrder, parameters: int) -> float:

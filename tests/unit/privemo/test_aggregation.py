@@ -35,12 +35,14 @@ def updates(stores: int, seed: int = 0) -> list[w.Weights]:
     ]
 
 
-def together(by: Callable[[Spool], Aggregator], made: list[w.Weights]) -> w.Weights:
+def together(
+    by: Callable[[Spool], Aggregator], made: list[w.Weights], exposed: int = 0
+) -> w.Weights:
     with Spool(made[0]) as spool:
         aggregate = by(spool)
         for number, update in enumerate(made):
             aggregate.take(f"s{number}", spool.add(update))
-        return aggregate.result()
+        return aggregate.result(exposed)
 
 
 def robust(kind: str, malicious: int) -> Callable[[Spool], Aggregator]:
@@ -133,6 +135,40 @@ def test_poisoned_stores_cannot_drag_the_result_out_of_what_honest_ones_say(
 def test_of_too_few_stores_nothing_is_said(kind: str, stores: int) -> None:
     with pytest.raises(RunError, match=f"{stores} stores answered, of whom 2 may be poisoned"):
         together(robust(kind, 2), updates(stores))
+
+
+@pytest.mark.parametrize(("kind", "stores"), [("trimmed_mean", 4), ("median", 4), ("krum", 6)])
+def test_who_was_exposed_is_not_looked_for_among_the_others(kind: str, stores: int) -> None:
+    """Or three who send an old answer stop a chain of ten, where three whose lie is not found do not."""
+    honest = updates(stores - 1)
+    poison = {key: np.full_like(array, 1e6) for key, array in honest[0].items()}
+    found = flat(together(robust(kind, 2), [*honest, poison], exposed=1))
+    spread = np.stack([flat(u) for u in honest])
+    assert (found >= spread.min(axis=0) - 1e-5).all()
+    assert (found <= spread.max(axis=0) + 1e-5).all()
+
+
+def test_where_enough_answered_all_are_looked_for_whoever_was_exposed() -> None:
+    """Somebody honest may have been left out by mistake: that costs no protection that can be had."""
+    made = updates(5)
+    assert np.array_equal(
+        flat(together(robust("trimmed_mean", 2), made, exposed=2)),
+        flat(together(robust("trimmed_mean", 2), made)),
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_when_all_poisoned_stores_are_exposed_one_answer_is_enough(kind: str) -> None:
+    (only,) = made = updates(1)
+    assert np.allclose(flat(together(robust(kind, 2), made, exposed=2)), flat(only))
+
+
+@pytest.mark.parametrize(
+    ("kind", "stores"), [("trimmed_mean", 2), ("median", 2), ("krum", 4), ("krum", 1)]
+)
+def test_exposed_stores_make_up_for_no_more_than_themselves(kind: str, stores: int) -> None:
+    with pytest.raises(RunError, match=f"{stores} stores answered, of whom 1 may be poisoned"):
+        together(robust(kind, 2), updates(stores), exposed=1)
 
 
 def test_a_run_says_how_its_updates_are_put_together() -> None:

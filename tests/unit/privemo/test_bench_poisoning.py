@@ -14,6 +14,7 @@ from privemo import client_app, simulation
 from privemo.bench.poisoning import ATTACKS, Attack, Plan, poisoned_app, serve
 from privemo.cli import app
 from privemo.errors import RunError, SettingsError
+from privemo.flower import ClientApp, Context, Message
 from privemo.recipes import local_recipe
 from privemo.runs import Run
 from privemo_audits import build_report
@@ -96,10 +97,26 @@ def test_a_median_is_moved_less_than_a_mean(tmp_path: Path) -> None:
     assert moved["median"] < 0.9 * moved["mean"]  # most of either is the noise of so small stores
 
 
+@pytest.mark.parametrize("attack", ["nan", "stale"])
+def test_a_lie_that_is_found_out_stops_no_chain(tmp_path: Path, attack: Attack) -> None:
+    run = chain(tmp_path, stores=5, people=150, aggregation="krum", malicious_stores=1)
+    serve(run, poisoned_app(["store-02"], attack, run.order_for))
+    assert len(run.manifests()) == run.settings.rounds
+    assert told(run, run.settings.rounds, "store-02")["status"] == "failed"
+
+
 def test_a_chain_that_needs_more_answers_than_it_gets_stops(tmp_path: Path) -> None:
     run = chain(tmp_path, stores=5, people=150, aggregation="krum", malicious_stores=1)
+    crashing = ClientApp()
+
+    @crashing.train()
+    def train(message: Message, context: Context) -> Message:
+        if client_app.store_folder(context).name == "store-02":
+            raise OSError("no disk")
+        return client_app.train(message, context)
+
     with pytest.raises(RunError, match="4 stores answered, of whom 1 may be poisoned"):
-        serve(run, poisoned_app(["store-02"], "nan", run.order_for))
+        serve(run, crashing)
 
 
 def test_all_runs_of_a_plan_have_the_rounds_that_were_asked_for() -> None:

@@ -77,13 +77,17 @@ def reply_to(
     return Message(content, reply_to=message)
 
 
-def averaging(keep: Any, history: History | None = None) -> StoreAveraging:
+def averaging(
+    keep: Any, history: History | None = None, settings: RunSettings | None = None
+) -> StoreAveraging:
     sizes = {"a": 10.0, "b": 10.0, "c": 20.0}
-    return StoreAveraging(order_for, keep, sizes, roster=ROSTER, history=history)
+    return StoreAveraging(order_for, keep, sizes, roster=ROSTER, history=history, settings=settings)
 
 
 def aggregate(
-    *answers: Callable[[Message], Message], history: History | None = None
+    *answers: Callable[[Message], Message],
+    history: History | None = None,
+    settings: RunSettings | None = None,
 ) -> tuple[dict[str, Any], w.Weights]:
     """What one round makes of the answers of its nodes."""
     seen: dict[str, Any] = {}
@@ -91,7 +95,7 @@ def aggregate(
     def keep(number: int, manifest: dict[str, Any], after: w.Weights) -> None:
         seen.update(manifest=manifest, after=after)
 
-    strategy = averaging(keep, history)
+    strategy = averaging(keep, history, settings)
     with task_identity():
         sent = list(strategy.configure_train(1, w.to_record(MODEL), ConfigRecord(), Nodes()))
         strategy.aggregate_train(1, [answer(m) for answer, m in zip(answers, sent, strict=False)])
@@ -308,6 +312,53 @@ def test_nobody_takes_a_stores_place_by_answering_first_in_its_name(kind: str) -
     (fake,) = [facts for facts in stores.values() if facts["status"] == "failed"]
     assert "update rejected" in fake["reason"]
     assert np.allclose(after["a"] - MODEL["a"], 0.1)
+
+
+# -- some may be poisoned -------------------------------------------------------------------------
+
+TRIMMED = RunSettings.of(stores=3, aggregation="trimmed_mean", malicious_stores=1)
+"""One of three may be poisoned: it takes all three, or to know which one it is."""
+
+MADE_UP = {
+    "not a number",
+    "another model",
+    "another hash",
+    "another round",
+    "another run",
+    "another order",
+    "another history",
+    "an update that is named and did not come",
+}
+
+
+@pytest.mark.parametrize("kind", sorted(MADE_UP))
+def test_who_signs_what_no_honest_store_sends_is_the_poisoned_one(kind: str) -> None:
+    other = {name: 3 * array for name, array in update().items()}
+    stores, after = aggregate(
+        good("a"), BAD[kind][0], lambda m: reply_to(m, "c", other), settings=TRIMMED
+    )
+    assert stores["b"]["status"] == "failed"
+    assert np.allclose(after["a"] - MODEL["a"], 0.2), "nobody else has to be left out"
+
+
+@pytest.mark.parametrize("kind", sorted(BAD.keys() - MADE_UP))
+def test_whoever_may_be_honest_is_not_taken_for_the_poisoned_one(kind: str) -> None:
+    """An accident, or another store's name: the poisoned one may still be among the two that answered."""
+    with pytest.raises(RunError, match="2 stores answered, of whom 1 may be poisoned"):
+        aggregate(good("a"), BAD[kind][0], good("c"), settings=TRIMMED)
+
+
+def test_a_store_that_lost_its_ledger_is_not_taken_for_the_poisoned_one() -> None:
+    history = History(ledgers={"b": LedgerHead(entries=2, hash="7" * 64)})
+    with pytest.raises(RunError, match="2 stores answered, of whom 1 may be poisoned"):
+        aggregate(good("a"), good("b"), good("c"), history=history, settings=TRIMMED)
+
+
+def test_repeating_what_another_store_signed_exposes_nobody_who_answered() -> None:
+    """Else one store that repeats old answers of others would switch off what holds against it."""
+    old = FAKES["an old answer of its own"]
+    with pytest.raises(RunError, match="2 stores answered, of whom 1 may be poisoned"):
+        aggregate(old, good("b"), good("c"), settings=TRIMMED)
 
 
 def test_a_number_that_has_no_one_encoding_is_no_statement() -> None:

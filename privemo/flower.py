@@ -19,6 +19,7 @@ from flwr.app import (
     Error,
     Message,
     MessageType,
+    Metadata,
     MetricRecord,
     RecordDict,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "HttpGrid",
     "Message",
     "MessageType",
+    "Metadata",
     "MetricRecord",
     "RecordDict",
     "ServerApp",

@@ -29,6 +29,7 @@ from privemo.flower import ConfigRecord, Grid, Message, MessageType, RecordDict
 from privemo.measured import MeasureOrder
 from privemo.patience import STEP_S, round_timeout
 from privemo.protocol import ARRAYS, CONFIG
+from privemo.replies import printable
 from privemo.runs import Run
 from privemo.secure_protocol import text_from
 from privemo_audits.cellcounts import CellCounts, read_any
@@ -114,7 +115,7 @@ def _measured_by(reply: Message) -> tuple[str, str | None]:
     except Exception:
         # A reply is data from outside, and Flower's records fail in many ways.
         return "", "malformed"
-    return name, None if reason is None else str(reason)[:256]
+    return name, None if reason is None else printable(reason)
 
 
 # -- counts --------------------------------------------------------------------------------------
@@ -197,12 +198,12 @@ def _counted_by(
         record = reply.content["content"]
         reason = record.get("reason") if isinstance(record, ConfigRecord) else None
         if reason is not None:
-            return name, str(reason)[:256]
+            return name, printable(reason)
         name, data = counts_from(reply.content, roster)
         return name, _checked(data, name, request, accountant)
     except Exception as wrong:
         # As above: whatever is wrong with one reply leaves its store out, never the others.
-        return name, f"rejected: {wrong}"[:256]
+        return name, printable(f"rejected: {wrong}")
 
 
 def _checked(data: bytes, name: str, request: CountRequest, accountant: str) -> CellCounts:

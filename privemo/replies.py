@@ -17,6 +17,7 @@ __all__ = [
     "exposed",
     "failed_entry",
     "named_and_others",
+    "printable",
     "read_reply",
     "told_entry",
     "too_few",
@@ -43,11 +44,20 @@ def told_entry(statement: Statement, signed: Signed) -> dict[str, Any]:
     }
 
 
+def printable(text: object, most: int = 256) -> str:
+    """Text from outside as far as it can be written down: a manifest with half a surrogate has no hash.
+
+    Also of errors, whose words may be a store's. What steers a terminal stands there as its escape.
+    """
+    cut = str(text)[:most]
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)[:most]
+
+
 def failed_entry(reason: str, status: str = "failed") -> dict[str, Any]:
     """What a manifest says of a store that stated nothing that counts."""
     return {
         "status": status,
-        "reason": reason[:300],
+        "reason": printable(reason, 300),
         "update_sha256": None,
         "consent_log_root": None,
         "statement": None,
@@ -94,13 +104,13 @@ def read_reply(message: Message) -> Reply:
     """Read a reply. Whatever is malformed becomes a failure of that node, never of the round."""
     node = f"node-{message.metadata.src_node_id}"
     if message.has_error():
-        return Reply(node, node, f"error: {message.error.reason or message.error.code}"[:256])
+        return Reply(node, node, printable(f"error: {message.error.reason or message.error.code}"))
     try:
         signed = protocol.signed_from(message.content)
         name = signed.unverified().store
         return Reply(node, name, None, signed, protocol.update_of(message.content))
     except Exception as error:
-        return Reply(node, node, f"malformed reply: {error}"[:256])
+        return Reply(node, node, printable(f"malformed reply: {error}"))
 
 
 def too_few(number: int, counted: int, quorum: int, stores: Mapping[str, dict[str, Any]]) -> str:

@@ -19,7 +19,7 @@ from privemo.errors import RunError, SecureSumError, UpdateRejected
 from privemo.files import write_bytes
 from privemo.flower import ArrayRecord, ConfigRecord, Grid, Message, MessageType, RecordDict
 from privemo.orders import RoundOrder
-from privemo.replies import failed_entry, named_and_others, told_entry
+from privemo.replies import failed_entry, named_and_others, printable, told_entry
 from privemo.secagg import Collector, Lattice
 from privemo.statements import Signed, Statement
 
@@ -191,17 +191,16 @@ class GridSum:
             if name is None:
                 continue
             if reply.has_error():
-                self._leave(
-                    name, "failed", f"error: {reply.error.reason or reply.error.code}"[:256]
-                )
+                self._leave(name, "failed", f"error: {reply.error.reason or reply.error.code}")
                 continue
             try:
                 take(name, reply)
             except Exception as wrong:
                 # A reply is data from outside, and Flower's records fail in many ways: never the round.
-                self._leave(name, "failed", f"rejected: {wrong}"[:256])
+                self._leave(name, "failed", f"rejected: {wrong}")
 
     def _leave(self, name: str, status: str, reason: str) -> None:
+        reason = printable(reason)
         entry = self.stores.get(name)
         if entry is not None and entry["status"] == "trained":  # its numbers count all the same
             self.stores[name] = {**entry, "reason": reason}

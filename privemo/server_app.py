@@ -20,7 +20,7 @@ from privemo.federation.lifeline import end_with_parent
 from privemo.flower import Context, Grid, HttpGrid, ServerApp
 from privemo.measuring import finish_run, wants_measuring
 from privemo.patience import round_timeout
-from privemo.polling import PollingGrid, look_again_soon
+from privemo.polling import PARTS_S, PollingGrid, look_again_soon
 from privemo.runs import Run
 from privemo.secure_server import SecureAveraging
 from privemo.serverstep import ServerStep
@@ -48,7 +48,7 @@ def main(grid: Grid, context: Context) -> None:
     run = Run(Path(str(folder)))
     if isinstance(grid, HttpGrid):
         end_with_parent()
-        look_again_soon()
+        look_again_soon(PARTS_S)
         grid = PollingGrid(grid)
     with driving(
         run

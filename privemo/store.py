@@ -182,6 +182,8 @@ class Store(StoreHeldOut):
             again: send the same bytes for the same order; otherwise they are made and paid for each time, and
                 nothing of them stays.
 
+        Whatever else fails once people were drawn is paid for too: the server is told that it failed.
+
         Raises:
             LedgerError: the ledger is damaged or cannot be written; nothing was released.
         """
@@ -199,6 +201,10 @@ class Store(StoreHeldOut):
                 self.outbox.account_unsent(order)
             self._note(order, type(refusal).__name__, str(refusal))
             return Released(REASONS[type(refusal)], None)
+        except Exception:
+            if self._drew:  # its kind is told (memory, disk), and may have hung on who was drawn
+                self.outbox.account_unsent(order)
+            raise
         if again:
             self.outbox.release(order, model_in, data)
         else:

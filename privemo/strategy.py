@@ -276,13 +276,15 @@ class StoreAveraging(Strategy):
         statement = signed.verified(self.roster)
         if statement.model_in != now.model_in:
             raise UpdateMadeUp("it starts from another model")
-        if (statement.run_id, statement.round, statement.order, statement.history) != (
+        if (statement.run_id, statement.round, statement.history) != (
             now.order.run_id,
             now.number,
-            order_digest(now.order, now.model_in),
             now.order.history,
         ):
             raise UpdateMadeUp("it is of another round")
+        if statement.order != order_digest(now.order, now.model_in):
+            # An honest store of another version may have read the order otherwise.
+            raise UpdateRejected("it is of another order")
         if statement.status == "trained":
             private = isinstance(now.order.recipe, PrivateRecipe)
             self.history.check(statement, private=private)

@@ -17,6 +17,7 @@ an app of theirs by `flwr run`. Here
 | the key of a store that was revoked | the same; its node is unregistered, so that no round waits for it |
 | a signature that does not hold, a clock that is wrong | 401 by Flower, and a line in the log |
 | anybody from another machine who asks for more than a store may | 404, and a line in the log |
+| anybody whose request is longer than 8 MiB | 413, and a line in the log |
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ LET_IN, REVOKED = ".pub", ".revoked"
 
 _FOR_STORES = "/v1/fleet/"
 _KEY_HEADER = "flwr-public-key"
+_LONGEST = 8 << 20  # bytes; Flower sends arrays in parts of 5 MiB
 _TICK_NS = 2_000_000_000  # no file system's clock is coarser
 
 _Scope = MutableMapping[str, Any]
@@ -153,37 +155,78 @@ def is_here(client: Sequence[Any] | None) -> bool:
 class Door:
     """ASGI middleware: to other machines nothing is there but what stores need.
 
+    Flower reads a store's request into memory before it asks whose it is; so here a key that nobody knows
+    ends there, and so does a request that is longer than any of an honest node.
+
     Args:
         app: what lies behind.
         log: told a line of whoever is refused.
+        keys: of the stores.
     """
 
-    def __init__(self, app: Any, log: Callable[[str], None]) -> None:
-        self.app, self.log = app, log
+    def __init__(self, app: Any, log: Callable[[str], None], keys: Keys) -> None:
+        self.app, self.log, self.keys = app, log, keys
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         """Pass on a request, or refuse it."""
-        path = str(scope.get("path", ""))
-        if (
-            scope["type"] == "lifespan"
-            or path.startswith(_FOR_STORES)
-            or is_here(scope.get("client"))
-        ):
+        path, client = str(scope.get("path", "")), scope.get("client")
+        if scope["type"] == "http" and path.startswith(_FOR_STORES):
+            await self._of_store(scope, receive, send)
+        elif scope["type"] == "lifespan" or is_here(client):
             await self.app(scope, receive, send)
-            return
-        if path != "/":  # there a store asks what time it is (`privemo.federation.refusals`)
-            self.log(
-                f"Refused {_host(scope.get('client'))}: {path[:100]!r} is for this machine alone."
-            )
-        if scope["type"] == "http":
-            await send({"type": "http.response.start", "status": 404, "headers": []})
-            await send({"type": "http.response.body", "body": b""})
         else:
-            await send({"type": "websocket.close", "code": 1008})
+            if path != "/":  # there a store asks what time it is (`privemo.federation.refusals`)
+                self.log(f"Refused {_host(client)}: {path[:100]!r} is for this machine alone.")
+            await _refuse(scope, send, 404)
+
+    async def _of_store(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+        key = _key_in(scope)
+        if not self.keys.is_known(key):
+            self.log(_unknown(scope.get("client"), key))
+            await _refuse(scope, send, 401)
+            return
+        body = await _body(receive)
+        if body is None:
+            who = f"{_host(scope.get('client'))} with key {fingerprint(key)}"
+            self.log(f"Refused a node at {who}: its request is longer than {_LONGEST >> 20} MiB.")
+            await _refuse(scope, send, 413)
+            return
+        first = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def again() -> MutableMapping[str, Any]:
+            return next(first, None) or await receive()
+
+        await self.app(scope, again, send)
+
+
+async def _body(receive: _Receive) -> bytes | None:
+    """All of a request's body; None where it is too long, of which no more is read."""
+    parts, length = list[bytes](), 0
+    while True:
+        message = await receive()
+        parts.append(message.get("body", b""))  # of somebody who went away there is no more
+        length += len(parts[-1])
+        if length > _LONGEST:
+            return None
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+async def _refuse(scope: _Scope, send: _Send, status: int) -> None:
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+    else:
+        await send({"type": "websocket.close", "code": 1008})
 
 
 def _host(client: Sequence[Any] | None) -> str:
     return str(client[0]) if client else "somebody"
+
+
+def _unknown(client: Sequence[Any] | None, key: bytes) -> str:
+    who = f"{_host(client)} with key {fingerprint(key)}"
+    return f"Refused a node at {who}: no store of this federation has it."
 
 
 def _strict(
@@ -210,7 +253,7 @@ def _strict(
             log(f"{who}: {name} was revoked.")
             _unregister(state_of(request), key)
         elif not keys.is_known(key):
-            log(f"{who}: no store of this federation has it.")
+            log(_unknown(request.client, key))
         else:
             try:
                 theirs(request)
@@ -225,9 +268,19 @@ def _strict(
 
 
 def _key_of(request: Any) -> bytes:
+    return _decoded(request.headers.get(_KEY_HEADER, ""))
+
+
+def _key_in(scope: _Scope) -> bytes:
+    """The same of a request that nobody has read yet."""
+    named = _KEY_HEADER.encode()
+    return _decoded(next((text for name, text in scope["headers"] if name == named), b""))
+
+
+def _decoded(text: str | bytes) -> bytes:
     try:
-        return b64decode(request.headers[_KEY_HEADER], validate=True)
-    except (KeyError, ValueError):
+        return b64decode(text, validate=True)
+    except ValueError:  # also of text that is no ASCII
         return b""
 
 
@@ -263,11 +316,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def tell(line: str) -> None:
         log(WARNING, "%s", line)
 
+    keys = Keys(Path(nodes))
     places, theirs = vars(node_auth), vars(superlink)["_get_middleware"]
     places["authenticate_node"] = _strict(
-        places["authenticate_node"], Keys(Path(nodes)), places["get_linkstate"], tell
+        places["authenticate_node"], keys, places["get_linkstate"], tell
     )
-    vars(superlink)["_get_middleware"] = lambda: [Middleware(Door, log=tell), *theirs()]
+    door = Middleware(Door, log=tell, keys=keys)
+    vars(superlink)["_get_middleware"] = lambda: [door, *theirs()]
     to_the_end(flower_superlink)
 
 

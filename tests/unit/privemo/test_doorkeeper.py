@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from fastapi import HTTPException
+from flwr.common.constant import FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.superlink import main as superlink
@@ -174,25 +175,35 @@ def test_flower_still_has_what_is_replaced_in_it() -> None:
 # -- the door ------------------------------------------------------------------------------------------
 
 
-def knocked(client: Any, path: str, kind: str = "http") -> tuple[Any, list[str]]:
-    """What a request comes to: the app, or what is sent instead; and what is logged."""
+def knocked(
+    client: Any, path: str, kind: str = "http", *, keys: Keys | None = None, **request: Any
+) -> tuple[Any, list[str]]:
+    """What a request comes to: what the app read, or what is sent instead; and what is logged."""
     sent: list[Any] = []
     said: list[str] = []
+    parts = list(request.get("parts", [b""]))
 
-    async def app(*_: Any) -> None:
-        sent.append("let in")
+    async def receive() -> dict[str, Any]:
+        part = parts.pop(0)
+        return {"type": "http.request", "body": part, "more_body": bool(parts)}
+
+    async def app(_scope: Any, their_receive: Any, _send: Any) -> None:
+        sent.append((await their_receive())["body"] if kind == "http" else "let in")
 
     async def send(message: Any) -> None:
         sent.append(message.get("status", message.get("code")))
 
-    scope = {"type": kind, "path": path, "client": client}
-    asyncio.run(Door(app, said.append)(scope, None, send))  # type: ignore[arg-type]
+    headers = [(FLEET_HTTP_PUBLIC_KEY_HEADER.encode(), base64.b64encode(request.get("key", b"")))]
+    scope = {"type": kind, "path": path, "client": client, "headers": headers}
+    door = Door(app, said.append, keys or Keys(Path("nowhere")))
+    asyncio.run(door(scope, receive, send))
+    request.get("left", []).extend(parts)
     return sent[0], said
 
 
 @pytest.mark.parametrize("client", [("127.0.0.1", 1), ("127.9.9.9", 1), ("::1", 1)])
 def test_on_this_machine_all_is_answered(client: Any) -> None:
-    assert knocked(client, "/v1/control/start-run") == ("let in", [])
+    assert knocked(client, "/v1/control/start-run") == (b"", [])
 
 
 @pytest.mark.parametrize(
@@ -209,9 +220,56 @@ def test_on_this_machine_all_is_answered(client: Any) -> None:
 def test_from_another_machine_a_store_may_ask_what_stores_ask_and_no_more(path: str) -> None:
     found, said = knocked(("10.0.0.7", 1), path)
     if path.startswith("/v1/fleet/"):  # nothing resolves dots: Flower has no such path
-        assert (found, said) == ("let in", [])
+        assert (found, len(said)) == (401, 1)
     else:
         assert (found, said) == (404, [f"Refused 10.0.0.7: {path!r} is for this machine alone."])
+
+
+def test_a_store_is_let_in_with_all_that_it_sent_in_parts(tmp_path: Path) -> None:
+    key, keys = new_key(tmp_path, "amber"), Keys(tmp_path / "nodes")
+    parts = [b"a" * (4 << 20), b"", b"b" * (4 << 20)]
+    found = knocked(("10.0.0.7", 1), "/v1/fleet/push-object", keys=keys, key=key, parts=parts)
+    assert found == (b"".join(parts), [])
+
+
+@pytest.mark.parametrize("client", [("10.0.0.7", 1), ("127.0.0.1", 1)])
+def test_of_a_stranger_nothing_is_read(tmp_path: Path, client: Any) -> None:
+    """Flower would read all of it first, and ask who it is afterwards."""
+    new_key(tmp_path, "amber")
+    left: list[bytes] = []
+    status, (line,) = knocked(
+        client,
+        "/v1/fleet/push-object",
+        keys=Keys(tmp_path / "nodes"),
+        key=b"a stranger's",
+        parts=[b"x"] * 3,
+        left=left,
+    )
+    assert (status, len(left)) == (401, 3)
+    assert line.endswith("no store of this federation has it.")
+
+
+def test_a_request_without_an_end_is_cut_off(tmp_path: Path) -> None:
+    """Keys are public, so that whoever knows one could fill the server's memory."""
+    key, keys = new_key(tmp_path, "amber"), Keys(tmp_path / "nodes")
+    left: list[bytes] = []
+    status, (line,) = knocked(
+        ("10.0.0.7", 1),
+        "/v1/fleet/push-object",
+        keys=keys,
+        key=key,
+        parts=[b"x" * (1 << 20)] * 50,
+        left=left,
+    )
+    assert (status, len(left)) == (413, 50 - 9)
+    assert line.endswith("its request is longer than 8 MiB.")
+    assert FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE < 6 << 20, "what an honest node sends is shorter"
+
+
+def test_a_key_that_is_no_text_is_a_strangers(tmp_path: Path) -> None:
+    scope = {"headers": [(b"flwr-public-key", b"\xff\xfe")]}
+    assert doorkeeper._key_in(scope) == b""
+    assert doorkeeper._key_in({"headers": []}) == b""
 
 
 def test_whoever_does_not_say_where_they_are_is_elsewhere() -> None:

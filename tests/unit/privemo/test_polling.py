@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from threading import Event
 
+import httpx
 import pytest
 
 from privemo.flower import FlowerRun, Grid, Message, RecordDict, inflatable_utils
 from privemo.grid import task_identity
 from privemo.polling import PollingGrid, look_again_soon
+from privemo.replies import read_reply
 
 
 class SlowGrid(Grid):
     """Hands out each reply when it was asked for so many times."""
 
     def __init__(self, asks: dict[int, int]) -> None:
-        self.asks, self.sent, self.pulls = asks, dict[str, Message](), 0
+        self.asks, self.sent = asks, dict[str, Message]()
         self.the_run = FlowerRun.create_empty(run_id=3)
 
     def set_run(self, run: FlowerRun) -> None:
@@ -43,9 +46,12 @@ class SlowGrid(Grid):
         return list(self.sent)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        self.pulls += 1
-        ready = [i for i in message_ids if self.asks[int(i[1:])] <= self.pulls]
-        return [Message(RecordDict(), reply_to=self.sent.pop(i)) for i in ready]
+        (name,) = message_ids
+        node = int(name[1:])
+        self.asks[node] -= 1
+        if self.asks[node] > 0:
+            return []
+        return [Message(RecordDict(), reply_to=self.sent.pop(name))]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -74,6 +80,131 @@ def test_a_store_that_stays_silent_is_not_waited_for_beyond_the_timeout() -> Non
     found, seconds = replies_of(SlowGrid({1: 1, 2: 10**9}), 0.3)
     assert found == [1]
     assert 0.3 <= seconds < 2.9
+
+
+class HostileGrid(SlowGrid):
+    """Node 1 answers at once; node 2 as it likes."""
+
+    def __init__(self, answer: Callable[[Message], Iterable[Message]]) -> None:
+        super().__init__({1: 1, 2: 1})
+        self.answer = answer
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        (name,) = message_ids
+        return self.answer(self.sent[name]) if name == "m2" else super().pull_messages([name])
+
+
+def fails(error: Exception) -> Callable[[Message], Iterable[Message]]:
+    def answer(_: Message) -> Iterable[Message]:
+        raise error
+
+    return answer
+
+
+def no_message(_: Message) -> Iterable[Message]:
+    return [RecordDict()]  # type: ignore[list-item]  # whatever a store pushed
+
+
+def messages_of(polling: PollingGrid) -> list[Message]:
+    return [polling.create_message(RecordDict(), "train", n, "1") for n in polling.get_node_ids()]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        fails(AttributeError("'RecordDict' object has no attribute 'metadata'")),
+        fails(RecursionError()),
+        fails(MemoryError()),
+        no_message,
+    ],
+)
+def test_a_reply_that_cannot_be_read_is_that_nodes_failure_and_loses_no_other(
+    answer: Callable[[Message], Iterable[Message]],
+) -> None:
+    """Flower makes objects of what a store pushed before anybody looks at it."""
+    polling = PollingGrid(HostileGrid(answer))
+    with task_identity():
+        replies = list(polling.send_and_receive(messages_of(polling), timeout=20))
+    found = {reply.metadata.src_node_id: reply for reply in replies}
+    assert set(found) == {1, 2}
+    assert not found[1].has_error()
+    assert "cannot be read" in read_reply(found[2]).failure  # type: ignore[operator]
+
+
+def test_a_reply_is_of_the_node_that_was_asked_whatever_it_says_itself() -> None:
+    def lies(order: Message) -> Iterable[Message]:
+        reply = Message(RecordDict(), reply_to=order)
+        reply.metadata.__dict__.update(_src_node_id=1, _reply_to_message_id="m1")
+        return [reply]
+
+    polling = PollingGrid(HostileGrid(lies))
+    with task_identity():
+        replies = list(polling.send_and_receive(messages_of(polling), timeout=20))
+    assert sorted(r.metadata.src_node_id for r in replies) == [1, 2]
+    assert {r.metadata.reply_to_message_id for r in replies} == {"m1", "m2"}
+
+
+def test_half_a_reply_keeps_nobody_else_waiting_nor_the_round_beyond_its_time() -> None:
+    """One part every three minutes would renew Flower's patience with it; the others have answered."""
+    over = Event()
+
+    def half(_: Message) -> Iterable[Message]:
+        over.wait(30)
+        return []
+
+    polling = PollingGrid(HostileGrid(half))
+    began = time.monotonic()
+    with task_identity():
+        replies = polling.send_and_receive(messages_of(polling), timeout=1.5)
+        assert next(iter(replies)).metadata.src_node_id == 1
+        assert time.monotonic() - began < 1
+        assert list(replies) == []
+    assert 1.5 <= time.monotonic() - began < 10
+    over.set()
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectError("refused"), ConnectionResetError()])
+def test_a_line_that_broke_is_no_stores_failure(error: Exception) -> None:
+    polling = PollingGrid(HostileGrid(fails(error)))
+    with task_identity(), pytest.raises(type(error)):
+        list(polling.send_and_receive(messages_of(polling), timeout=20))
+
+
+def test_replies_of_many_stores_do_not_stand_in_memory_together() -> None:
+    class Counting(SlowGrid):
+        read = 0
+
+        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+            self.read += 1
+            return super().pull_messages(message_ids)
+
+    grid = Counting(dict.fromkeys(range(1, 101), 1))
+    polling = PollingGrid(grid)
+    with task_identity():
+        for number, _ in enumerate(polling.send_and_receive(messages_of(polling)), start=1):
+            assert grid.read <= number + 8
+    assert grid.read == 100
+
+
+def test_parts_that_stay_away_are_given_up_where_a_server_reads() -> None:
+    functions = (
+        inflatable_utils.pull_objects,
+        inflatable_utils.pull_and_inflate_object_from_tree,
+    )
+    before = [dict(f.__kwdefaults__ or {}) for f in functions]
+
+    def never(name: str) -> bytes:
+        raise inflatable_utils.ObjectUnavailableError(name)
+
+    try:
+        look_again_soon(0.2)
+        began = time.monotonic()
+        with pytest.raises(inflatable_utils.ObjectPullError):
+            inflatable_utils.pull_objects(["x"], never)
+        assert time.monotonic() - began < 5, "by itself Flower waits two hours"
+    finally:
+        for function, old in zip(functions, before, strict=True):
+            function.__kwdefaults__ = old
 
 
 def test_all_else_is_the_other_grids() -> None:

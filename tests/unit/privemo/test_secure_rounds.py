@@ -516,6 +516,7 @@ JUNK = {
     "another library's": Array(dtype="uint32", shape=(1,), stype="torch.tensor", data=b"x"),
     "a zip archive": Array(dtype="uint32", shape=(1,), stype="numpy.ndarray", data=b"PK\x03\x04"),
     "text": Array(dtype="uint32", shape=(1,), stype="numpy.ndarray", data=b"junk"),
+    "half a surrogate, named in the error": Array("uint32", (1,), "\ud800", b"x"),
 }
 
 

@@ -16,6 +16,7 @@ import pytest
 from privemo import protocol, simulation
 from privemo import weights as w
 from privemo.capture import PURPOSE_OF
+from privemo.dp import PrivateStepper
 from privemo.errors import RunError, SettingsError
 from privemo.faces import load_faces
 from privemo.models import build_model
@@ -132,6 +133,41 @@ def test_an_order_that_goes_to_infinity_after_people_were_drawn_is_paid_for(
     again = reasons.index("budget_exhausted")
     assert set(reasons[:again]) == {"recipe_refused"}
     assert len(store.ledger.entries) == 1 + again > 1
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("can't allocate memory"), MemoryError(), OSError(28, "No space left")]
+)
+def test_whatever_fails_after_people_were_drawn_is_paid_for(
+    run: Run, store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The server is told that it failed, and may have ordered what fits into memory for nobody alone."""
+
+    def fails(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as before_anyone:
+        before_anyone.setattr(PrivateStepper, "probe", fails)
+        with pytest.raises(type(error)):
+            store.train_round(first_model(run), run.order_for(1))
+    assert store.ledger.entries == (), "nobody had been drawn"
+    monkeypatch.setattr(PrivateStepper, "step", fails)
+    for times in (1, 2):
+        with pytest.raises(type(error)):
+            store.train_round(first_model(run), run.order_for(1))
+        assert len(store.ledger.entries) == times, "another draw each time"
+
+
+def test_a_person_who_stops_a_round_tells_the_server_nothing_and_nobody_pays(
+    run: Run, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PrivateStepper, "step", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        store.train_round(first_model(run), run.order_for(1))
+    assert store.ledger.entries == ()
 
 
 @pytest.mark.parametrize("broken", ["overflow", "rgb"])

@@ -117,6 +117,14 @@ def test_the_average_uses_the_sizes_the_server_knows() -> None:
     assert np.allclose(after["a"] - MODEL["a"], expected)
 
 
+def half_a_surrogate(message: Message) -> Message:
+    """Flower keeps what an array says of itself as JSON, and names it in its error."""
+    answer = reply_to(message, "b", update())
+    arrays = answer.content[protocol.UPDATE]
+    arrays[w.IN_RECORD] = Array(dtype="uint8", shape=(4,), stype="\ud800", data=b"junk")
+    return answer
+
+
 def no_manifest(message: Message) -> Message:
     return Message(RecordDict({"junk": ConfigRecord({"x": 1})}), reply_to=message)
 
@@ -137,6 +145,11 @@ BAD: dict[str, tuple[Callable[[Message], Message], str]] = {
         "malformed reply",
     ),
     "junk arrays": (junk_arrays, "malformed reply"),
+    "half a surrogate": (half_a_surrogate, "\\ud800"),
+    "a terminal's escape": (
+        lambda m: Message(Error(2, "\x1b]0;x\x07"), reply_to=m),
+        "\\x1b]0;x\\x07",
+    ),
     "an error": (lambda m: Message(Error(2, "x" * 5000), reply_to=m), "error: xxx"),
     "not a number": (
         lambda m: reply_to(m, "b", update(a=np.full((2, 3), np.nan, np.float32))),
@@ -154,7 +167,7 @@ BAD: dict[str, tuple[Callable[[Message], Message], str]] = {
     "another's key": (lambda m: reply_to(m, "b", update(), signer="c"), "not signed by this store"),
     "another round": (lambda m: reply_to(m, "b", update(), round=2), "of another round"),
     "another run": (lambda m: reply_to(m, "b", update(), run_id="x"), "of another round"),
-    "another order": (lambda m: reply_to(m, "b", update(), order="1" * 64), "of another round"),
+    "another order": (lambda m: reply_to(m, "b", update(), order="1" * 64), "of another order"),
     "another history": (lambda m: reply_to(m, "b", update(), history="1" * 64), "of another round"),
     "an update that is named and did not come": (
         lambda m: reply_to(m, "b", None, status="trained", reason=None, update_sha256="1" * 64),
@@ -325,7 +338,6 @@ MADE_UP = {
     "another hash",
     "another round",
     "another run",
-    "another order",
     "another history",
     "an update that is named and did not come",
 }

@@ -193,8 +193,13 @@ def _whole(descriptor: int) -> int:
     return 0
 
 
-def read_json(path: Path, *, schema: str) -> dict[str, Any]:
+def read_json(path: Path, *, schema: str, of: str = "a run folder") -> dict[str, Any]:
     """Read JSON that carries the given `schema`.
+
+    Args:
+        path: of the file.
+        schema: that it has to name.
+        of: what a folder is that holds such a file, for whoever named another one.
 
     Raises:
         RunError: the file is missing, not JSON, or of another schema.
@@ -202,8 +207,12 @@ def read_json(path: Path, *, schema: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise RunError(f"{path} does not exist; is {path.parent} a run folder?") from error
-    except (OSError, ValueError) as error:
+        raise RunError(f"{path} does not exist; is {path.parent} {of}?") from error
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be read ({error.strerror}). Mend its rights or restore it."
+        ) from error
+    except ValueError as error:
         raise RunError(f"{path} cannot be read as JSON ({error}).") from error
     if not isinstance(content, dict) or content.get("schema") != schema:
         raise RunError(f"{path} is not of schema {schema}; it was made by something else.")

@@ -138,17 +138,27 @@ def load_policy(path: Path | str) -> tuple[Policy, str]:
         raw = Path(path).read_bytes()
         content: dict[str, Any] = tomllib.loads(raw.decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise PolicyError(f"{path} cannot be read ({error})", "A policy is a TOML file.") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise PolicyError(f"{path} cannot be read ({why})", "A policy is a TOML file.") from error
     if "schema" not in content:
         raise PolicyError(f"{path} names no schema", f'Begin it with: schema = "{SCHEMA}"')
     try:
         return Policy.model_validate(content), hashlib.sha256(raw).hexdigest()
     except ValidationError as error:
-        told = "; ".join(
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})"
-            for e in error.errors()
-        )
-        raise PolicyError(f"{path}: {told}", "docs/how-to/audit.md lists the rules.") from error
+        told = "; ".join(_wrong(e["loc"], e["type"], e["msg"], e["input"]) for e in error.errors())
+        raise PolicyError(f"{path}: {told}", "Mend the policy.") from error
+
+
+def _wrong(where: tuple[int | str, ...], kind: str, what: str, given: object) -> str:
+    """What is wrong with one value of a policy; for a name that there is not, those that there are."""
+    named = ".".join(map(str, where))
+    if kind != "extra_forbidden":
+        return f"{named}: {what} (got {given!r})"
+    fields = Policy.model_fields
+    for part in where[:-1]:  # only rules, which are models of their own, forbid names
+        fields = type(fields[str(part)].default).model_fields
+    known = sorted(field.alias or name for name, field in fields.items())
+    return f"{named} is no rule; there are: {', '.join(known)}"
 
 
 def controls_of(policy: Policy, features: Sequence[str]) -> tuple[str, ...]:

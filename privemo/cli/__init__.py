@@ -172,7 +172,8 @@ def _sentence(error: Exception) -> str | None:
         return f"{error.name} is not installed: pip install 'privemo[{extra}]'"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
         where = f" at {error.filename}" if error.filename else ""
-        return (
-            f"Writing failed{where} ({error.strerror}). Free some space or choose another folder."
-        )
+        if error.errno == errno.EACCES:  # also of what was only to be read
+            return f"Permission denied{where}: mend its rights, or name another place."
+        space = "Free some space or choose" if error.errno == errno.ENOSPC else "Choose"
+        return f"Writing failed{where} ({error.strerror}). {space} another folder."
     return None

@@ -20,7 +20,9 @@ def with_default(command: str) -> type[TyperGroup]:
         def named(self, args: list[str]) -> list[str]:
             """The arguments with a command in front, also where none is named."""
             named = not args or args[0] in self.commands or args[0] == "--help"
-            return args if named else [command, *args]
+            # A folder may be called as the command that takes it is: `explain run --out looks`.
+            alone = args[:1] == [command] and (len(args) == 1 or args[1].startswith("-"))
+            return [command, *args] if not named or (alone and Path(command).is_dir()) else args
 
         def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
             return super().parse_args(ctx, self.named(args))

@@ -245,6 +245,7 @@ def kiosk_password(
         variable=_PASSWORD,
         option="--password-file",
         what="the staff page",
+        word="password",
         new=True,
     )
     write_password(file, password, replace=replace)

@@ -151,7 +151,8 @@ def _verify_registry(place: Place, known: list[str] | None) -> dict[str, Any]:
 def _judged(place: Place) -> Iterator[None]:
     """What is not as it was written is a verdict, exit code 1, and no mistake of the caller.
 
-    A file that is no registry any more, and keys that are no keys any more, are verdicts too.
+    A file that is no registry any more, and keys that are no keys any more, are verdicts too. What nobody may
+    read is none: a script must be able to tell "no" from "could not look".
     """
     from privemo_consent import (
         ConsentError,
@@ -172,11 +173,13 @@ def _judged(place: Place) -> Iterator[None]:
             raise
         entry, told = "database file", error
     except KeyFileError as error:
-        if not _were_keys(place):
+        if isinstance(error.__cause__, PermissionError) or not _were_keys(place):
             raise
         entry, told = "key folder", error
     else:
         return
+    if isinstance(told.__cause__, PermissionError):
+        raise told
     if place.json:
         print_json({"verified": False, "entry": entry, "error": str(told)})
     sentence = str(told)

@@ -52,5 +52,7 @@ def synth(
 def _check_target(to: Path, force: bool) -> None:
     if to.is_dir() or not to.parent.is_dir():
         raise SettingsError(f"{to} cannot be a file: name one in a folder that exists.")
+    if to.suffix.lower() != ".npz":
+        raise SettingsError(f"{to} has to end in .npz: that is what is written.")
     if to.exists() and not force:
         raise SettingsError(f"{to} exists: name another file, or replace it with --force.")

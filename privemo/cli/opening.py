@@ -280,9 +280,12 @@ def read_passphrase(
     variable: str = _PASSPHRASE,
     option: str = "--passphrase-file",
     what: str = "the key folder",
+    word: str = "passphrase",
     new: bool = False,
 ) -> bytes:
     """A passphrase from a file, the environment, or whoever sits at the terminal; never an argument.
+
+    `word` is what it is called.
 
     Raises:
         SettingsError: none of them has one, or others can read the file.
@@ -298,11 +301,11 @@ def read_passphrase(
         found = from_variable(variable)
     elif sys.stdin.isatty():
         asked = typer.prompt(
-            f"Passphrase of {what}", hide_input=True, confirmation_prompt=new, err=True
+            f"{word.capitalize()} of {what}", hide_input=True, confirmation_prompt=new, err=True
         )
         found = str(asked).encode()
     else:
-        raise SettingsError(f"{what} needs a passphrase: give {option}, or set {variable}")
+        raise SettingsError(f"{what} needs a {word}: give {option}, or set {variable}")
     if not found:
-        raise SettingsError(f"the passphrase of {what} is empty: give one")
+        raise SettingsError(f"the {word} of {what} is empty: give one")
     return found

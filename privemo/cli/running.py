@@ -56,12 +56,13 @@ def run_new(
     """
     from privemo import simulation
     from privemo.faces import load_faces
+    from privemo.synthetic import ORIGIN
 
     started = time.monotonic()
     simulation.check_workers(workers, engine)  # type: ignore[arg-type]  # the enum holds the same two names
     table = load_faces(data)
     settings = settings_for(table)
-    if real and settings.privacy is not None and budget is None:
+    if real and table.origin != ORIGIN and settings.privacy is not None and budget is None:
         say("Runs on the same people add up: give --budget FILE to keep the sum.")
     with _resumable(folder), progress() as bar:
         listener = _Watch(bar, settings)

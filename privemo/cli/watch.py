@@ -56,7 +56,9 @@ def watch(
         if tensorboard is not None:
             hear.append(_scalars(tensorboard, stack))
         see: Callable[[Progress], None] = lambda _: None  # noqa: E731
-        if not json_:
+        if not json_ and once:
+            see = lambda now: out.print(picture(now))  # noqa: E731
+        elif not json_:
             live = stack.enter_context(Live(console=out, auto_refresh=False))
             see = lambda now: live.update(picture(now), refresh=True)  # noqa: E731
         with suppress(KeyboardInterrupt):  # whoever looks away leaves nothing half done

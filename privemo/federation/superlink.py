@@ -169,11 +169,16 @@ def _flwr(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def _server(folder: Path) -> dict[str, Any]:
+    path, of = folder / "server.json", "a server's folder, as `privemo federation init` makes it"
+    return read_json(path, schema="privemo.server/1", of=of)
+
+
 def _port(folder: Path) -> int:
-    return int(read_json(folder / "server.json", schema="privemo.server/1")["port"])
+    return int(_server(folder)["port"])
 
 
 def _listen_on(folder: Path) -> str:
     """Loopback where all stores are on this machine, else every interface."""
-    hosts = set(read_json(folder / "server.json", schema="privemo.server/1")["hosts"])
+    hosts = set(_server(folder)["hosts"])
     return "127.0.0.1" if hosts <= {"127.0.0.1", "localhost"} else "0.0.0.0"  # noqa: S104 - asked for

@@ -236,6 +236,20 @@ def test_synth_writes_people_that_simulate_can_read(tmp_path: Path) -> None:
     assert "no person" in table.origin
 
 
+def test_synth_writes_no_npz_under_another_files_name(tmp_path: Path) -> None:
+    refused(privemo("synth", "--out", tmp_path / "people.csv"), "has to end in .npz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_may_be_called_as_the_command_that_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(privemo("explain", "run", "--out", "looks"), "Missing argument 'RUN'")
+    (tmp_path / "run").mkdir()
+    refused(privemo("explain", "run", "--out", "looks"), "run/run.json")
+
+
 def test_synth_says_before_it_draws_that_a_file_cannot_be_written(tmp_path: Path) -> None:
     there = tmp_path / "people.npz"
     there.write_text("somebody's")

@@ -153,3 +153,16 @@ def test_a_registry_without_its_keys_verifies_and_says_what_it_could_not(
     assert json.loads(result.stdout)["named"] is False
     assert "unchecked" in result.stderr
     refused(privemo("consent", "show", "--registry", alone, "--person", "p02"), "key")
+
+
+def test_what_nobody_may_read_is_no_verdict(rich: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a script takes a mistake of rights for a change."""
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    import privemo_consent.storage.sqlite as sqlite
+
+    monkeypatch.setattr(sqlite, "open", denied, raising=False)
+    monkeypatch.setattr(Path, "open", denied)
+    refused(privemo("log", "verify", rich), "Permission denied")

@@ -108,7 +108,8 @@ def test_a_gap_that_chance_could_make_does_not_fail(truthful: RunMaker, tmp_path
     ("text", "says"),
     [
         ("[fairness\n", "cannot be read"),
-        ("[performance]\nleast_acuracy = 0.5\n", "performance.least_acuracy"),
+        ("[performance]\nleast_acuracy = 0.5\n", r"least_acuracy is no rule; there are: least_acc"),
+        ("[performence]\n", "performence is no rule; there are: exclusions, fairness"),
         ("[performance]\nleast_accuracy = 50\n", "least_accuracy.*less than or equal to 1"),
         ("[privacy]\nmost_epsilon = nan\n", "most_epsilon"),
         ("[privacy]\nmost_epsilon = -1\n", "greater than 0"),

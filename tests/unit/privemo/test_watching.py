@@ -150,6 +150,7 @@ def test_once_says_how_it_stands_and_ends(run: Path) -> None:
     done = CliRunner().invoke(app, ["watch", str(run), "--once"])
     assert done.exit_code == 0
     assert "round 1 of 3, about 1 minute left, 30.5 s a round" in done.stdout
+    assert done.stdout.endswith("\n"), "a log goes on in a line of its own"
 
 
 def test_json_is_a_line_for_each_round(run: Path) -> None:

@@ -118,6 +118,8 @@ def model_of(manifest: Mapping[str, Any]) -> str:
 def needed_of(manifests: Sequence[Mapping[str, Any]]) -> list[bytes]:
     """The end of a chain, from where every store that took part finds what it signed last.
 
+    A store whose answer to a later or earlier round never came may need more, and says so (`EndNotShown`).
+
     Args:
         manifests: of all rounds, in order.
 
@@ -181,6 +183,18 @@ def _shown(data: bytes) -> _Shown:
     return _Shown(sha256(data).hexdigest(), content)
 
 
+class EndNotShown(UpdateRejected):
+    """What this store signed last lies before what it was shown: its answer never came to the server.
+
+    Args:
+        round_: from which on it has to see the rounds.
+    """
+
+    def __init__(self, round_: int) -> None:
+        super().__init__(f"round {round_}, in which this store took part, is not shown")
+        self.round = round_
+
+
 def sign_end(folder: Path, name: str, run_id: str, manifests: Sequence[bytes]) -> Closing:
     """Sign the end of a run, once; keeps `final.json` first.
 
@@ -191,6 +205,7 @@ def sign_end(folder: Path, name: str, run_id: str, manifests: Sequence[bytes]) -
         manifests: the end of the chain, as `needed_of` gives it.
 
     Raises:
+        EndNotShown: what the store signed last lies before what was shown.
         UpdateRejected: this is not the end of what the store signed, or another one was signed before.
         RunError: what was shown is no chain, or `final.json` cannot be read or written.
     """
@@ -234,7 +249,7 @@ def _check_mine(chain: Sequence[_Shown], name: str, kept: Sequence[dict[str, Any
     by_round = {shown.content["round"]: shown for shown in chain}
     newest = max(row["statement"]["round"] for row in kept)
     if newest not in by_round:
-        raise UpdateRejected(f"round {newest}, in which this store took part, is not shown")
+        raise EndNotShown(newest)
     for number, shown in by_round.items():
         mine = [row for row in kept if row["statement"]["round"] == number]
         if any(row["statement"]["history"] != shown.content["prev"] for row in mine):

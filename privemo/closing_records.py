@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from privemo.closing import Closing, needed_of, sign_end, signed_by
+import rfc8785
+
+from privemo.closing import Closing, EndNotShown, needed_of, sign_end, signed_by
 from privemo.errors import RunError, UpdateRejected
 from privemo.files import read_json
 from privemo.flower import ConfigRecord, Grid, Message, MessageType, RecordDict
@@ -27,31 +29,66 @@ def ask_to_sign(
     """Show every store that is there the end of a run; returns what was signed, by store.
 
     A store that is silent, refuses, or signs something else is not among them; the run is whole without it.
+    One that took part in a round of which nothing of it arrived (it was killed) is shown more, once.
 
     Args:
         grid: to the stores.
         manifests: of all rounds.
         roster: public key of each store.
     """
-    record = ConfigRecord({"manifests": needed_of(manifests)})
+    last, end = manifests[-1], needed_of(manifests)
+    found, more = _asked(grid, dict.fromkeys(grid.get_node_ids(), end), roster, last)
+    if more:
+        encoded = {m["round"]: rfc8785.dumps(dict(m)) for m in manifests}
+        shown = {
+            node: [text for number, text in encoded.items() if number >= start]
+            for node, start in more.items()
+        }
+        found |= _asked(grid, shown, roster, last)[0]
+    return found
+
+
+def _asked(
+    grid: Grid,
+    shown: Mapping[int, list[bytes]],
+    roster: Mapping[str, bytes],
+    last: Mapping[str, Any],
+) -> tuple[dict[str, Closing], dict[int, int]]:
+    """What stores signed of what their nodes were shown; and by node, from which round on one needs more."""
     messages = [
-        Message(RecordDict({CONFIG: record}), node, f"{MessageType.QUERY}.close", group_id="close")
-        for node in sorted(grid.get_node_ids())
+        Message(
+            RecordDict({CONFIG: ConfigRecord({"manifests": manifests})}),
+            node,
+            f"{MessageType.QUERY}.close",
+            group_id="close",
+        )
+        for node, manifests in sorted(shown.items())
     ]
     found: dict[str, Closing] = {}
+    more: dict[int, int] = {}
     for reply in grid.send_and_receive(messages, timeout=_PATIENCE_S):
         if reply.has_error():
             continue
         try:
-            found |= signed_by([_closing_from(reply.content)], roster, manifests[-1])
+            content = _content(reply.content)
+            if isinstance(start := content.get("from"), int):
+                more[reply.metadata.src_node_id] = start
+            else:
+                found |= signed_by([_closing_from(content)], roster, last)
         except (RunError, UpdateRejected):
             continue
-    return found
+    return found, more
 
 
-def _closing_from(content: RecordDict) -> dict[str, Any]:
-    record = content.get(CONTENT)
-    text = record.get("closing") if isinstance(record, ConfigRecord) else None
+def _content(reply: RecordDict) -> ConfigRecord:
+    record = reply.get(CONTENT)
+    if not isinstance(record, ConfigRecord):
+        raise RunError("An answer without content.")
+    return record
+
+
+def _closing_from(content: ConfigRecord) -> dict[str, Any]:
+    text = content.get("closing")
     if not isinstance(text, str) or len(text) > _LONGEST:
         raise RunError("An answer without a signature.")
     try:
@@ -75,6 +112,8 @@ def closing_reply(folder: Path, content: RecordDict) -> RecordDict:
         shown = record.get("manifests") if isinstance(record, ConfigRecord) else None
         manifests = [m for m in shown if isinstance(m, bytes)] if isinstance(shown, list) else []
         signed = sign_end(folder, config.name, config.run_id, manifests)
+    except EndNotShown as refusal:
+        return RecordDict({CONTENT: ConfigRecord({"reason": str(refusal), "from": refusal.round})})
     except UpdateRejected as refusal:
         return RecordDict({CONTENT: ConfigRecord({"reason": str(refusal)})})
     except Exception as error:

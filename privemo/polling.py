@@ -115,7 +115,9 @@ class PollingGrid(Grid):
         stores do not wait in memory for each other.
         """
         sent = list(messages)
-        ids = list(self.push_messages(sent))  # none at all, or None, of what the SuperLink did not take
+        ids = list(
+            self.push_messages(sent)
+        )  # none at all, or None, of what the SuperLink did not take
         asked = {i: m.metadata.dst_node_id for i, m in zip(ids, sent, strict=False) if i}
         del sent
         ends = time.monotonic() + timeout if timeout is not None else float("inf")

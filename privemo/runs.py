@@ -258,8 +258,12 @@ class Run:
         rows = [signed[name].content() for name in sorted(signed)]
         write_json(self._closing_path, {"schema": "privemo.closings/1", "closings": rows})
 
-    def unsigned(self) -> list[str]:
-        """Stores that took part in a whole run and have not signed its end."""
+    def unsigned(self, *, unheard: bool = False) -> list[str]:
+        """Stores that took part in a whole run and have not signed its end.
+
+        Args:
+            unheard: also those of which nothing arrived, for they may have taken part all the same.
+        """
         manifests = self.manifests()
         if not manifests or len(manifests) < self.settings.rounds:
             return []
@@ -267,7 +271,7 @@ class Run:
             name
             for manifest in manifests
             for name, entry in manifest["stores"].items()
-            if entry.get("statement") is not None
+            if entry.get("statement") is not None or (unheard and entry["status"] == "failed")
         }
         return sorted(took_part - self.closings().keys())
 

@@ -76,6 +76,8 @@ FIELDS: dict[str, dict[str, str]] = {
     **{f"train.{step}": fields for step, fields in SECURE_SUM.items()},
     "train.mask": {**STATEMENT, "vector.vector": "masked"},
     "query.close": {
+        "content.reason": "public",
+        "content.from": "public",
         "content.closing": "made of",
         **{
             f"content.closing<json>.{name}": "public"

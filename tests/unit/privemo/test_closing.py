@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from privemo.errors import RunError, UpdateRejected
 from privemo.flower import ConfigRecord, RecordDict
 from privemo.grid import task_identity
 from privemo.protocol import CONFIG
+from privemo.replies import failed_entry
 from privemo.runs import Run
 from privemo.statements import canonical_hash
 from privemo_audits import build_report
@@ -181,6 +183,8 @@ class Line:
 
 
 class _Reply:
+    metadata: SimpleNamespace
+
     def __init__(self, content: RecordDict) -> None:
         self.content = content
 
@@ -192,6 +196,61 @@ def test_answers_that_do_not_hold_are_left_out_and_the_run_is_whole(run: Run) ->
     with task_identity():
         found = ask_to_sign(Line(run), run.manifests(), run.roster)  # type: ignore[arg-type]
     assert list(found) == [PLACE]
+
+
+class Nodes:
+    """A grid of stores that answer what they answer, and of one that wants to see rounds that are none."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.shown = run, list[tuple[int, int]]()
+
+    def get_node_ids(self) -> list[int]:
+        return [1, 2, 3]
+
+    def send_and_receive(self, messages: list[Any], *, timeout: float | None = None) -> list[Any]:
+        replies = []
+        for message in messages:
+            node = message.metadata.dst_node_id
+            shown = message.content[CONFIG]["manifests"]
+            self.shown.append((node, len(shown)))
+            content = RecordDict({"content": ConfigRecord({"reason": "x", "from": 10**9})})
+            if node < 3:
+                content = closing_reply(
+                    self.run.folder / "stores" / f"store-0{node}", message.content
+                )
+            reply = _Reply(content)
+            reply.metadata = SimpleNamespace(src_node_id=node)
+            replies.append(reply)
+        return replies
+
+
+def test_a_store_that_was_killed_with_its_answer_signs_the_end_all_the_same(run: Run) -> None:
+    """It paid, and knows that it took part; the server knows of nothing, and shows others the last round."""
+    rows = (folder := forget(run)).joinpath("statements.jsonl").read_text().splitlines()
+    (folder / "statements.jsonl").write_text(rows[0] + "\n")
+    first, second = run.manifests()
+    for manifest in (first, second):
+        manifest["stores"][PLACE] = failed_entry("silent")
+    second["prev"] = canonical_hash(first)
+    nodes = Nodes(run)
+    with task_identity():
+        found = ask_to_sign(nodes, [first, second], run.roster)  # type: ignore[arg-type]
+    assert nodes.shown == [(1, 1), (2, 1), (3, 1), (1, 2), (3, 0)]
+    assert found[PLACE].manifest == canonical_hash(second)
+
+
+def test_whoever_may_have_taken_part_is_asked_to_sign_when_a_run_goes_on(run: Run) -> None:
+    take_one(run.folder / "rounds" / "closing.json")
+    assert run.unsigned() == run.unsigned(unheard=True) == [PLACE]
+    for number in (1, 2):
+        path = run.folder / "rounds" / f"000{number}.json"
+        manifest = json.loads(path.read_bytes())
+        manifest["stores"][PLACE] = failed_entry("silent")
+        path.write_text(json.dumps(manifest))
+    again = Run(run.folder)
+    again.closings = dict  # type: ignore[method-assign]  # they are of other manifests now
+    assert PLACE not in again.unsigned()
+    assert PLACE in again.unsigned(unheard=True)
 
 
 def test_a_run_whose_last_round_was_changed_afterwards_is_not_finished_and_fails_its_audit(

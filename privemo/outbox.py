@@ -11,6 +11,7 @@ the same bytes are one release, however often they travel.
 | the ledger holds other runs | all of them count, and so does what was spent elsewhere before |
 | a person could be in more stores then than now | releases of then count for as many stores as then |
 | an order is refused, or fails, after people were drawn for it | only that leaves, and it is paid for |
+| what was made cannot be written down | nothing leaves, and nobody pays: that hangs on the disk alone |
 | counts of people measured in other runs were released | they count: these may be trained on now |
 """
 

@@ -11,7 +11,8 @@ It reads all replies that have come in one go, whatever is in them:
 | a reply that is no message, or cannot be read | an error of that node; all others are read |
 | a reply that names another node or another order than it answers | it is the node's that was asked |
 | a reply of which parts stay away | others are read meanwhile; after five minutes an error of that node |
-| the server's SuperLink is gone | the error of the connection, as by Flower |
+| a reply that is being read when the time is over | waited for, 20 seconds at most |
+| the server's SuperLink is gone | Flower tries again, until it is back or the time is over |
 """
 
 from __future__ import annotations
@@ -39,7 +40,11 @@ __all__ = ["PARTS_S", "PollingGrid", "look_again_soon"]
 
 _SHORTEST_S, _LONGEST_S = 0.1, 1.0
 _AT_ONCE = 8
-"""Replies that are read side by side, and so most that stand in memory."""
+"""Replies that are read side by side, and so most that stand in memory, besides those that come slowly."""
+_LONG_S = 3.0
+"""After so long a reply comes slowly, or by halves, seconds: another is read beside it."""
+_GRACE_S = 20.0
+"""How long what is being read when the time is over is waited for, seconds: it came in time."""
 PARTS_S = 300.0
 """How long parts of a reply are waited for, seconds; by itself Flower waits two hours."""
 
@@ -121,7 +126,7 @@ class PollingGrid(Grid):
         asked = {i: m.metadata.dst_node_id for i, m in zip(ids, sent, strict=False) if i}
         del sent
         ends = time.monotonic() + timeout if timeout is not None else float("inf")
-        readers = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="privemo-replies")
+        readers = ThreadPoolExecutor(max(1, len(asked)), thread_name_prefix="privemo-replies")
         try:
             yield from self._replies(asked, ends, readers)
         finally:
@@ -130,29 +135,23 @@ class PollingGrid(Grid):
     def _replies(
         self, waiting: dict[str, int], ends: float, readers: ThreadPoolExecutor
     ) -> Iterator[Message]:
-        reading: dict[Future[Message | None], str] = {}
-        pause = _SHORTEST_S
+        reading = dict[Future[Message | None], tuple[str, float]]()
+        pause, stop = _SHORTEST_S, ends + _GRACE_S
         while waiting:
-            looked = time.monotonic()
-            pause = min(_LONGEST_S, 1.2 * pause)
-            to_ask = deque(i for i in waiting if i not in reading.values())
-            # Once through all; then on with those that take longer, until it is time to look again.
-            while to_ask or (reading and time.monotonic() < min(looked + pause, ends)):
-                while to_ask and len(reading) < _AT_ONCE:
+            looked, before = time.monotonic(), len(waiting)
+            last = looked >= ends  # once more through all: what came in time counts
+            until = stop if last else looked + pause
+            under_way = {i for i, _ in reading.values()}
+            to_ask = deque(i for i in waiting if i not in under_way)
+            while (to_ask or (reading and time.monotonic() < until)) and time.monotonic() < stop:
+                while to_ask and _young(reading) < _AT_ONCE:
                     i = to_ask.popleft()
-                    reading[readers.submit(self._reply, i, waiting[i])] = i
-                done, _ = wait(reading, timeout=_SHORTEST_S, return_when=FIRST_COMPLETED)
-                for future in done:
-                    i = reading.pop(future)
-                    reply = future.result()
-                    if reply is not None:
-                        del waiting[i]
-                        pause = _SHORTEST_S
-                        yield reply
-                if not done and time.monotonic() >= ends:
-                    return
-            if not waiting or time.monotonic() >= ends:
+                    future = readers.submit(self._reply, i, waiting[i])
+                    reading[future] = (i, time.monotonic())
+                yield from _arrived(reading, waiting)
+            if last:
                 return
+            pause = _SHORTEST_S if len(waiting) < before else min(_LONGEST_S, 1.2 * pause)
             time.sleep(max(0.0, min(looked + pause, ends) - time.monotonic()))
 
     def _reply(self, asked: str, node: int) -> Message | None:
@@ -185,3 +184,22 @@ class PollingGrid(Grid):
         )
         # As Flower's own grid makes one.
         return Message(metadata=about, error=error)  # type: ignore[call-overload,no-any-return]
+
+
+def _young(reading: dict[Future[Message | None], tuple[str, float]]) -> int:
+    """Readers that have hardly begun: those that wait for parts keep nobody else from being read."""
+    now = time.monotonic()
+    return sum(now - since < _LONG_S for _, since in reading.values())
+
+
+def _arrived(
+    reading: dict[Future[Message | None], tuple[str, float]], waiting: dict[str, int]
+) -> Iterator[Message]:
+    """Replies that are whole, taken out of both; waits for one, for a moment."""
+    done, _ = wait(reading, timeout=_SHORTEST_S, return_when=FIRST_COMPLETED)
+    for future in done:
+        i, _since = reading.pop(future)
+        reply = future.result()
+        if reply is not None:
+            del waiting[i]
+            yield reply

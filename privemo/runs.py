@@ -258,22 +258,15 @@ class Run:
         rows = [signed[name].content() for name in sorted(signed)]
         write_json(self._closing_path, {"schema": "privemo.closings/1", "closings": rows})
 
-    def unsigned(self, *, unheard: bool = False) -> list[str]:
-        """Stores that took part in a whole run and have not signed its end.
+    def unsigned(self) -> list[str]:
+        """Stores that have not signed the end of a whole run.
 
-        Args:
-            unheard: also those of which nothing arrived, for they may have taken part all the same.
+        One that took no part never does. But of one that was killed with its answer the server heard nothing,
+        and it took part all the same.
         """
-        manifests = self.manifests()
-        if not manifests or len(manifests) < self.settings.rounds:
+        if not self.manifests() or len(self.manifests()) < self.settings.rounds:
             return []
-        took_part = {
-            name
-            for manifest in manifests
-            for name, entry in manifest["stores"].items()
-            if entry.get("statement") is not None or (unheard and entry["status"] == "failed")
-        }
-        return sorted(took_part - self.closings().keys())
+        return sorted(set(self.stores) - self.closings().keys())
 
     def keep_start(self, weights: w.Weights) -> None:
         """Write the model that the first round starts from."""

@@ -72,7 +72,7 @@ def _drive(run: Run, grid: Grid) -> None:
         strategy.start(
             grid, w.to_record(weights), num_rounds=missing, timeout=strategy.round_timeout
         )
-    if run.unsigned(unheard=True):
+    if run.unsigned():
         run.keep_closings(ask_to_sign(grid, run.manifests(), run.roster))
     if wants_measuring(run):
         finish_run(run, grid)

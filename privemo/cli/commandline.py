@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -20,12 +21,24 @@ def with_default(command: str) -> type[TyperGroup]:
         def named(self, args: list[str]) -> list[str]:
             """The arguments with a command in front, also where none is named."""
             named = not args or args[0] in self.commands or args[0] == "--help"
-            # A folder may be called as the command that takes it is: `explain run --out looks`.
-            alone = args[:1] == [command] and (len(args) == 1 or args[1].startswith("-"))
-            return [command, *args] if not named or (alone and Path(command).is_dir()) else args
+            return args if named else [command, *args]
 
         def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
             return super().parse_args(ctx, self.named(args))
+
+        def resolve_command(
+            self, ctx: click.Context, args: list[str]
+        ) -> tuple[str | None, click.Command | None, list[str]]:
+            """A folder may be called as the command that takes it is: `explain run --out looks`."""
+            name, found, rest = super().resolve_command(ctx, args)
+            if name == command and found is not None and Path(command).is_dir():
+                with suppress(click.UsageError):  # which is told when the command itself is called
+                    try:
+                        found.make_context(name, list(rest), parent=ctx).close()
+                    except click.MissingParameter as missing:
+                        if isinstance(missing.param, click.Argument):
+                            return name, found, [command, *rest]
+            return name, found, rest
 
     return RunOrCommand
 

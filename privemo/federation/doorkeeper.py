@@ -185,7 +185,9 @@ class Door:
             self.log(_unknown(scope.get("client"), key))
             await _refuse(scope, send, 401)
             return
-        body = await _body(receive)
+        gone, body = await _body(receive)
+        if gone:
+            return  # Flower would take what came for all of it
         if body is None:
             who = f"{_host(scope.get('client'))} with key {fingerprint(key)}"
             self.log(f"Refused a node at {who}: its request is longer than {_LONGEST >> 20} MiB.")
@@ -199,17 +201,19 @@ class Door:
         await self.app(scope, again, send)
 
 
-async def _body(receive: _Receive) -> bytes | None:
-    """All of a request's body; None where it is too long, of which no more is read."""
+async def _body(receive: _Receive) -> tuple[bool, bytes | None]:
+    """Whether the sender went away, and all of a request's body; None where it is too long to be read on."""
     parts, length = list[bytes](), 0
     while True:
         message = await receive()
-        parts.append(message.get("body", b""))  # of somebody who went away there is no more
+        if message["type"] == "http.disconnect":
+            return True, None
+        parts.append(message.get("body", b""))
         length += len(parts[-1])
         if length > _LONGEST:
-            return None
+            return False, None
         if not message.get("more_body", False):
-            return b"".join(parts)
+            return False, b"".join(parts)
 
 
 async def _refuse(scope: _Scope, send: _Send, status: int) -> None:

@@ -248,6 +248,7 @@ def test_a_folder_may_be_called_as_the_command_that_takes_it(
     refused(privemo("explain", "run", "--out", "looks"), "Missing argument 'RUN'")
     (tmp_path / "run").mkdir()
     refused(privemo("explain", "run", "--out", "looks"), "run/run.json")
+    refused(privemo("explain", "run", "--out", "looks", "other"), "other/run.json")
 
 
 def test_synth_says_before_it_draws_that_a_file_cannot_be_written(tmp_path: Path) -> None:

@@ -184,7 +184,8 @@ def knocked(
     parts = list(request.get("parts", [b""]))
 
     async def receive() -> dict[str, Any]:
-        part = parts.pop(0)
+        if not parts or (part := parts.pop(0)) is None:
+            return {"type": "http.disconnect"}
         return {"type": "http.request", "body": part, "more_body": bool(parts)}
 
     async def app(_scope: Any, their_receive: Any, _send: Any) -> None:
@@ -198,7 +199,7 @@ def knocked(
     door = Door(app, said.append, keys or Keys(Path("nowhere")))
     asyncio.run(door(scope, receive, send))
     request.get("left", []).extend(parts)
-    return sent[0], said
+    return sent[0] if sent else None, said
 
 
 @pytest.mark.parametrize("client", [("127.0.0.1", 1), ("127.9.9.9", 1), ("::1", 1)])
@@ -230,6 +231,14 @@ def test_a_store_is_let_in_with_all_that_it_sent_in_parts(tmp_path: Path) -> Non
     parts = [b"a" * (4 << 20), b"", b"b" * (4 << 20)]
     found = knocked(("10.0.0.7", 1), "/v1/fleet/push-object", keys=keys, key=key, parts=parts)
     assert found == (b"".join(parts), [])
+
+
+def test_of_a_store_that_went_away_in_the_middle_nothing_is_passed_on(tmp_path: Path) -> None:
+    """Nodes sign the time and not the request: half of one may read as a whole other one."""
+    key, keys = new_key(tmp_path, "amber"), Keys(tmp_path / "nodes")
+    for parts in ([b"half", None], [None]):
+        found = knocked(("10.0.0.7", 1), "/v1/fleet/push-messages", keys=keys, key=key, parts=parts)
+        assert found == (None, [])
 
 
 @pytest.mark.parametrize("client", [("10.0.0.7", 1), ("127.0.0.1", 1)])

@@ -251,6 +251,7 @@ class Store(StoreHeldOut):
                 f"{self.config.name}: this order drives the weights to infinity, and is paid for. "
                 "Lower the learning rate, or the pull towards the model before."
             )
+        self._drew = False  # what fails from here on is the disk, which knows of nobody
         return self.personal.split(model, update, order)
 
     def ready(

@@ -201,6 +201,8 @@ class Store(StoreHeldOut):
                 self.outbox.account_unsent(order)
             self._note(order, type(refusal).__name__, str(refusal))
             return Released(REASONS[type(refusal)], None)
+        except RunError:
+            raise  # what was made could not be written down: that hangs on the disk alone
         except Exception:
             if self._drew:  # its kind is told (memory, disk), and may have hung on who was drawn
                 self.outbox.account_unsent(order)
@@ -251,7 +253,6 @@ class Store(StoreHeldOut):
                 f"{self.config.name}: this order drives the weights to infinity, and is paid for. "
                 "Lower the learning rate, or the pull towards the model before."
             )
-        self._drew = False  # what fails from here on is the disk, which knows of nobody
         return self.personal.split(model, update, order)
 
     def ready(

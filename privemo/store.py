@@ -31,6 +31,7 @@ from privemo.errors import (
     Diverged,
     LedgerLost,
     NoFacesAdmitted,
+    RunError,
     SettingsError,
     TooFewPeople,
 )

@@ -264,7 +264,7 @@ class Run:
         One that took no part never does. But of one that was killed with its answer the server heard nothing,
         and it took part all the same.
         """
-        if not self.manifests() or len(self.manifests()) < self.settings.rounds:
+        if len(self.manifests()) < self.settings.rounds:
             return []
         return sorted(set(self.stores) - self.closings().keys())
 

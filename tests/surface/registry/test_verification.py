@@ -161,8 +161,5 @@ def test_what_nobody_may_read_is_no_verdict(rich: Path, monkeypatch: pytest.Monk
     def denied(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    import privemo_consent.storage.sqlite as sqlite
-
-    monkeypatch.setattr(sqlite, "open", denied, raising=False)
     monkeypatch.setattr(Path, "open", denied)
     refused(privemo("log", "verify", rich), "Permission denied")

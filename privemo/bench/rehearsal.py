@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,20 +113,36 @@ class Rehearsal:
         Raises:
             RunError: a round drove the model to infinity.
         """
+        number, now = 0, Trained(self._start, self._start)
+        for trained in self.turns(stores, permitted_now):
+            if trained:
+                number, now = number + 1, trained
+                on_round(number)
+        return now
+
+    def turns(
+        self, stores: Sequence[Faces], permitted_now: PermittedNow
+    ) -> Iterator[Trained | None]:
+        """The same, a store each time it is asked for the next; None until a round is whole, then its models.
+
+        Where stores share the noise they are one turn together.
+
+        Raises:
+            RunError: a round drove the model to infinity.
+        """
         server, weights = ServerStep(self._settings), self._start
         for number in range(1, self._settings.rounds + 1):
-            update = self._round(number, weights, stores, permitted_now)
+            update = yield from self._round(number, weights, stores, permitted_now)
             weights = server(number, weights, update)
             if not all(np.isfinite(array).all() for array in weights.values()):
                 raise RunError(
                     f"Round {number} drove the model to infinity; lower the learning rate."
                 )
-            on_round(number)
-        return Trained(server.average or weights, weights)
+            yield Trained(server.average or weights, weights)
 
     def _round(
         self, number: int, weights: w.Weights, stores: Sequence[Faces], permitted_now: PermittedNow
-    ) -> w.Weights:
+    ) -> Generator[None, None, w.Weights]:
         """The average update, summed up as the server of a run does: in the order of the stores' names."""
         order, model_in = self.order_for(number), w.sha256(weights)
         if isinstance(order.recipe, PrivateRecipe) and order.recipe.noise == "distributed":
@@ -142,6 +158,7 @@ class Rehearsal:
                 train_plain(model, faces, order.recipe, chance, permitted_now)
             for key, after in w.from_model(model).items():
                 total[key] += size * (after - weights[key])
+            yield
         share = np.float32(1.0 / (float(size) * len(stores)))
         return {key: share * array for key, array in total.items()}
 

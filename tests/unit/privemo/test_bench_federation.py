@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 import torch
@@ -78,13 +77,13 @@ def test_on_ray_our_app_stands_beside_flowers_own_pattern() -> None:
 
 @pytest.mark.slow
 def test_another_model_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = bench._plain
+    honest = bench._Plain.whole
 
-    def other(*given: Any) -> tuple[float, float, w.Weights]:
-        computed, clock, model = honest(*given)
+    def other(plain: bench._Plain) -> tuple[float, float, w.Weights]:
+        computed, clock, model = honest(plain)
         next(iter(model.values())).flat[0] += 1e-6
         return computed, clock, model
 
-    monkeypatch.setattr(bench, "_plain", other)
+    monkeypatch.setattr(bench._Plain, "whole", other)
     with pytest.raises(RunError, match="another model than the plain loop"):
         list(bench.figures(stores=(2,), rounds=1, people=40, model="gray-cnn", ray=False))

@@ -11,7 +11,7 @@ import torch
 from privemo import weights as w
 from privemo.errors import RunError, SettingsError
 from privemo.flower import Array, ArrayRecord
-from privemo.models import LUMA, build_model
+from privemo.models import LUMA, MODELS, build_model
 
 
 def test_bytes_and_records_round_trip() -> None:
@@ -47,6 +47,32 @@ def test_a_model_carries_its_weights_and_finds_its_channels() -> None:
     model = w.model_for("emotion-cnn", weights)
     assert model.channels == 3
     assert w.sha256(w.from_model(model)) == w.sha256(weights)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_that_carries_weights_is_the_one_they_were_taken_from(name: str) -> None:
+    """It is built without numbers of its own: none may be left, in buffers neither."""
+    channels = 3 if name == "rgb-cnn" else 1
+    original = build_model(name, channels=channels, seed=1).eval()
+    carrying = w.model_for(name, w.from_model(original)).eval()
+    assert not any(t.is_meta for t in [*carrying.parameters(), *carrying.buffers()])
+    assert [p.requires_grad for p in carrying.parameters()] == [
+        p.requires_grad for p in original.parameters()
+    ]
+    faces = torch.linspace(-1, 1, 2 * channels * 48 * 48).reshape(2, channels, 48, 48)
+    with torch.no_grad():
+        assert torch.equal(carrying(faces), original(faces))
+
+
+def test_a_model_does_not_write_to_the_weights_it_carries() -> None:
+    weights = w.from_model(build_model("gray-cnn"))
+    for array in weights.values():
+        array.flags.writeable = False
+    before = w.sha256(weights)
+    with torch.no_grad():
+        for parameter in w.model_for("gray-cnn", weights).parameters():
+            parameter.add_(1.0)
+    assert w.sha256(weights) == before
 
 
 def test_foreign_weights_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from privemo.flower import SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE
 
-__all__ = ["why_refused"]
+__all__ = ["out_of_reach", "why_refused"]
 
 _PATIENCE_S = 5.0
 # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED.
@@ -52,6 +53,22 @@ def why_refused(address: str, authority: Path, *, was_in: bool = False) -> str:
     except (OSError, ValueError, http.client.HTTPException):
         return ""
     return _of_clock(said) or ("" if was_in else _UNKNOWN)
+
+
+def out_of_reach(address: str) -> str:
+    """What keeps this machine from a server's port, in the system's words; empty where nothing does.
+
+    Args:
+        address: "host:port" of the server.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE_S).close()
+    except TimeoutError:
+        return "no answer"
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return ""
 
 
 def _of_certificate(error: ssl.SSLCertVerificationError) -> str:

@@ -24,7 +24,7 @@ from privemo.federation.processes import (
     tool,
     wait_for_port,
 )
-from privemo.federation.refusals import why_refused
+from privemo.federation.refusals import out_of_reach, why_refused
 from privemo.files import read_json, write_bytes
 from privemo.storeconfig import agreed_to_nothing
 from privemo.unlocking import to_hand_over
@@ -109,7 +109,7 @@ def _take_part(
             children.append(start(node, state, log, family))
             _wait_until_ours(children[0], port, path)
             children.append(start(tasks, state, log, family, secret=word))
-        say(f"{name} takes part in the federation at {address}.")
+        say(_joining(name, address))
         follow(
             children,
             "The SuperNode",
@@ -122,6 +122,14 @@ def _take_part(
         for child in children:
             end(child)
         secret.unlink(missing_ok=True)
+
+
+def _joining(name: str, address: str) -> str:
+    """What to say of a store that is up: whether its server is, nobody else would tell."""
+    missing = out_of_reach(address)
+    if missing:
+        return f"{name} does not reach {address} yet ({missing}): it takes part once it does, and tries on."
+    return f"{name} takes part in the federation at {address}."
 
 
 def _daemon(kind: str) -> list[str]:

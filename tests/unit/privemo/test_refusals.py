@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +17,8 @@ import pytest
 
 from privemo.federation import authority
 from privemo.federation.authority import issue
-from privemo.federation.refusals import why_refused
+from privemo.federation.refusals import out_of_reach, why_refused
+from privemo.federation.supernode import _joining
 
 
 @contextmanager
@@ -107,3 +109,19 @@ def test_nothing_is_said_of_a_server_out_of_reach(tmp_path: Path) -> None:
     assert why_refused(address, ca) == ""
     assert why_refused("nowhere", ca) == ""
     assert why_refused(address, tmp_path / "none.pem") == ""
+
+
+def test_a_store_whose_server_is_out_of_reach_says_so_and_does_not_claim_to_take_part() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        assert out_of_reach(address) == "connection refused"  # bound, and not listening yet
+        assert "does not reach" in _joining("amber", address)
+        assert "connection refused" in _joining("amber", address)
+        listening.listen()
+        assert out_of_reach(address) == ""
+        assert _joining("amber", address) == f"amber takes part in the federation at {address}."
+
+
+def test_a_host_that_has_no_address_is_out_of_reach() -> None:
+    assert out_of_reach("chain.invalid:9092")

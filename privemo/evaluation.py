@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from privemo import weights as w
 from privemo.admission import admitted
+from privemo.config import RunSettings
 from privemo.errors import DataError, RunError
-from privemo.faces import Faces, load_faces
+from privemo.faces import Faces, FaceTable, load_faces
 from privemo.labels import EMOTIONS
 from privemo.machine import tuned
 from privemo.runs import Run
@@ -35,6 +37,10 @@ def evaluate_file(
     and the result says so): whoever it calls a minor or of unknown age, or whose estimated age is under
     the challenge age, is refused all the same.
 
+    Of the very table that a run was trained on, only what it held out is read: faces that a model was trained
+    on say little of it. Where that cannot be told, because the run has no seed, all are read, and `part` says
+    `partly_trained_on`; else `part` is `held_out`, or `file`.
+
     Raises:
         RunError: the model cannot be read, or the run has not finished.
         DataError: the faces cannot be read, or do not fit the model.
@@ -42,7 +48,7 @@ def evaluate_file(
     """
     from privemo_audits import evaluate_predictions
 
-    weights, model = _model_at(weights, model)
+    weights, model, run = _model_at(weights, model)
     network = w.model_for(model, w.load_weights(weights))
     table = load_faces(data)
     if getattr(network, "channels", table.channels) != table.channels:
@@ -50,15 +56,17 @@ def evaluate_file(
             f"{table.name} has {table.channels} channel(s), but {weights.name} reads "
             f"{getattr(network, 'channels', '?')}."
         )
-    everything = np.arange(len(table), dtype=np.int64)
-    asked = [(everything, Purpose.FAIRNESS_AUDIT)]
+    rows, part = _unseen(table, run)
+    asked = [(rows, Purpose.FAIRNESS_AUDIT)]
+    settings = RunSettings.of() if run is None else run.settings
     with admitted(table, asked, challenge_age=challenge_age) as let_in, tuned():
         faces = let_in.parts[0]
-        probabilities = predict(network, faces.images)
+        probabilities = predict(network, faces.images, flip=settings.flip, zoom=settings.zoom)
     result = evaluate_predictions(_frame(faces, probabilities))
     return {
         **result,
-        "asked": len(table),
+        "asked": len(rows),
+        "part": part,
         "refused": let_in.refused,
         "simulated_consent": True,
         "model_sha256": w.sha256(w.from_model(network)),
@@ -66,14 +74,29 @@ def evaluate_file(
     }
 
 
-def _model_at(path: Path, model: str | None) -> tuple[Path, str]:
-    """The file of the weights, and their architecture."""
+def _unseen(table: FaceTable, run: Run | None) -> tuple[NDArray[np.int64], str]:
+    """Rows to read, and what they are: `held_out`, `partly_trained_on`, or all of a `file`."""
+    everything = np.arange(len(table), dtype=np.int64)
+    if run is None or run.facts.get("data", {}).get("digest") != table.digest:
+        return everything, "file"
+    settings = run.settings
+    seed = settings.seed if settings.split_seed is None else settings.split_seed
+    if seed is None:
+        return everything, "partly_trained_on"
+    return table.split(settings.test_fraction, seed=seed)[1], "held_out"
+
+
+def _model_at(path: Path, model: str | None) -> tuple[Path, str, Run | None]:
+    """The file of the weights, their architecture, and the run that they are of, where it is there."""
     if not path.exists():
         raise RunError(
             f"{path} does not exist: give a model.safetensors, or the folder of a finished run."
         )
     if not path.is_dir():
-        return path, model or "emotion-cnn"
+        beside = Run(path.parent) if (path.parent / "run.json").exists() else None
+        if beside is None or path.resolve() != beside.model_path.resolve():
+            return path, model or "emotion-cnn", None
+        return path, model or beside.settings.model, beside
     if not (path / "run.json").exists():
         raise RunError(
             f"{path} is a folder without a run.json: give the folder of a run, or a model.safetensors."
@@ -83,7 +106,7 @@ def _model_at(path: Path, model: str | None) -> tuple[Path, str]:
         raise RunError(
             f"{path} has no finished model yet: go on with {run.resume_command}, or give a model.safetensors."
         )
-    return run.model_path, model or run.settings.model
+    return run.model_path, model or run.settings.model, run
 
 
 def _frame(faces: Faces, probabilities: np.ndarray[Any, np.dtype[np.float32]]) -> Any:

@@ -177,16 +177,11 @@ def _private_recipe(plan: Plan, epochs: int | None, people: int, parameters: int
     """
     central = central_recipe(people)
     steps = central.rounds if epochs is None else math.ceil(epochs / central.sample_rate)
-    by_adam = central.server_optimizer != "sgd"
     recipe = replace(
         central,
         rounds=1,
         steps_per_round=steps,
         momentum=central.server_momentum,
-        optimizer="adam" if by_adam else central.optimizer,
-        lr=central.server_lr if by_adam else central.lr,
-        server_optimizer="sgd",
-        server_lr=None,
         server_momentum=0.0,
         ema=0.0,
         rate_growth=1.0,

@@ -46,7 +46,6 @@ CONTENDERS: Mapping[str, str] = {
     "ours_4_bfloat16": "privemo, four pictures of each person, forward and back in bfloat16",
 }
 _IN_PARTS = 64  # at 1024 the per-picture gradients of Opacus would take several gigabytes
-_OURS_AT_ONCE = 512  # as training does
 
 _Times = tuple[float, float]
 """Seconds of one step: on the clock, and of computing, all threads together."""
@@ -279,6 +278,7 @@ def _parts(x: Tensor, y: Tensor, who: str) -> Iterator[PersonBatch]:
     import torch
 
     from privemo.dp import PersonBatch
+    from privemo.training.private import IMAGES_AT_ONCE
 
     if who == "1_to_7":
         sizes = torch.randint(1, 8, (len(y),), generator=torch.Generator().manual_seed(1))
@@ -287,7 +287,7 @@ def _parts(x: Tensor, y: Tensor, who: str) -> Iterator[PersonBatch]:
         owner = torch.arange(len(y)) // int(who[0])
     low = 0
     while low < len(y):
-        high = min(low + _OURS_AT_ONCE, len(y))
+        high = min(low + IMAGES_AT_ONCE, len(y))
         if high < len(y):  # back to where a person begins
             high = int((owner == owner[high]).nonzero()[0])
         mine = owner[low:high] - owner[low]

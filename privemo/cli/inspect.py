@@ -13,6 +13,12 @@ from privemo.cli.common import out, print_json
 
 __all__ = ["evaluate"]
 
+_PART = {
+    "file": "",
+    "held_out": ", all that the run held out",
+    "partly_trained_on": "; the model was trained on some of them, and the run has no seed to tell which",
+}
+
 
 def evaluate(
     weights: Annotated[
@@ -31,6 +37,8 @@ def evaluate(
 
     Minors, suspected minors and people of unknown age are refused here as everywhere; all other
     people in the file are taken as having agreed, which the result says (`simulated_consent`).
+
+    Of the file that the model's run was trained on, what the run held out is read and nothing else.
     """
     from privemo.evaluation import evaluate_file
 
@@ -42,7 +50,7 @@ def evaluate(
     table = Table(
         title=f"{weights.resolve().name} on {data.name}", title_justify="left", show_header=False
     )
-    table.add_row("Faces read", f"{result['n']:,} of {result['asked']:,}")
+    table.add_row("Faces read", f"{result['n']:,} of {result['asked']:,}{_PART[result['part']]}")
     if result["simulated_consent"]:
         table.add_row("Consents", "simulated: everyone in the file is taken to have agreed")
     table.add_row("Accuracy", f"{result['accuracy']:.1%} (95% {low:.1%} to {high:.1%})")

@@ -10,6 +10,7 @@ import torch
 
 from privemo.bench import step as bench
 from privemo.bench.step import CONTENDERS, PLAIN
+from privemo.training import private
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing")
@@ -25,7 +26,7 @@ def test_every_contender_takes_steps(name: str, monkeypatch: pytest.MonkeyPatch)
 def test_parts_hold_every_picture_once_and_whole_people(
     who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench, "_OURS_AT_ONCE", 20)
+    monkeypatch.setattr(private, "IMAGES_AT_ONCE", 20)
     x = torch.arange(64.0).view(-1, 1, 1, 1)
     parts = list(bench._parts(x, torch.zeros(64, dtype=torch.int64), who))
     assert torch.equal(torch.cat([part.images for part in parts]), x)

@@ -103,9 +103,15 @@ def test_the_public_size_is_a_round_number(people: int, stores: int, declared: i
     assert RunSettings(stores=stores, declared_people=77).public_people(people) == 77
 
 
-def test_one_person_more_or_less_does_not_show_in_the_public_size() -> None:
-    sizes = {RunSettings(stores=10).public_people(n) for n in range(22_200, 22_300)}
-    assert sizes == {1100}
+def test_one_person_more_or_less_shows_in_the_public_size_at_few_sizes_and_in_no_declared_one() -> (
+    None
+):
+    """Cut to two digits a size is taken to be public; somebody for whom it is not declares one."""
+    assert {RunSettings(stores=10).public_people(n) for n in range(22_200, 22_300)} == {1100}
+    of_one = [RunSettings(stores=1).public_people(n) for n in (2199, 2200)]
+    assert of_one == [1000, 1100], "the boundary of two digits, half of which are expected"
+    declared = RunSettings(stores=1, declared_people=1000)
+    assert declared.public_people(2199) == declared.public_people(2200) == 1000
 
 
 def test_plain_settings_without_teachers_are_written_as_before_there_were_any() -> None:

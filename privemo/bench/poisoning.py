@@ -39,10 +39,11 @@ __all__ = ["ATTACKS", "SCHEMA", "Plan", "poisoned_app", "rows"]
 
 SCHEMA = "privemo.bench-poisoning/1"
 
-Attack = Literal["nan", "huge", "sign_flipped", "boosted", "label_flipped", "stale"]
+Attack = Literal["nan", "huge", "scaled", "sign_flipped", "boosted", "label_flipped", "stale"]
 ATTACKS: dict[Attack, str] = {
     "nan": "NaN in one parameter",
     "huge": "the update times a million",
+    "scaled": "the update, as long as the norm bound allows",
     "sign_flipped": "the update's opposite",
     "boosted": "the opposite, as long as the norm bound allows",
     "label_flipped": "trained as asked, on labels turned around",
@@ -287,7 +288,7 @@ def _update(update: Mapping[str, Any], attack: Attack, order: RoundOrder) -> w.W
     if factor is None:
         size = sum(a.size for a in update.values())
         norm = float(np.sqrt(sum(float(np.vdot(a, a)) for a in update.values())))
-        factor = -0.99 * norm_bound(order, size) / norm
+        factor = (1 if attack == "scaled" else -1) * 0.99 * norm_bound(order, size) / norm
     made = {name: np.float32(factor) * array for name, array in update.items()}
     if attack == "nan":
         next(iter(made.values())).flat[0] = np.nan

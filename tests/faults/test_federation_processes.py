@@ -347,7 +347,9 @@ def test_a_line_that_is_cut_in_a_round_costs_at_most_that_store_its_part(
         federation.open_stores()
         running = federation.start("run", "run", federation.chain)
         until("the store trains", lambda: bool(federation.trained(far)), 400)
+        assert cable.carried > 100_000, "the store talks over this line: the model came this way"
         cable.cut()
+        assert cable.broken >= 2, "it was in use"
         time.sleep(8)
         cable.mend()
         assert running.wait(600) == 0, federation.said("run")

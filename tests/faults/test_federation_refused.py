@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from privemo.config import PrivacySettings, RunSettings
+from privemo.federation.authority import issue
 from privemo.federation.doorkeeper import fingerprint
 from privemo.federation.identity import StoreCard, enroll
 from privemo.federation.server import init_federation
@@ -170,7 +171,9 @@ def test_a_revoked_store_is_out_at_once_and_stays_out_of_a_server_that_starts_la
     until("birch came back", lambda: "Connection successful" in gate.node_said("birch"))
 
 
-def test_strangers_and_plaintext_are_refused_and_the_log_says_so(gate: Gate) -> None:
+def test_strangers_a_false_authority_and_plaintext_are_refused_and_the_log_names_keys(
+    gate: Gate,
+) -> None:
     gate.serve()
     stranger = gate.invited("stranger")
     assert gate.join("stranger").wait(240) == 2
@@ -178,6 +181,11 @@ def test_strangers_and_plaintext_are_refused_and_the_log_says_so(gate: Gate) -> 
     assert f"with key {gate.key('stranger')}: no store of this federation has it." in (
         gate.server_said()
     )
+    # A store that was told of another authority than the server's: it does not talk to it at all.
+    (gate.folder / "birch" / "authority.pem").write_bytes(issue(["127.0.0.1"]).authority)
+    assert gate.join("birch").wait(240) == 2
+    assert "certificate is not of the authority that the invitation named" in gate.said("birch.log")
+    assert LET_IN not in gate.node_said("birch")
     # Flower's own command lets a node into its database, on this machine; the door holds all the same.
     (stranger / "node.pub").write_text(StoreCard.read(stranger / "card.json").node_key)
     flwr = [str(Path(sys.executable).with_name("flwr")), "supernode", "register"]

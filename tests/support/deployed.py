@@ -187,6 +187,7 @@ class Cable:
 
     def __init__(self, port: int) -> None:
         self._to, self._open, self._ends = port, True, list[socket.socket]()
+        self.carried = self.broken = 0
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listening.getsockname()[1])
         threading.Thread(target=self._serve, daemon=True).start()
@@ -203,11 +204,11 @@ class Cable:
                 for ends in ((near, far), (far, near)):
                     threading.Thread(target=self._carry, args=ends, daemon=True).start()
 
-    @staticmethod
-    def _carry(one: socket.socket, other: socket.socket) -> None:
+    def _carry(self, one: socket.socket, other: socket.socket) -> None:
         with suppress(OSError):
             while data := one.recv(1 << 16):
                 other.sendall(data)
+                self.carried += len(data)
         for end in (one, other):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -219,6 +220,7 @@ class Cable:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
+            self.broken += 1
 
     def mend(self) -> None:
         self._open = True

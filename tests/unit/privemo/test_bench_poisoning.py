@@ -64,6 +64,7 @@ def test_an_old_answer_does_not_count_again(tmp_path: Path) -> None:
     [
         pytest.param("sign_flipped", marks=pytest.mark.slow),
         "boosted",
+        pytest.param("scaled", marks=pytest.mark.slow),
         pytest.param("label_flipped", marks=pytest.mark.slow),
     ],
 )

@@ -444,9 +444,14 @@ def test_the_run_says_that_its_consents_are_simulated(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "noise", [["--steps", "3"], ["--steps", "1", "--noise", "distributed"]], ids=["local", "shared"]
+    "how",
+    [
+        ["--stores", "2", "--steps", "3"],
+        ["--stores", "3", "--steps", "1", "--noise", "distributed"],
+    ],
+    ids=["local", "shared"],
 )
-def test_ray_gives_the_same_model_as_one_process(noise: list[str], tmp_path: Path) -> None:
+def test_ray_gives_the_same_model_as_one_process(how: list[str], tmp_path: Path) -> None:
     """Each engine in a process of its own, as a user starts it; Ray leaves processes behind.
 
     That deployed stores end in the model of one process: `tests/faults/test_federation_processes.py`.
@@ -455,7 +460,7 @@ def test_ray_gives_the_same_model_as_one_process(noise: list[str], tmp_path: Pat
     for engine in ("inprocess", "ray"):
         command = [sys.executable, "-m", "privemo", "simulate", "--engine", engine]
         command += ["--data", str(tmp_path / "faces.npz"), "--out", str(tmp_path / engine)]
-        command += ["--stores", "2", "--rounds", "2", *noise, "--sample-rate", "0.5"]
+        command += [*how, "--rounds", "2", "--sample-rate", "0.5"]
         command += ["--declared-people", "10", "--init", "scratch", "--seed", "5"]
         done = subprocess.run(
             command,

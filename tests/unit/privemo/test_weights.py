@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from privemo import weights as w
+from privemo.config import RunSettings
 from privemo.errors import RunError, SettingsError
 from privemo.flower import Array, ArrayRecord
 from privemo.models import LUMA, MODELS, build_model
+from privemo.synthetic import synthesize
+from privemo.training import predict
 
 
 def test_bytes_and_records_round_trip() -> None:
@@ -125,7 +128,15 @@ def test_weights_of_nobody_are_shipped_small_and_start_training() -> None:
     weights, where = w.initial_weights("nobody", model="emotion-cnn", channels=1, seed=0)
     assert "people who do not exist" in where
     assert len(w.to_bytes(weights)) <= 6_000_000
-    assert w.model_for("emotion-cnn", weights) is not None
+    assert RunSettings.of().init == "nobody", "training starts from them unless told otherwise"
+
+
+def test_weights_of_nobody_read_people_who_were_drawn_after_them() -> None:
+    """Of another seed than any in its card: random weights would name a quarter of them rightly."""
+    weights, _ = w.initial_weights("nobody", model="emotion-cnn", channels=1, seed=0)
+    people = synthesize(12, 3, seed=987_654)
+    said = predict(w.model_for("emotion-cnn", weights), people.images)
+    assert (said.argmax(1) == people.label).mean() > 0.85
 
 
 def test_weights_of_nobody_read_a_colour_picture_as_its_gray_version() -> None:

@@ -24,6 +24,7 @@ class AttackName(StrEnum):
 
     nan = "nan"
     huge = "huge"
+    scaled = "scaled"
     sign_flipped = "sign_flipped"
     boosted = "boosted"
     label_flipped = "label_flipped"

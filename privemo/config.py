@@ -372,6 +372,11 @@ class RunSettings(FrozenSettings):
         return self.rounds * self.steps_per_round
 
     @property
+    def seed_of_split(self) -> int | None:
+        """By which people are held out: `split_seed`, or `seed` when omitted; None leaves it to chance."""
+        return self.seed if self.split_seed is None else self.split_seed
+
+    @property
     def server_step(self) -> float:
         """`server_lr`, or what it is when omitted."""
         if self.server_lr is not None:

@@ -79,11 +79,10 @@ def _unseen(table: FaceTable, run: Run | None) -> tuple[NDArray[np.int64], str]:
     everything = np.arange(len(table), dtype=np.int64)
     if run is None or run.facts.get("data", {}).get("digest") != table.digest:
         return everything, "file"
-    settings = run.settings
-    seed = settings.seed if settings.split_seed is None else settings.split_seed
+    seed = run.settings.seed_of_split
     if seed is None:
         return everything, "partly_trained_on"
-    return table.split(settings.test_fraction, seed=seed)[1], "held_out"
+    return table.split(run.settings.test_fraction, seed=seed)[1], "held_out"
 
 
 def _model_at(path: Path, model: str | None) -> tuple[Path, str, Run | None]:

@@ -110,7 +110,7 @@ def lay_out_stores(
     Raises:
         OSError, privemo_consent.ConsentError: a folder or registry cannot be written.
     """
-    given = settings.seed if settings.split_seed is None else settings.split_seed
+    given = settings.seed_of_split
     seed = secrets.randbits(32) if given is None else given
     train, test = table.split(settings.test_fraction, seed=seed)
     train_parts, test_parts = (

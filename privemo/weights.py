@@ -62,9 +62,8 @@ def model_for(name: str, weights: Weights) -> nn.Module:
     # The convolution with the fewest inputs is the first one: it reads the picture itself.
     channels = min((int(a.shape[1]) for a in weights.values() if a.ndim == 4), default=1)
     try:
-        with torch.device(
-            "meta"
-        ):  # a store does this every round: no numbers are drawn to be replaced
+        # A store does this every round: no numbers are drawn only to be replaced.
+        with torch.device("meta"):
             model = build_model(name, channels=channels)
         own = {k: torch.tensor(v, dtype=torch.float32) for k, v in weights.items()}
         model.load_state_dict(own, assign=True)

@@ -163,7 +163,7 @@ def _published(settings: RunSettings) -> dict[str, Any]:
 
 def _rows(table: FaceTable, s: RunSettings) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
     """Rows of each store, and the validation part, as a run with these settings cuts a table."""
-    seed = s.seed if s.split_seed is None else s.split_seed
+    seed = s.seed_of_split
     if seed is None:
         raise RunError("A cell is repeatable: give it a seed.")
     train, held_out = table.split(s.test_fraction, seed=seed)

@@ -111,41 +111,44 @@ def _of(
     with _plain(table, settings) as plain:
         plain.turn()
         run, start = _prepared(table, folder / "run", settings)
-        mine, first = _in_turns(run, plain) if one_process else (0.0, 0.0)
-        seconds, clock, model = plain.whole()
-    yield _figure(f"plain_{stores}_s", seconds, "s of all threads")
+        mine, first = _run(run, plain=plain) if one_process else (_Seconds(), 0.0)
+        plain.end()
+    yield _figure(f"plain_{stores}_s", plain.took.computed, "s of all threads")
     yield _figure(f"prepare_{stores}_s", start.clock, "s", START_GOAL if stores == 10 else None)
     if one_process:
-        if _difference(model, run.finish()):
+        if _difference(plain.model, run.finish()):
             raise RunError("A run in one process ended in another model than the plain loop.")
-        yield _figure(
-            f"inprocess_{stores}", (start.computed + mine) / seconds, "x plain", RATIO_GOAL
-        )
+        ratio = (start + mine).computed / plain.took.computed
+        yield _figure(f"inprocess_{stores}", ratio, "x plain", RATIO_GOAL)
         yield _figure(f"inprocess_{stores}_first_round_s", first, "s")
     if workers > 1:
         if one_process:
             run, start = _prepared(table, folder / "workers", settings)
-        yield from _side_by_side(run, start, model, clock, workers)
+        yield from _side_by_side(run, start, plain, workers)
     if ray:
         if one_process or workers > 1:
             run, start = _prepared(table, folder / "ray", settings)
         theirs, first = _run(run, "ray")
-        yield _figure(f"ray_{stores}", (start.clock + theirs) / clock, "x plain, by the clock")
+        ratio = (start + theirs).clock / plain.took.clock
+        yield _figure(f"ray_{stores}", ratio, "x plain, by the clock")
         yield _figure(f"ray_{stores}_first_round_s", first, "s")
-        theirs, first = _quickstart(table, settings, folder / "quickstart")
-        yield _figure(f"quickstart_{stores}", theirs / clock, "x plain, by the clock")
+        seconds, first = _quickstart(table, settings, folder / "quickstart")
+        ratio = seconds / plain.took.clock
+        yield _figure(f"quickstart_{stores}", ratio, "x plain, by the clock")
         yield _figure(f"quickstart_{stores}_first_round_s", first, "s")
 
 
 def _side_by_side(
-    run: Run, start: _Took, plain: w.Weights, clock: float, workers: int
+    run: Run, start: _Seconds, plain: _Plain, workers: int
 ) -> Iterator[dict[str, Any]]:
     """Several stores at once, by the clock over the plain loop's, and how far the models are apart."""
     name = f"inprocess_{len(run.stores)}_workers_{workers}"
     mine, first = _run(run, "inprocess", workers)
-    yield _figure(name, (start.clock + mine) / clock, "x plain, by the clock", RATIO_GOAL)
+    yield _figure(
+        name, (start + mine).clock / plain.took.clock, "x plain, by the clock", RATIO_GOAL
+    )
     yield _figure(f"{name}_first_round_s", first, "s")
-    apart = _difference(plain, run.finish())
+    apart = _difference(plain.model, run.finish())
     with tuned(run.settings.threads):
         alike = threads_each(workers, run.settings.threads) == torch.get_num_threads()
     if alike and apart:
@@ -185,33 +188,50 @@ def _rehearsal(
     return rehearsal, start, asked
 
 
+@dataclass(frozen=True)
+class _Seconds:
+    """Those that this process computed, all threads together, and those on the clock."""
+
+    computed: float = 0.0
+    clock: float = 0.0
+
+    @classmethod
+    def now(cls) -> _Seconds:
+        """Since some moment, for differences."""
+        return cls(time.process_time(), time.perf_counter())
+
+    def __add__(self, other: _Seconds) -> _Seconds:
+        return _Seconds(self.computed + other.computed, self.clock + other.clock)
+
+    def __sub__(self, other: _Seconds) -> _Seconds:
+        return _Seconds(self.computed - other.computed, self.clock - other.clock)
+
+
 class _Plain:
-    """The plain loop, a store at a time, and the seconds that it took so far."""
+    """The plain loop, a store at a time: what it took so far, and its model after the last whole round."""
 
     def __init__(self, turns: Iterator[Trained | None], threads: int | None) -> None:
         self._turns, self._threads = turns, threads
-        self._model: w.Weights = {}
-        self.computed = self.clock = 0.0
+        self.model: w.Weights = {}
+        self.took = _Seconds()
 
     def turn(self) -> bool:
         """Go a store further, or end a round; false when there was nothing left."""
-        took = _Watch()
+        began = _Seconds.now()
         with tuned(self._threads):
             try:
                 trained = next(self._turns)
             except StopIteration:
                 return False
-        self.computed += took.computed()
-        self.clock += took.clock()
+        self.took += _Seconds.now() - began
         if trained:
-            self._model = trained.model
+            self.model = trained.model
         return True
 
-    def whole(self) -> tuple[float, float, w.Weights]:
-        """Seconds that all rounds computed and took, and their model."""
+    def end(self) -> None:
+        """All turns that are left."""
         while self.turn():
             pass
-        return self.computed, self.clock, self._model
 
 
 @contextmanager
@@ -226,24 +246,6 @@ def _plain(table: FaceTable, s: RunSettings) -> Iterator[_Plain]:
         yield _Plain(rehearsal.turns(let_in.parts, everyone), s.threads)
 
 
-def _in_turns(run: Run, plain: _Plain) -> tuple[float, float]:
-    """Seconds that a run in one process computed, and on the clock until its first round was whole.
-
-    After each of its stores the plain loop goes one further, on the same threads, and is not counted.
-    """
-    computed, clock, first = plain.computed, plain.clock, list[float]()
-
-    def listen(event: dict[str, Any]) -> None:
-        if event["event"] == "round":
-            first.append(took.clock() - (plain.clock - clock))
-        if event["event"] in {"store", "round"}:
-            plain.turn()
-
-    took = _Watch()
-    simulation.run(run, listener=listen)
-    return took.computed() - (plain.computed - computed), first[0]
-
-
 def _quickstart(table: FaceTable, s: RunSettings, folder: Path) -> tuple[float, float]:
     """Seconds on the clock of Flower's own pattern on Ray, and until its first round was whole."""
     from privemo.bench.quickstart import serve
@@ -256,44 +258,36 @@ def _quickstart(table: FaceTable, s: RunSettings, folder: Path) -> tuple[float, 
         return serve(folder, let_in.parts, recipe, model=s.model, start=start, rounds=s.rounds)
 
 
-@dataclass(frozen=True)
-class _Took:
-    """Seconds that something computed, all threads together, and on the clock."""
-
-    computed: float
-    clock: float
-
-
-def _prepared(table: FaceTable, folder: Path, s: RunSettings) -> tuple[Run, _Took]:
+def _prepared(table: FaceTable, folder: Path, s: RunSettings) -> tuple[Run, _Seconds]:
     """A run, and what laying out its stores took: a part of what it costs."""
-    took = _Watch()
+    began = _Seconds.now()
     run = simulation.prepare(table, folder, s)
-    return run, _Took(took.computed(), took.clock())
+    return run, _Seconds.now() - began
 
 
-class _Watch:
-    """Seconds since it was made: those computed by this process, and those on the clock."""
+def _run(
+    run: Run,
+    engine: simulation.Engine = "inprocess",
+    workers: int = 1,
+    plain: _Plain | None = None,
+) -> tuple[_Seconds, float]:
+    """What a prepared run took, and seconds on the clock until its first round was whole.
 
-    def __init__(self) -> None:
-        self._began = time.process_time(), time.perf_counter()
-
-    def computed(self) -> float:
-        return time.process_time() - self._began[0]
-
-    def clock(self) -> float:
-        return time.perf_counter() - self._began[1]
-
-
-def _run(run: Run, engine: simulation.Engine, workers: int = 1) -> tuple[float, float]:
-    """Seconds on the clock that a prepared run took, and until its first round was whole."""
-    took, first = _Watch(), list[float]()
+    After each of its stores `plain` goes a turn further, on the same threads, and is not counted.
+    """
+    began, others, first = _Seconds.now(), _Seconds(), list[float]()
 
     def listen(event: dict[str, Any]) -> None:
+        nonlocal others
         if event["event"] == "round":
-            first.append(took.clock())
+            first.append((_Seconds.now() - began - others).clock)
+        if plain and event["event"] in {"store", "round"}:
+            before = _Seconds.now()
+            plain.turn()
+            others += _Seconds.now() - before
 
     simulation.run(run, engine=engine, listener=listen, workers=workers)
-    return took.clock(), first[0]
+    return _Seconds.now() - began - others, first[0]
 
 
 def _difference(one: w.Weights, other: w.Weights) -> float:

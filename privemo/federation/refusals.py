@@ -68,6 +68,8 @@ def out_of_reach(address: str) -> str:
         return "no answer"
     except OSError as error:
         return (error.strerror or str(error)).lower()
+    except (ValueError, OverflowError):
+        return "that is no address"
     return ""
 
 

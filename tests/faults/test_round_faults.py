@@ -23,32 +23,26 @@ import pytest
 
 from privemo import simulation
 from privemo.client_app import app as client_app
-from privemo.config import PrivacySettings
 from privemo.dp import spent
 from privemo.errors import LedgerError, RunError
 from privemo.flower import Context, Message
-from privemo.grid import InProcessGrid, task_identity
+from privemo.grid import task_identity
 from privemo.ledger import Ledger
 from privemo.orders import PrivateRecipe
 from privemo.runs import Run
 from privemo.secure_protocol import masked_from
-from privemo.server_app import app as server_app
 from privemo.statements import canonical_hash
 from privemo.store import RoundResult
 from privemo_audits import build_report
 from tests.support.interrupt import Killing, full, killed_at, killed_before
-from tests.support.small_runs import first_model, small_run
+from tests.support.small_runs import App, drive, first_model, three_stores
 
-App = Callable[[Message, Context], Message]
 NAME = "store-02"
 
 
 def laid_out(folder: Path, *, shared: bool, **changes: Any) -> Run:
     """Three stores with real chance: what is trained twice is never the same."""
-    noise: dict[str, Any] = {"noise": "distributed", "may_drop": 0.4} if shared else {}
-    privacy = PrivacySettings(epsilon=8.0, sample_rate=0.5, spare_rounds=2, **noise)
-    settings = {"stores": 3, "steps_per_round": 1, "model": "gray-cnn", "privacy": privacy}
-    return small_run(folder, people=90, **{**settings, "seed": None, "split_seed": 1, **changes})
+    return three_stores(folder, shared=shared, **{"seed": None, "split_seed": 1, **changes})
 
 
 def copied(run: Run, folder: Path) -> Run:
@@ -63,14 +57,6 @@ def ledger(run: Run, name: str = NAME) -> Ledger:
 def paid_for(run: Run, name: str = NAME) -> list[str]:
     """Hashes of what a store has paid for."""
     return [entry.update_sha256 for entry in ledger(run, name).entries]
-
-
-def drive(run: Run, app: App = client_app) -> None:
-    """Run the missing rounds with stores that run `app`."""
-    configs: list[dict[str, str | int]] = [
-        {"store-dir": str(run.folder / "stores" / name)} for name in run.stores
-    ]
-    InProcessGrid(app, configs).serve(server_app, run_dir=str(run.folder))  # type: ignore[arg-type]
 
 
 # -- its own noise -------------------------------------------------------------------------------------

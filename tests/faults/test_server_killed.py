@@ -16,42 +16,19 @@ from typing import Any
 import pytest
 
 from privemo import weights as w
-from privemo.client_app import app as client_app
-from privemo.config import PrivacySettings
-from privemo.grid import InProcessGrid
 from privemo.ledger import Ledger
 from privemo.runs import Run
-from privemo.server_app import app as server_app
 from privemo.statements import canonical_hash
 from privemo.strategy import StoreAveraging
 from tests.support.interrupt import Killed, Killing, killed_at
-from tests.support.small_runs import small_run
+from tests.support.small_runs import drive, three_stores
 
 Step = Callable[..., Any]
 
 
 def laid_out(folder: Path, *, shared: bool) -> Run:
     """Three seeded stores; the server keeps momentum and an average besides the model."""
-    noise: dict[str, Any] = {"noise": "distributed", "may_drop": 0.4} if shared else {}
-    privacy = PrivacySettings(epsilon=8.0, sample_rate=0.5, spare_rounds=2, **noise)
-    return small_run(
-        folder,
-        people=90,
-        stores=3,
-        steps_per_round=1,
-        model="gray-cnn",
-        privacy=privacy,
-        server_momentum=0.9,
-        ema=0.5,
-    )
-
-
-def drive(run: Run) -> None:
-    """Run what is missing, in this process."""
-    configs: list[dict[str, str | int]] = [
-        {"store-dir": str(run.folder / "stores" / name)} for name in run.stores
-    ]
-    InProcessGrid(client_app, configs).serve(server_app, run_dir=str(run.folder))
+    return three_stores(folder, shared=shared, server_momentum=0.9, ema=0.5)
 
 
 @contextmanager

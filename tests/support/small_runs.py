@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,19 @@ import numpy as np
 
 from privemo import simulation
 from privemo import weights as w
+from privemo.client_app import app as client_app
 from privemo.config import PrivacySettings, RunSettings
 from privemo.faces import load_faces
+from privemo.flower import Context, Message
+from privemo.grid import InProcessGrid
 from privemo.orders import RoundOrder
 from privemo.runs import Run
+from privemo.server_app import app as server_app
 from privemo.store import Store
 from privemo_consent import Purpose
 from tests.conftest import noise_faces
+
+App = Callable[[Message, Context], Message]
 
 
 def small_run(
@@ -45,6 +52,22 @@ def small_run(
         }
     )
     return simulation.prepare(load_faces(data), folder / "run", settings, budget=budget)
+
+
+def three_stores(folder: Path, *, shared: bool, **changes: Any) -> Run:
+    """A prepared run of three stores and small steps; they share the noise, or each adds its own."""
+    noise: dict[str, Any] = {"noise": "distributed", "may_drop": 0.4} if shared else {}
+    privacy = PrivacySettings(epsilon=8.0, sample_rate=0.5, spare_rounds=2, **noise)
+    settings = {"stores": 3, "steps_per_round": 1, "model": "gray-cnn", "privacy": privacy}
+    return small_run(folder, people=90, **{**settings, **changes})
+
+
+def drive(run: Run, app: App = client_app) -> None:
+    """Run the missing rounds in this process, with stores that run `app`."""
+    configs: list[dict[str, str | int]] = [
+        {"store-dir": str(run.folder / "stores" / name)} for name in run.stores
+    ]
+    InProcessGrid(app, configs).serve(server_app, run_dir=str(run.folder))  # type: ignore[arg-type]
 
 
 def first_model(run: Run) -> w.Weights:

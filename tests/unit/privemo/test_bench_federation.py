@@ -11,7 +11,6 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from privemo import weights as w
 from privemo.bench import federation as bench
 from privemo.cli import app
 from privemo.errors import RunError, SettingsError
@@ -77,13 +76,12 @@ def test_on_ray_our_app_stands_beside_flowers_own_pattern() -> None:
 
 @pytest.mark.slow
 def test_another_model_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = bench._Plain.whole
+    honest = bench._Plain.end
 
-    def other(plain: bench._Plain) -> tuple[float, float, w.Weights]:
-        computed, clock, model = honest(plain)
-        next(iter(model.values())).flat[0] += 1e-6
-        return computed, clock, model
+    def other(plain: bench._Plain) -> None:
+        honest(plain)
+        next(iter(plain.model.values())).flat[0] += 1e-6
 
-    monkeypatch.setattr(bench._Plain, "whole", other)
+    monkeypatch.setattr(bench._Plain, "end", other)
     with pytest.raises(RunError, match="another model than the plain loop"):
         list(bench.figures(stores=(2,), rounds=1, people=40, model="gray-cnn", ray=False))

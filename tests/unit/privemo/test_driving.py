@@ -11,25 +11,15 @@ from typing import Any
 import pytest
 
 from privemo import server_app, simulation
-from privemo.client_app import app as client_app
 from privemo.driving import check_free, driving, handing_on
 from privemo.errors import RunError
-from privemo.grid import InProcessGrid
 from privemo.runs import Run
-from tests.support.small_runs import small_run
+from tests.support.small_runs import drive, small_run
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     return small_run(tmp_path, model="gray-cnn", steps_per_round=1)
-
-
-def serve(run: Run) -> None:
-    """What Flower does for whoever asks for a run: it starts the app."""
-    configs: list[dict[str, str | int]] = [
-        {"store-dir": str(run.folder / "stores" / name)} for name in run.stores
-    ]
-    InProcessGrid(client_app, configs).serve(server_app.app, run_dir=str(run.folder))
 
 
 def test_a_second_app_beside_the_first_is_refused_and_the_run_ends_once(
@@ -40,11 +30,11 @@ def test_a_second_app_beside_the_first_is_refused_and_the_run_ends_once(
 
     def second(event: dict[str, Any]) -> None:
         with pytest.raises(RunError, match="is being run by another process") as told:
-            serve(run)
+            drive(run)
         refused.append(str(told.value))
 
     monkeypatch.setattr(server_app, "listeners", [second])
-    serve(run)
+    drive(run)
     assert len(refused) == 2
     assert f"(process {os.getpid()} since 2" in refused[0]
     assert f"Follow it with `privemo watch {run.folder}`" in refused[0]
@@ -52,14 +42,14 @@ def test_a_second_app_beside_the_first_is_refused_and_the_run_ends_once(
     assert sorted(run.closings()) == run.stores
     assert run.unsigned() == []
     monkeypatch.setattr(server_app, "listeners", [])
-    serve(run)  # nothing is missing, and nobody is in the way
+    drive(run)  # nothing is missing, and nobody is in the way
 
 
 def test_a_run_that_is_simulated_takes_no_app_beside_its_own(run: Run) -> None:
     def second(event: dict[str, Any]) -> None:
         if event["event"] == "round":
             with pytest.raises(RunError, match="is being run by another process"):
-                serve(run)
+                drive(run)
 
     simulation.run(run, listener=second)
     assert len(run.manifests()) == 2
@@ -106,7 +96,7 @@ def test_who_was_killed_has_the_run_no_longer(run: Run) -> None:
 
 
 def test_a_round_that_is_whole_is_never_another_one(run: Run) -> None:
-    serve(run)
+    drive(run)
     (first, _) = run.manifests()
     before = {p: p.read_bytes() for p in run.folder.rglob("*.*") if p.is_file()}
     _, weights = run.last_whole_round()

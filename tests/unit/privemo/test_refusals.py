@@ -123,5 +123,8 @@ def test_a_store_whose_server_is_out_of_reach_says_so_and_does_not_claim_to_take
         assert _joining("amber", address) == f"amber takes part in the federation at {address}."
 
 
-def test_a_host_that_has_no_address_is_out_of_reach() -> None:
-    assert out_of_reach("chain.invalid:9092")
+@pytest.mark.parametrize(
+    "address", ["chain.invalid:9092", "chain", "127.0.0.1:", "127.0.0.1:99999"]
+)
+def test_what_is_no_address_is_out_of_reach(address: str) -> None:
+    assert out_of_reach(address)

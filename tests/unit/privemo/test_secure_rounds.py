@@ -29,7 +29,7 @@ from privemo.statements import read_signing_key
 from privemo.store import Store
 from privemo.storeconfig import KEY_FILE
 from privemo_audits import build_report
-from tests.support.small_runs import changed, first_model, small_run
+from tests.support.small_runs import App, changed, drive, first_model, small_run
 
 STEPS = ("advertise", "share", "mask", "confirm", "reveal")
 TURNS = [
@@ -37,7 +37,6 @@ TURNS = [
     for step in STEPS
 ]
 """All numbers are there from `confirm` on. The steps further off run in `make test-all`, and below."""
-App = Callable[[Message, Context], Message]
 
 
 def shared_run(folder: Path, *, may_drop: float = 0.4, **changes: Any) -> Run:
@@ -45,14 +44,6 @@ def shared_run(folder: Path, *, may_drop: float = 0.4, **changes: Any) -> Run:
     privacy = PrivacySettings(epsilon=8.0, sample_rate=0.5, noise="distributed", may_drop=may_drop)
     settings = {"stores": 3, "steps_per_round": 1, "model": "gray-cnn", "privacy": privacy}
     return small_run(folder, people=90, **{**settings, **changes})
-
-
-def drive(run: Run, app: App = client_app) -> None:
-    """Run the missing rounds with stores that run `app`."""
-    configs: list[dict[str, str | int]] = [
-        {"store-dir": str(run.folder / "stores" / name)} for name in run.stores
-    ]
-    InProcessGrid(app, configs).serve(server_app, run_dir=str(run.folder))  # type: ignore[arg-type]
 
 
 def silent(store: str, step: str, *, round_: int = 1) -> App:

@@ -41,6 +41,9 @@ __all__ = ["PARTS_S", "PollingGrid", "look_again_soon"]
 _SHORTEST_S, _LONGEST_S = 0.1, 1.0
 _AT_ONCE = 8
 """Replies that are read side by side, and so most that stand in memory, besides those that come slowly."""
+_TURNS = 3
+"""Of stores that are waited for, so many take turns in being asked; once one has answered, all are. Stores of
+one size train equally long, and each question costs the SuperLink some 10 ms."""
 _LONG_S = 3.0
 """After so long a reply comes slowly, or by halves, seconds: another is read beside it."""
 _GRACE_S = 20.0
@@ -136,13 +139,14 @@ class PollingGrid(Grid):
         self, waiting: dict[str, int], ends: float, readers: ThreadPoolExecutor
     ) -> Iterator[Message]:
         reading = dict[Future[Message | None], tuple[str, float]]()
-        pause, stop = _SHORTEST_S, ends + _GRACE_S
+        pause, stop, looks, came = _SHORTEST_S, ends + _GRACE_S, 0, False
         while waiting:
             looked, before = time.monotonic(), len(waiting)
             last = looked >= ends  # once more through all: what came in time counts
             until = stop if last else looked + pause
             under_way = {i for i, _ in reading.values()}
-            to_ask = deque(i for i in waiting if i not in under_way)
+            silent = [i for i in waiting if i not in under_way]
+            to_ask = deque(silent if last or came else silent[looks % _TURNS :: _TURNS])
             while (to_ask or (reading and time.monotonic() < until)) and time.monotonic() < stop:
                 while to_ask and _young(reading) < _AT_ONCE:
                     i = to_ask.popleft()
@@ -151,7 +155,8 @@ class PollingGrid(Grid):
                 yield from _arrived(reading, waiting)
             if last:
                 return
-            pause = _SHORTEST_S if len(waiting) < before else min(_LONGEST_S, 1.2 * pause)
+            came, looks = len(waiting) < before, looks + 1
+            pause = _SHORTEST_S if came else min(_LONGEST_S, 1.2 * pause)
             time.sleep(max(0.0, min(looked + pause, ends) - time.monotonic()))
 
     def _reply(self, asked: str, node: int) -> Message | None:

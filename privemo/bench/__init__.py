@@ -34,6 +34,7 @@ BENCHMARKS: dict[str, str] = {
     "edge": "reading faces on one core of a store's computer",
     "recommend": "re-ranking by an expression in a store that does not exist",
     "federation": "a run of several stores against a plain loop of the same training",
+    "deployed": "a round of deployed stores against the same in one process",
 }
 
 

@@ -45,7 +45,7 @@ from privemo.runs import Run
 from privemo.workers import threads_each
 from privemo_consent import Purpose
 
-__all__ = ["figures"]
+__all__ = ["figures", "noise_table"]
 
 ROUNDS, STEPS, PEOPLE = 10, 6, 100
 """Rounds, private steps of a store in a round, and people of a store: the recipe of local noise."""
@@ -95,7 +95,7 @@ def figures(
                 model=model,
                 seed=0,
             )
-            table = _noise(Path(folder) / "noise.npz", count * people)
+            table = noise_table(Path(folder) / "noise.npz", count * people)
             yield from _of(table, Path(folder), settings, one_process, workers, ray)
 
 
@@ -157,7 +157,7 @@ def _side_by_side(
     yield _figure(f"{name}_apart", apart, f"most of a weight, with {threads} threads a step")
 
 
-def _noise(path: Path, people: int) -> FaceTable:
+def noise_table(path: Path, people: int) -> FaceTable:
     """Pictures of chance: how long a step takes does not depend on what is in them."""
     rng = np.random.default_rng(0)
     np.savez(

@@ -3,7 +3,8 @@
 Flower's SuperNode looks for messages every three seconds, and its SuperExec starts a process for each, which
 imports everything anew: some ten seconds a message, and a round of distributed noise has five. Here
 
-- the node looks more often while a round is under way (`Attentive`), and
+- the node looks more often while a round is under way (`Attentive`),
+- it rings when there is a task (`privemo.federation.bell`), and
 - the process that a message gets is a fork of one in which everything is imported (`Forks`).
 
 Neither changes what is sent. And a line that breaks while it is being secured is a broken line, to be tried
@@ -19,6 +20,8 @@ Both end with the process that started them (`privemo.federation.lifeline`), as 
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 import sys
 import time
@@ -26,11 +29,20 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from privemo.federation.bell import Listener, ring_for_messages
 from privemo.federation.lifeline import to_the_end
 from privemo.federation.orphans import go_on_without_dead_apps
 from privemo.machine import quiet_environment
 
-__all__ = ["Attentive", "Forks", "is_cut", "main", "try_cut_lines_again"]
+__all__ = ["Attentive", "Forks", "import_what_forks_need", "is_cut", "main", "try_cut_lines_again"]
+
+_USED_LATE = (
+    "privemo.client_app",
+    "flwr.supernode.runtime.run_clientapp",
+    "pandas",
+    "privemo_consent.witnessing",
+    "torch._dynamo",
+)
 
 _IN_A_ROUND_S, _SHORTEST_S = 1.0, 0.1
 _FASTER, _SLOWER = 1.2, 1.005
@@ -153,6 +165,17 @@ def try_cut_lines_again(place: Any) -> None:
     place.make_simple_http_retry_invoker = patient
 
 
+def import_what_forks_need() -> None:
+    """Import what the app of a message uses, now; each fork would do so anew.
+
+    Not all of that is imported where it is named: PyTorch's optimizers load its compiler at their first step,
+    and what counts and measures in here loads pandas.
+    """
+    for name in _USED_LATE:
+        importlib.import_module(name)
+    gc.freeze()  # or the collector of a fork would copy every page that it looks at
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `supernode` or `superexec` with the arguments of Flower's command of that name."""
     quiet_environment()
@@ -173,6 +196,7 @@ def _supernode() -> None:
     look_again_soon()
     try_cut_lines_again(fleet_http_connection)
     go_on_without_dead_apps(start_client_internal)
+    ring_for_messages(start_client_internal)
     vars(start_client_internal)["time"] = Attentive()
     flower_supernode()
 
@@ -181,13 +205,13 @@ def _superexec() -> None:
     from flwr.supercore.cli import flower_superexec
     from flwr.supercore.superexec import run_superexec
 
-    import privemo.client_app  # noqa: F401 - so that no fork has to
+    import_what_forks_need()
     from privemo.polling import look_again_soon
     from privemo.unlocking import take_over
 
     take_over()
     look_again_soon()
-    vars(run_superexec)["get_executor"] = lambda *_args, **_more: Forks()
+    vars(run_superexec).update(get_executor=lambda *_args, **_more: Forks(), time=Listener())
     flower_superexec()
 
 

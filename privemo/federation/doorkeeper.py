@@ -33,6 +33,7 @@ from typing import Any
 
 from privemo.errors import RunError
 from privemo.federation.lifeline import to_the_end
+from privemo.federation.shortcut import with_shortcuts
 from privemo.machine import quiet_environment
 
 __all__ = ["Door", "Keys", "fingerprint", "is_here", "main", "revoke", "revoked"]
@@ -326,7 +327,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         places["authenticate_node"], keys, places["get_linkstate"], tell
     )
     door = Middleware(Door, log=tell, keys=keys)
-    vars(superlink)["_get_middleware"] = lambda: [door, *theirs()]
+    vars(superlink)["_get_middleware"] = lambda: [door, *with_shortcuts(theirs())]
     to_the_end(flower_superlink)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from privemo.errors import RunError
+from privemo.federation.bell import BELL
 from privemo.federation.family import Family
 from privemo.federation.lifeline import LIFELINE
 from privemo.machine import quiet_environment
@@ -66,16 +67,34 @@ def environment(home: Path) -> dict[str, str]:
     return {
         **{name: value for name, value in os.environ.items() if name not in unwanted},
         "FLWR_HOME": str(home.resolve()),
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.05",  # seconds; it asks a neighbour on loopback
         "PATH": path,
     }
 
 
 def start(
-    command: Sequence[str], home: Path, log: Any, family: Family, *, secret: bytes | None = None
+    command: Sequence[str],
+    home: Path,
+    log: Any,
+    family: Family,
+    *,
+    secret: bytes | None = None,
+    bell: int | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a process that ends with this one; a secret has a pipe of its own (`privemo.unlocking`)."""
+    """Start a process that ends with this one.
+
+    Args:
+        command: its command line.
+        home: Flower's folder for it.
+        log: an open file, for what it says.
+        family: that it ends with.
+        secret: that it is given by a pipe of its own (`privemo.unlocking`).
+        bell: file descriptor of its end of a bell (`privemo.federation.bell`).
+    """
     variables = {**environment(home), LIFELINE: str(family.lifeline)}
+    handed = [family.lifeline]
+    if bell is not None:
+        variables[BELL] = str(bell)
+        handed.append(bell)
     ends: tuple[int, ...] = ()
     if secret is not None:
         ends = os.pipe()
@@ -88,7 +107,7 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            pass_fds=(family.lifeline, *ends[:1]),
+            pass_fds=(*handed, *ends[:1]),
             start_new_session=True,  # with all that it starts, so that all of it can be ended
         )
     finally:

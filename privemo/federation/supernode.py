@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from privemo.errors import RunError
@@ -105,10 +107,10 @@ def _take_part(
     begun = path.stat().st_size if path.exists() else 0
     children: list[subprocess.Popen[bytes]] = []
     try:
-        with path.open("ab") as log:
-            children.append(start(node, state, log, family))
+        with path.open("ab") as log, _bell() as (ear, rope):
+            children.append(start(node, state, log, family, bell=rope))
             _wait_until_ours(children[0], port, path)
-            children.append(start(tasks, state, log, family, secret=word))
+            children.append(start(tasks, state, log, family, secret=word, bell=ear))
         say(_joining(name, address))
         follow(
             children,
@@ -122,6 +124,17 @@ def _take_part(
         for child in children:
             end(child)
         secret.unlink(missing_ok=True)
+
+
+@contextmanager
+def _bell() -> Iterator[tuple[int, int]]:
+    """The two ends of a pipe, until both processes have theirs (`privemo.federation.bell`)."""
+    ends = os.pipe()
+    try:
+        yield ends
+    finally:
+        for one in ends:
+            os.close(one)
 
 
 def _joining(name: str, address: str) -> str:

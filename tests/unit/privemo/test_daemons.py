@@ -92,6 +92,35 @@ def test_an_app_runs_in_a_fork_that_installs_nothing(
     forks.close()
 
 
+def test_no_fork_has_to_import_anything_for_a_round_its_counts_or_its_end(tmp_path: Path) -> None:
+    """PyTorch's optimizers load its compiler at their first step, which took as long as a small round."""
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from privemo.federation.daemons import import_what_forks_need\n"
+        "import_what_forks_need()\n"
+        "import privemo.measuring, privemo.server_app\n"
+        "from tests.support.small_runs import drive, three_stores\n"
+        "runs = [three_stores(Path(p), shared=i, rounds=1) for i, p in enumerate(sys.argv[1:])]\n"
+        "before = set(sys.modules)\n"
+        "for run in runs:\n"
+        "    drive(run)\n"
+        "print(*sorted(set(sys.modules) - before))\n"
+    )
+    folders = [tmp_path / "local", tmp_path / "shared"]
+    for folder in folders:
+        folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, folders)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    late = [name for name in done.stdout.split() if not name.startswith("encodings")]
+    assert len(late) < 20, late  # the compiler alone is two hundred
+
+
 def test_a_store_runs_no_other_tasks() -> None:
     forks = daemons.Forks()
     for kind in set(TaskType) - {TaskType.CLIENT_APP}:

@@ -83,6 +83,24 @@ def test_a_store_that_stays_silent_is_not_waited_for_beyond_the_timeout() -> Non
     assert 0.3 <= seconds < 2.9
 
 
+def test_stores_that_train_take_turns_in_being_asked_and_are_all_asked_once_one_has_answered() -> (
+    None
+):
+    class Counting(SlowGrid):
+        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+            (name,) = message_ids
+            asked.append(name)
+            if len(asked) < 7:
+                return []
+            return [Message(RecordDict(), reply_to=self.sent.pop(name))]
+
+    asked = list[str]()
+    found, _ = replies_of(Counting(dict.fromkeys((1, 2, 3), 0)), None)
+    assert found == [1, 2, 3]
+    assert asked[:7] == ["m1", "m2", "m3", "m1", "m2", "m3", "m1"], "one at a look"
+    assert sorted(asked[7:]) == ["m2", "m3"], "and both at the next one"
+
+
 class HostileGrid(SlowGrid):
     """Node 1 answers at once; node 2 as it likes."""
 

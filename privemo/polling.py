@@ -12,14 +12,16 @@ It reads all replies that have come in one go, whatever is in them:
 | a reply that names another node or another order than it answers | it is the node's that was asked |
 | a reply of which parts stay away | others are read meanwhile; after five minutes an error of that node |
 | a reply that is being read when the time is over | waited for, 20 seconds at most |
+| a reply that comes while others are asked | its turn comes, at the latest just before the time is over |
 | the server's SuperLink is gone | Flower tries again, until it is back or the time is over |
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import httpx
@@ -42,8 +44,11 @@ _SHORTEST_S, _LONGEST_S = 0.1, 1.0
 _AT_ONCE = 8
 """Replies that are read side by side, and so most that stand in memory, besides those that come slowly."""
 _TURNS = 3
-"""Of stores that are waited for, so many take turns in being asked; once one has answered, all are. Stores of
-one size train equally long, and each question costs the SuperLink some 10 ms."""
+"""At a look one of so many silent stores is asked, and once one has answered all are: stores of one size
+train equally long, and each question costs the SuperLink some 10 ms. The last one is asked at each look."""
+_LAST_S, _QUESTION_S = 0.5, 0.02
+"""So long before a message runs out all are asked once more, and so much longer for each that is: to an order
+that has run out the SuperLink gives no answer, also one that came in time."""
 _LONG_S = 3.0
 """After so long a reply comes slowly, or by halves, seconds: another is read beside it."""
 _GRACE_S = 20.0
@@ -73,7 +78,7 @@ def look_again_soon(longest: float | None = None) -> None:
 
 
 class PollingGrid(Grid):
-    """Another grid, whose replies are looked for often at first and about once a second later.
+    """Another grid, whose replies are looked for often at first, and later every second or every three.
 
     Args:
         grid: that carries the messages.
@@ -127,8 +132,8 @@ class PollingGrid(Grid):
             self.push_messages(sent)
         )  # none at all, or None, of what the SuperLink did not take
         asked = {i: m.metadata.dst_node_id for i, m in zip(ids, sent, strict=False) if i}
+        ends = time.monotonic() + _patience(timeout, [m.metadata for m in sent])
         del sent
-        ends = time.monotonic() + timeout if timeout is not None else float("inf")
         readers = ThreadPoolExecutor(max(1, len(asked)), thread_name_prefix="privemo-replies")
         try:
             yield from self._replies(asked, ends, readers)
@@ -139,23 +144,28 @@ class PollingGrid(Grid):
         self, waiting: dict[str, int], ends: float, readers: ThreadPoolExecutor
     ) -> Iterator[Message]:
         reading = dict[Future[Message | None], tuple[str, float]]()
-        pause, stop, looks, came = _SHORTEST_S, ends + _GRACE_S, 0, False
+        pause, stop, came = _SHORTEST_S, ends + _GRACE_S, False
+        turns = dict.fromkeys(waiting, 0.0)
         while waiting:
             looked, before = time.monotonic(), len(waiting)
             last = looked >= ends  # once more through all: what came in time counts
             until = stop if last else looked + pause
             under_way = {i for i, _ in reading.values()}
             silent = [i for i in waiting if i not in under_way]
-            to_ask = deque(silent if last or came else silent[looks % _TURNS :: _TURNS])
+            if not (last or came):
+                silent.sort(key=turns.__getitem__)
+                silent = silent[: math.ceil(len(silent) / _TURNS)]
+            to_ask = deque(silent)
             while (to_ask or (reading and time.monotonic() < until)) and time.monotonic() < stop:
                 while to_ask and _young(reading) < _AT_ONCE:
                     i = to_ask.popleft()
+                    turns[i] = time.monotonic()
                     future = readers.submit(self._reply, i, waiting[i])
                     reading[future] = (i, time.monotonic())
                 yield from _arrived(reading, waiting)
             if last:
                 return
-            came, looks = len(waiting) < before, looks + 1
+            came = len(waiting) < before
             pause = _SHORTEST_S if came else min(_LONGEST_S, 1.2 * pause)
             time.sleep(max(0.0, min(looked + pause, ends) - time.monotonic()))
 
@@ -189,6 +199,15 @@ class PollingGrid(Grid):
         )
         # As Flower's own grid makes one.
         return Message(metadata=about, error=error)  # type: ignore[call-overload,no-any-return]
+
+
+def _patience(timeout: float | None, orders: Sequence[Metadata]) -> float:
+    """Seconds to wait for answers to orders that were sent: less than they live."""
+    if timeout is None or not orders:
+        return float("inf") if timeout is None else timeout
+    lives = min(order.created_at + order.ttl for order in orders) - time.time()
+    margin = min(_LAST_S + _QUESTION_S * len(orders), timeout / 4)
+    return max(0.0, min(timeout, lives - margin))
 
 
 def _young(reading: dict[Future[Message | None], tuple[str, float]]) -> int:

@@ -9,17 +9,19 @@ own would not, so that more stores here say little of a federation of more store
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from privemo import simulation
 from privemo.bench.federation import noise_table
@@ -34,12 +36,12 @@ from privemo.grid import InProcessGrid
 from privemo.runs import Run
 from privemo.server_app import app as server_app
 
-__all__ = ["figures"]
+__all__ = ["figures", "laid_out"]
 
 STORES, PEOPLE, ROUNDS = 3, 30, 3
 GOAL_S = 5.0
 
-_PATIENCE_S = 600.0
+_PATIENCE_S, _END_S = 180.0, 60.0
 
 
 def figures(
@@ -53,7 +55,7 @@ def figures(
         rounds: of each run; a figure is of the round in the middle.
 
     Raises:
-        RunError: a process ended by itself, or a round failed; the message has what was said last.
+        RunError: a process ended by itself, with what it said last, or a store was not in each round.
     """
     for noise in ("local", "distributed"):
         shared: dict[str, Any] = {"noise": noise, "may_drop": 0.4 if noise != "local" else 0.0}
@@ -69,8 +71,9 @@ def figures(
             seed=0,
         )
         with tempfile.TemporaryDirectory() as folder:
-            chain, twin = _laid_out(Path(folder), settings, people)
-            _deployed(chain)
+            chain, twin = laid_out(Path(folder), settings, people)
+            with _ended_by_signals():
+                _deployed(chain)
             _in_one_process(twin)
             there, here = _round_s(chain.parent), _round_s(twin)
         name = f"{noise}_{stores}"
@@ -79,8 +82,14 @@ def figures(
         yield _figure(f"{name}_besides_s", there - here, GOAL_S)
 
 
-def _laid_out(folder: Path, settings: RunSettings, people: int) -> tuple[Path, Path]:
-    """The server's folder, whose stores agreed to its invitations, and a copy of all of it."""
+def laid_out(folder: Path, settings: RunSettings, people: int) -> tuple[Path, Path]:
+    """The server's folder, whose stores agreed to its invitations, and a copy of all of it.
+
+    Args:
+        folder: where both are made.
+        settings: of the run.
+        people: of each store.
+    """
     table = noise_table(folder / "noise.npz", settings.stores * people)
     made = simulation.prepare(table, folder / "made", settings)
     here = folder / "deployed"
@@ -99,14 +108,13 @@ def _laid_out(folder: Path, settings: RunSettings, people: int) -> tuple[Path, P
 
 def _deployed(chain: Path) -> None:
     """Run all rounds by the commands that operators type."""
-    stores = chain.parent / "stores"
-    with _process("start", chain) as server:
-        _until((chain / "server.pid").exists, server)
-        with _all(("join", stores / name) for name in Run(chain).stores) as nodes:
-            _until(lambda: _all_online(chain, len(nodes)), server, *nodes)
-            with _process("run", chain) as run:
-                if run.wait(_PATIENCE_S):
-                    raise RunError(f"The run failed: {_said('run', chain)}")
+    stores = [chain.parent / "stores" / name for name in Run(chain).stores]
+    with ExitStack() as stack:
+        server = stack.enter_context(_Process("start", chain))
+        server.goes_on_until((chain / "server.pid").exists)
+        nodes = [stack.enter_context(_Process("join", store)) for store in stores]
+        nodes[0].goes_on_until(lambda: _online(chain) == len(nodes))
+        stack.enter_context(_Process("run", chain)).ends_well()
 
 
 def _in_one_process(folder: Path) -> None:
@@ -118,60 +126,97 @@ def _in_one_process(folder: Path) -> None:
 
 
 def _round_s(folder: Path) -> float:
-    """Seconds of the round in the middle."""
+    """Seconds of the round in the middle; all stores were in each.
 
-    def at(text: str) -> float:
-        return datetime.fromisoformat(text).timestamp()
+    Raises:
+        RunError: one was not.
+    """
+    run = Run(folder / "chain")
+    took = []
+    for manifest in run.manifests():
+        there = {n for n, store in manifest["stores"].items() if store["status"] == "trained"}
+        if missing := sorted(set(run.stores) - there):
+            raise RunError(
+                f"Round {manifest['round']} went without {', '.join(missing)}: no figure."
+            )
+        began, ended = (datetime.fromisoformat(manifest[at]) for at in ("started", "finished"))
+        took.append((ended - began).total_seconds())
+    if len(took) != run.settings.rounds:
+        raise RunError(f"{len(took)} of {run.settings.rounds} rounds are whole: no figure.")
+    return statistics.median(took)
 
-    return statistics.median(
-        at(manifest["finished"]) - at(manifest["started"])
-        for manifest in Run(folder / "chain").manifests()
-    )
+
+class _Process:
+    """`privemo federation COMMAND FOLDER`, ended in the end; what it says goes to a file.
+
+    It leads a session of its own, so that Ctrl-C reaches it once, by this process.
+    """
+
+    def __init__(self, command: str, folder: Path) -> None:
+        self._what = f"privemo federation {command} {folder.name}"
+        self._log = folder.parent / f"{folder.name}-{command}.log"
+        self._command = [sys.executable, "-m", "privemo", "federation", command, str(folder)]
+
+    def __enter__(self) -> Self:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # what it started ends with it, by its lifeline
+            self._process.wait()
+
+    def goes_on_until(self, met: Callable[[], bool]) -> None:
+        """Wait until something is so."""
+        late = time.monotonic() + _PATIENCE_S
+        while not met():
+            if self._process.poll() is not None or time.monotonic() > late:
+                raise self._failure()
+            time.sleep(0.2)
+
+    def ends_well(self) -> None:
+        """Wait for its end."""
+        try:
+            if self._process.wait(_PATIENCE_S) == 0:
+                return
+        except subprocess.TimeoutExpired:
+            pass
+        raise self._failure()
+
+    def _failure(self) -> RunError:
+        code = self._process.poll()
+        how = f"did not get on in {_PATIENCE_S:.0f} s" if code is None else f"ended with {code}"
+        return RunError(f"{self._what} {how}. It said: {self._log.read_text()[-1000:].strip()}")
 
 
 @contextmanager
-def _process(command: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`privemo federation ...`, ended in the end; what it says goes to a file beside its folder."""
-    with _log_of(command, folder).open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "privemo", "federation", command, str(folder)],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM ends what was started too, as Ctrl-C does; in the main thread, which alone may say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
     try:
-        yield process
+        yield
     finally:
-        process.terminate()
-        process.wait(_PATIENCE_S)
+        signal.signal(signal.SIGTERM, before)
 
 
-@contextmanager
-def _all(commands: Iterator[tuple[str, Path]]) -> Iterator[list[subprocess.Popen[bytes]]]:
-    with ExitStack() as stack:
-        yield [stack.enter_context(_process(*command)) for command in commands]
-
-
-def _log_of(command: str, folder: Path) -> Path:
-    return folder.parent / f"{folder.name}-{command}.log"
-
-
-def _said(command: str, folder: Path) -> str:
-    return _log_of(command, folder).read_text()[-2000:]
-
-
-def _all_online(chain: Path, count: int) -> bool:
-    with suppress(RunError):  # the server is not up yet
-        here = [node for node in online_nodes(chain) if node.get("status") == "online"]
-        return len(here) == count
-    return False
-
-
-def _until(met: Callable[[], bool], *processes: subprocess.Popen[bytes]) -> None:
-    late = time.monotonic() + _PATIENCE_S
-    while not met():
-        if any(process.poll() is not None for process in processes) or time.monotonic() > late:
-            raise RunError("A process of the federation ended by itself, or did not begin in time.")
-        time.sleep(0.2)
+def _online(chain: Path) -> int:
+    """How many stores the server sees; none before it is up."""
+    with suppress(RunError):
+        return sum(node.get("status") == "online" for node in online_nodes(chain))
+    return 0
 
 
 def _figure(name: str, value: float, goal: float | None = None) -> dict[str, Any]:

@@ -57,12 +57,13 @@ class Listener:
         if self._ear is None:
             time.sleep(seconds)
         elif select.select([self._ear], [], [], seconds)[0] and not os.read(self._ear, 1 << 16):
-            self._ear = None  # the node is gone, and so will this process be: no reason to hurry
-            time.sleep(seconds)
+            self._ear = (
+                None  # the node is gone, and so will this process be: it asks as Flower's does
+            )
 
 
 def _own_end() -> int | None:
-    """This process's end of the pipe, which nothing that it starts gets."""
+    """This process's end of the pipe. No program that it starts gets it; a fork has it, and does not read."""
     number = os.environ.pop(BELL, None)
     if number is None:
         return None

@@ -18,6 +18,7 @@ an app of theirs by `flwr run`. Here
 | a signature that does not hold, a clock that is wrong | 401 by Flower, and a line in the log |
 | anybody from another machine who asks for more than a store may | 404, and a line in the log |
 | anybody whose request is longer than 8 MiB | 413, and a line in the log |
+| anybody who speaks no TLS, or trusts another authority | no answer, and a line in the log |
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from privemo.errors import RunError
+from privemo.federation.handshake import tell_of_broken_handshakes
 from privemo.federation.lifeline import to_the_end
 from privemo.federation.shortcut import with_shortcuts
 from privemo.machine import quiet_environment
@@ -317,6 +319,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from flwr.superlink.cli import flower_superlink
     from flwr.superlink.routers.fleet import node_auth
     from starlette.middleware import Middleware
+    from uvicorn import config as uvicorn_config
 
     def tell(line: str) -> None:
         log(WARNING, "%s", line)
@@ -326,6 +329,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     places["authenticate_node"] = _strict(
         places["authenticate_node"], keys, places["get_linkstate"], tell
     )
+    tell_of_broken_handshakes(uvicorn_config, tell)
     door = Middleware(Door, log=tell, keys=keys)
     vars(superlink)["_get_middleware"] = lambda: [door, *with_shortcuts(theirs())]
     to_the_end(flower_superlink)

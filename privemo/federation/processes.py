@@ -67,6 +67,8 @@ def environment(home: Path) -> dict[str, str]:
     return {
         **{name: value for name, value in os.environ.items() if name not in unwanted},
         "FLWR_HOME": str(home.resolve()),
+        # Seconds, Flower's own: what a server's app waits at most, and a store's where its bell broke.
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "1",
         "PATH": path,
     }
 

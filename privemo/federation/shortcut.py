@@ -1,9 +1,9 @@
 """Requests that pass by what Flower would do to others only.
 
-Eight layers lie around Flower's routes; four of them are for operators (`/v1/control/`), and two wait for a
-plugin or a switch that nobody here sets. A store's request goes through all of them, and each starts a task
-and two streams in memory to hand it on untouched. Here a layer is left out where, by its own rule, it does
-nothing. What asks for a store's key is never left out, nor is a layer that this module does not know.
+Nine layers lie around Flower's routes; four of them are for operators (`/v1/control/`), and one waits for a
+switch that nobody here sets. A store's request goes through all of them, and each starts a task and two
+streams in memory to hand it on untouched. Here a layer is left out where, by its own rule, it does nothing.
+What asks for a store's key is never left out, nor is a layer that this module does not know.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ONLY_FOR = {
     "ControlLicenseMiddleware": (_OPERATORS, None),
     "ControlEventLogMiddleware": (_OPERATORS, None),
     "RuntimeTracingMiddleware": ("/v1/runtime/", "FLWR_TRACING_ENABLED"),
-    "FleetEventLogMiddleware": ("/v1/fleet/", "FLWR_ENABLE_EVENT_LOG"),
+    "FleetEventLogMiddleware": ("/v1/fleet/", None),
 }
 """Layers of Flower's by name: how the paths begin that they are there for, and the variable, if any, without
 which they do nothing (flwr 1.41)."""

@@ -186,6 +186,7 @@ def test_strangers_a_false_authority_and_plaintext_are_refused_and_the_log_names
     assert gate.join("birch").wait(240) == 2
     assert "certificate is not of the authority that the invitation named" in gate.said("birch.log")
     assert LET_IN not in gate.node_said("birch")
+    assert "Refused a connection: it trusts another authority" in gate.server_said()
     # Flower's own command lets a node into its database, on this machine; the door holds all the same.
     (stranger / "node.pub").write_text(StoreCard.read(stranger / "card.json").node_key)
     flwr = [str(Path(sys.executable).with_name("flwr")), "supernode", "register"]
@@ -211,6 +212,7 @@ def test_strangers_a_false_authority_and_plaintext_are_refused_and_the_log_names
     )
     assert LET_IN not in gate.said("plain.log")
     assert "Activated node_id" not in gate.server_said()
+    assert "Refused a connection: it spoke HTTP without TLS." in gate.server_said()
 
 
 def asked(gate: Gate, host: str, path: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable
 from threading import Event
@@ -83,22 +84,71 @@ def test_a_store_that_stays_silent_is_not_waited_for_beyond_the_timeout() -> Non
     assert 0.3 <= seconds < 2.9
 
 
-def test_stores_that_train_take_turns_in_being_asked_and_are_all_asked_once_one_has_answered() -> (
-    None
-):
-    class Counting(SlowGrid):
-        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-            (name,) = message_ids
-            asked.append(name)
-            if len(asked) < 7:
-                return []
-            return [Message(RecordDict(), reply_to=self.sent.pop(name))]
+class Asked(SlowGrid):
+    """Remembers who was asked when; each store answers from its time on, in seconds."""
 
-    asked = list[str]()
-    found, _ = replies_of(Counting(dict.fromkeys((1, 2, 3), 0)), None)
+    def __init__(self, ready: dict[int, float], *, takes: float = 0.0) -> None:
+        super().__init__(dict.fromkeys(ready, 0))
+        self.ready, self.takes = ready, takes
+        self.questions = list[tuple[float, int]]()
+        self.began = time.monotonic()
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        (name,) = message_ids
+        node, now = int(name[1:]), time.monotonic() - self.began
+        self.questions.append((now, node))
+        time.sleep(self.takes)
+        order = self.sent[name].metadata
+        if time.time() > order.created_at + order.ttl:  # as Flower's SuperLink does
+            raise AttributeError("unavailable")
+        return [] if now < self.ready[node] else [Message(RecordDict(), reply_to=self.sent[name])]
+
+
+def test_silent_stores_take_turns_and_once_one_has_answered_all_are_asked() -> None:
+    grid = Asked({1: 1.0, 2: 1.0, 3: 1.0})
+    found, _ = replies_of(grid, None)
     assert found == [1, 2, 3]
-    assert asked[:7] == ["m1", "m2", "m3", "m1", "m2", "m3", "m1"], "one at a look"
-    assert sorted(asked[7:]) == ["m2", "m3"], "and both at the next one"
+    before = [node for now, node in grid.questions if now < 1.0]
+    assert before == ([1, 2, 3] * 9)[: len(before)], "one at a look"
+    (first, one), *others = [(now, node) for now, node in grid.questions if now >= 1.0]
+    assert sorted(node for _, node in others) == sorted({1, 2, 3} - {one})
+    assert all(now - first < 0.6 for now, _ in others), "both at the next look"
+
+
+def test_the_last_store_is_asked_at_every_look() -> None:
+    grid = Asked({1: 0.0, 2: 0.0, 3: 7.0})
+    found, _ = replies_of(grid, None)
+    assert found == [1, 2, 3]
+    asked = [now for now, node in grid.questions if node == 3]
+    assert max(b - a for a, b in itertools.pairwise(asked)) < 1.9, (
+        "Flower looks every three seconds"
+    )
+
+
+def test_nobody_is_forgotten_where_questions_take_longer_than_the_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(polling_module, "_LONGEST_S", 0.3)
+    grid = Asked({1: 9.0, 2: 9.0, 3: 0.0}, takes=0.5)
+    replies_of(grid, 6.0)
+    for node in (1, 2):
+        asked = [now for now, who in grid.questions if who == node]
+        assert max(b - a for a, b in itertools.pairwise(asked)) < 2.5
+
+
+def test_what_came_just_before_the_order_ran_out_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An order lives as long as it is waited for, and an answer to one that ran out is none to Flower."""
+    monkeypatch.setattr(polling_module, "_LONGEST_S", 60.0)
+    grid = Asked({1: 1.5, 2: 99.0, 3: 1.5})
+    polling = PollingGrid(grid)
+    with task_identity():
+        orders = [
+            Message(RecordDict(), dst_node_id=n, message_type="train", ttl=4.0) for n in (1, 2, 3)
+        ]
+        found = list(polling.send_and_receive(orders, timeout=4.0))
+    good = sorted(m.metadata.src_node_id for m in found if not m.has_error())
+    assert good == [1, 3]
+    assert [m for m in found if m.has_error()] == [], "nobody was asked when it was too late"
 
 
 class HostileGrid(SlowGrid):

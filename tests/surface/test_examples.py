@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import shutil
@@ -210,3 +211,26 @@ def test_a_folder_that_is_no_run_is_said_in_one_sentence(tmp_path: Path) -> None
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "run.json" in done.stderr
+
+
+@pytest.mark.parametrize(("unit", "command"), [("server", "start"), ("store", "join")])
+def test_the_units_of_systemd_run_commands_that_are_there(unit: str, command: str) -> None:
+    path = EXAMPLES / "federation" / f"privemo-{unit}.service"
+    parsed = configparser.ConfigParser(interpolation=None)
+    parsed.optionxform = str  # type: ignore[assignment,method-assign]
+    parsed.read(path)
+    service = parsed["Service"]
+    program, *arguments, folder = service["ExecStart"].split()
+    assert Path(program).name == "privemo"
+    assert arguments == ["federation", command]
+    assert folder.startswith(service["ReadWritePaths"] + "/")
+    done = python("-m", "privemo", *arguments, "--help", cwd=EXAMPLES)
+    assert done.returncode == 0, done.stderr
+    # What ends by itself is a failure to be tried again, and `federation stop` is none.
+    assert service["Restart"] == "on-failure"
+    assert service["User"] != "root"
+    verify = shutil.which("systemd-analyze")
+    if verify:
+        done = subprocess.run([verify, "verify", path], capture_output=True, text=True, check=False)
+        wrong = [line for line in done.stderr.splitlines() if "not executable" not in line]
+        assert not wrong

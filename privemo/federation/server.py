@@ -22,6 +22,7 @@ from privemo.config import RunSettings
 from privemo.errors import SettingsError
 from privemo.facts import new_federation_id, planned, privacy_facts, run_facts
 from privemo.federation.authority import issue
+from privemo.federation.earlier import ledgers_before
 from privemo.federation.identity import StoreCard
 from privemo.federation.invitation import Agreement, Invitation
 from privemo.files import appearing, write_bytes, write_json
@@ -71,6 +72,7 @@ def init_federation(
     channels: int = 1,
     days: int = 365,
     round_timeout: float = ROUND_TIMEOUT_S,
+    after: Sequence[Path] = (),
 ) -> Run:
     """Lay out the server's folder; it appears whole or not at all.
 
@@ -84,12 +86,13 @@ def init_federation(
         channels: of the pictures: 1 for gray, 3 for RGB.
         days: how long the server's certificate holds.
         round_timeout: seconds that a round waits for a store; the server's own, `server.json` keeps it.
+        after: folders of servers of earlier federations, whose stores' ledgers have to go on from there.
 
     Returns:
         The run.
 
     Raises:
-        RunError: the folder holds something already, or cannot be written.
+        RunError: the folder holds something or cannot be written, or an earlier one is of other stores.
         SettingsError, BudgetUnreachable: the settings cannot be met.
     """
     _check(cards, settings, port)
@@ -99,6 +102,7 @@ def init_federation(
         "hosts": list(hosts),
         "round_timeout": checked(round_timeout),
     }
+    before = ledgers_before(after, cards)
     names = sorted(card.name for card in cards)
     weights, origin = w.initial_weights(
         settings.init, model=settings.model, channels=channels, seed=settings.seed or 0
@@ -127,6 +131,7 @@ def init_federation(
     with appearing(out) as draft:
         write_json(draft / "run.json", facts)
         Run(draft).keep_start(weights)
+        Run(draft).history().keep(before)
         _write_server(draft, cards, agreement, listen, days)
     return Run(out)
 

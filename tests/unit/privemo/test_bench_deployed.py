@@ -91,7 +91,7 @@ def test_whoever_stops_it_leaves_no_process_behind(tmp_path: Path, how: signal.S
         "    bench._deployed(Path(sys.argv[1]))\n"
     )
     running = subprocess.Popen([sys.executable, "-c", script, str(chain)])
-    until("a store is there", (tmp_path / "deployed" / "store-2-join.log").exists)
+    until("a store is there", (tmp_path / "deployed" / "stores" / "store-02-join.log").exists)
     time.sleep(5)
     running.send_signal(how)
     assert running.wait(300) != 0

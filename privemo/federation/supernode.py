@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +38,7 @@ _PORTS_TRIED = 3
 # in, and is answered 401.
 _LET_IN, _TURNED_AWAY = "SuperNode ID", "terminated gracefully"
 _STILL_THERE = "[code: 2004]"  # so a server refuses a node that it takes for one that is there
+_IN_USE = "address already in use"
 _MISSED_S, _AGAIN_S = 90.0, 5.0  # after two heartbeats of Flower's, a minute, it is there no more
 
 
@@ -61,7 +62,7 @@ def serve_store(folder: Path, say: Say) -> None:
             return _serve_store(folder, say)
         except RunError:
             said = tail(path, begun)
-            if "address already in use" in said and ports > 1:
+            if _IN_USE in said and ports > 1:
                 # Another process may take a free port between our look and the node's.
                 ports -= 1
             elif _STILL_THERE in said and time.monotonic() < ends:
@@ -106,20 +107,17 @@ def _take_part(
     path = state / "supernode.log"
     begun = path.stat().st_size if path.exists() else 0
     children: list[subprocess.Popen[bytes]] = []
+
+    def why() -> str:
+        return why_refused(address, folder / AUTHORITY_FILE, was_in=_was_kept(tail(path, begun)))
+
     try:
         with path.open("ab") as log, _bell() as (ear, rope):
             children.append(start(node, state, log, family, bell=rope))
-            _wait_until_ours(children[0], port, path)
+            _wait_until_ours(children[0], port, path, why)
             children.append(start(tasks, state, log, family, secret=word, bell=ear))
         say(_joining(name, address))
-        follow(
-            children,
-            "The SuperNode",
-            path,
-            lambda: why_refused(
-                address, folder / AUTHORITY_FILE, was_in=_was_kept(tail(path, begun))
-            ),
-        )
+        follow(children, "The SuperNode", path, why)
     finally:
         for child in children:
             end(child)
@@ -150,11 +148,16 @@ def _daemon(kind: str) -> list[str]:
     return [sys.executable, "-m", "privemo.federation.daemons", kind]
 
 
-def _wait_until_ours(child: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _wait_until_ours(
+    child: subprocess.Popen[bytes], port: int, log: Path, why: Callable[[], str]
+) -> None:
     """Wait until the node's own port is open, and nobody else's: who hands out tasks is trusted with them."""
     wait_for_port(child, port)
     if child.poll() is not None or _listener(port) not in (os.getuid(), None):
-        raise RunError(f"The SuperNode did not start{last_error(tail(log))}; {log} has the rest.")
+        # A node that a server turned away at once, or that turned the server away, never had a port.
+        found = why() if child.poll() is not None and _IN_USE not in tail(log) else ""
+        told = f". {found} {log}" if found else f"{last_error(tail(log))}; {log}"
+        raise RunError(f"The SuperNode did not start{told} has the rest.")
 
 
 def _listener(port: int) -> int | None:

@@ -246,6 +246,31 @@ def test_a_daemon_that_gives_up_is_gone_whatever_its_threads_wait_for(tmp_path: 
     assert done.returncode == 3
 
 
+@pytest.mark.parametrize(
+    ("log", "told"),
+    [
+        (
+            "[code: 305] certificate verify failed\n",
+            "The SuperNode did not start. It is another's.",
+        ),
+        ("address already in use\n", r"did not start .*address already in use"),
+    ],
+)
+def test_a_node_that_is_turned_away_before_it_has_a_port_is_told_why(
+    tmp_path: Path, log: str, told: str
+) -> None:
+    """It may be turned away sooner than anybody looks whether its port is open."""
+    path = tmp_path / "supernode.log"
+    path.write_text(f"error: {log}")
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait(60)
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    with pytest.raises(RunError, match=told):
+        supernode._wait_until_ours(child, port, path, lambda: "It is another's.")
+
+
 @pytest.mark.parametrize("taken", [0, 2, 3])
 def test_a_store_whose_port_was_taken_meanwhile_tries_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: int

@@ -7,16 +7,43 @@ line is durable before the next answer is looked at.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from privemo.errors import LedgerError, RunError
-from privemo.files import append_line
+from privemo.files import append_line, read_json, write_json
 from privemo.statements import LedgerHead
 
-__all__ = ["read_heard", "write_heard"]
+__all__ = ["EARLIER_FILE", "read_earlier", "read_heard", "write_earlier", "write_heard"]
 
-_SCHEMA = "privemo.ledger-head/1"
+EARLIER_FILE = "earlier.json"
+"""What a federation knows of ledgers from those before it (`privemo.federation.earlier`)."""
+
+_SCHEMA, _EARLIER_SCHEMA = "privemo.ledger-head/1", "privemo.earlier/1"
+
+
+def write_earlier(folder: Path, stores: Sequence[Mapping[str, Any]]) -> None:
+    """Write down what earlier federations knew: for each store its `name`, its `key`, and its `ledger`."""
+    write_json(folder / EARLIER_FILE, {"schema": _EARLIER_SCHEMA, "stores": list(stores)})
+
+
+def read_earlier(folder: Path) -> list[tuple[str, str, LedgerHead]]:
+    """Name, signing key in hex digits, and ledger of the stores of federations before one; often nothing.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    path = folder / EARLIER_FILE
+    if not path.exists():
+        return []
+    try:
+        return [
+            (str(line["name"]), str(line["key"]), LedgerHead(**line["ledger"]))
+            for line in read_json(path, schema=_EARLIER_SCHEMA)["stores"]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path} is damaged ({error}); restore it.") from error
 
 
 def read_heard(path: Path) -> dict[str, LedgerHead]:

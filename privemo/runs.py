@@ -18,7 +18,7 @@ from privemo.closing import Closing, model_of, signed_by
 from privemo.config import RunSettings
 from privemo.errors import RunError, UpdateRejected
 from privemo.files import numbered, read_json, write_json
-from privemo.heard import read_heard, write_heard
+from privemo.heard import read_earlier, read_heard, write_heard
 from privemo.history import History
 from privemo.noeffect import refuse_without_effect
 from privemo.orders import PlainRecipe, PrivateRecipe, RoundOrder, check_order
@@ -166,7 +166,10 @@ class Run:
         """
         heard = self.folder / "checkpoints" / "ledger-heads.jsonl"
         history = History(
-            canonical_hash(self.facts), heard=read_heard(heard), keep=partial(write_heard, heard)
+            canonical_hash(self.facts),
+            ledgers={n: head for n, _, head in read_earlier(self.folder) if n in self.roster},
+            heard=read_heard(heard),
+            keep=partial(write_heard, heard),
         )
         for manifest in self.manifests():
             if manifest["prev"] != history.head:

@@ -113,7 +113,7 @@ def _deployed(chain: Path) -> None:
         server = stack.enter_context(_Process("start", chain))
         server.goes_on_until((chain / "server.pid").exists)
         nodes = [stack.enter_context(_Process("join", store)) for store in stores]
-        nodes[0].goes_on_until(lambda: _online(chain) == len(nodes))
+        server.goes_on_until(lambda: _online(chain) == len(nodes), *nodes)
         stack.enter_context(_Process("run", chain)).ends_well()
 
 
@@ -172,11 +172,14 @@ class _Process:
             self._process.kill()  # what it started ends with it, by its lifeline
             self._process.wait()
 
-    def goes_on_until(self, met: Callable[[], bool]) -> None:
-        """Wait until something is so."""
+    def goes_on_until(self, met: Callable[[], bool], *others: _Process) -> None:
+        """Wait until something is so; this process and others go on meanwhile."""
         late = time.monotonic() + _PATIENCE_S
         while not met():
-            if self._process.poll() is not None or time.monotonic() > late:
+            for one in (self, *others):
+                if one._process.poll() is not None:
+                    raise one._failure()
+            if time.monotonic() > late:
                 raise self._failure()
             time.sleep(0.2)
 
@@ -197,7 +200,7 @@ class _Process:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM ends what was started too, as Ctrl-C does; in the main thread, which alone may say so."""
+    """SIGTERM and a closed terminal end what was started too, as Ctrl-C does; in the main thread alone."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -205,11 +208,12 @@ def _ended_by_signals() -> Iterator[None]:
     def stop(number: int, _: object) -> None:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {one: signal.signal(one, stop) for one in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _online(chain: Path) -> int:

@@ -67,7 +67,7 @@ def init(
         float, typer.Option(help="Seconds that a round waits for a store before it goes on.")
     ] = 3600.0,
     after: Annotated[
-        list[Path] | None,
+        Path | None,
         typer.Option(help="Server's folder of an earlier federation, whose ledgers have to go on."),
     ] = None,
     channels: Annotated[int, typer.Option(help="Of the pictures: 1 gray, 3 colour.")] = 1,
@@ -135,7 +135,7 @@ def init(
         channels=channels,
         days=days,
         round_timeout=round_timeout,
-        after=after or (),
+        after=after,
     )
     say(
         f"{chain} is drawn up for {len(run.stores)} stores. Carry {chain / 'invitations'} to them, then: "

@@ -8,7 +8,8 @@ an app of theirs by `flwr run`. Here
   `NAME.revoked`, it shuts the store out with its next request, of this server and of one that starts later;
 - what is not meant for stores is answered on this machine alone (`Door`);
 - who was refused, and why, stands in the server's log; and
-- it ends with the process that started it (`privemo.federation.lifeline`).
+- it ends with the process that started it (`privemo.federation.lifeline`), and with what starts its apps
+  (`privemo.federation.executor`).
 
 | who comes | what happens |
 |---|---|
@@ -29,10 +30,12 @@ import time
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from privemo.errors import RunError
+from privemo.federation.executor import end_with_executor
 from privemo.federation.handshake import tell_of_broken_handshakes
 from privemo.federation.lifeline import to_the_end
 from privemo.federation.shortcut import with_shortcuts
@@ -316,7 +319,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from flwr.supercore import log
     from flwr.superlink import main as superlink
-    from flwr.superlink.cli import flower_superlink
     from flwr.superlink.routers.fleet import node_auth
     from starlette.middleware import Middleware
     from uvicorn import config as uvicorn_config
@@ -324,15 +326,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def tell(line: str) -> None:
         log(WARNING, "%s", line)
 
+    cli = import_module("flwr.superlink.cli.flower_superlink")  # a function hides it in its package
     keys = Keys(Path(nodes))
     places, theirs = vars(node_auth), vars(superlink)["_get_middleware"]
     places["authenticate_node"] = _strict(
         places["authenticate_node"], keys, places["get_linkstate"], tell
     )
     tell_of_broken_handshakes(uvicorn_config, tell)
+    end_with_executor(cli, tell)
     door = Middleware(Door, log=tell, keys=keys)
     vars(superlink)["_get_middleware"] = lambda: [door, *with_shortcuts(theirs())]
-    to_the_end(flower_superlink)
+    to_the_end(cli.flower_superlink)
 
 
 if __name__ == "__main__":

@@ -190,6 +190,7 @@ def last_error(text: str) -> str:
     if "Error" in lines:
         said = lines[len(lines) - lines[::-1].index("Error") :]
     else:
-        said = [line for line in lines if "error" in line.lower()][-1:]
+        # uvicorn logs whatever happens under that name.
+        said = [n for n in lines if "error" in n.lower().replace("[uvicorn.error]", "")][-1:]
     told = " ".join(line for line in said if line)[:300]
     return f" ({told.rstrip('.')})" if told else ""

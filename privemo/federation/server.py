@@ -22,10 +22,11 @@ from privemo.config import RunSettings
 from privemo.errors import SettingsError
 from privemo.facts import new_federation_id, planned, privacy_facts, run_facts
 from privemo.federation.authority import issue
-from privemo.federation.earlier import ledgers_before
+from privemo.federation.earlier import remembered
 from privemo.federation.identity import StoreCard
 from privemo.federation.invitation import Agreement, Invitation
 from privemo.files import appearing, write_bytes, write_json
+from privemo.heard import write_earlier
 from privemo.layout import agreed_facts, shares_noise
 from privemo.patience import ROUND_TIMEOUT_S, checked
 from privemo.runs import Orders, Run
@@ -72,7 +73,7 @@ def init_federation(
     channels: int = 1,
     days: int = 365,
     round_timeout: float = ROUND_TIMEOUT_S,
-    after: Sequence[Path] = (),
+    after: Path | None = None,
 ) -> Run:
     """Lay out the server's folder; it appears whole or not at all.
 
@@ -86,7 +87,7 @@ def init_federation(
         channels: of the pictures: 1 for gray, 3 for RGB.
         days: how long the server's certificate holds.
         round_timeout: seconds that a round waits for a store; the server's own, `server.json` keeps it.
-        after: folders of servers of earlier federations, whose stores' ledgers have to go on from there.
+        after: folder of the server of an earlier federation, from whose end stores' ledgers have to go on.
 
     Returns:
         The run.
@@ -102,7 +103,7 @@ def init_federation(
         "hosts": list(hosts),
         "round_timeout": checked(round_timeout),
     }
-    before = ledgers_before(after, cards)
+    before = remembered(after, cards)
     names = sorted(card.name for card in cards)
     weights, origin = w.initial_weights(
         settings.init, model=settings.model, channels=channels, seed=settings.seed or 0
@@ -131,7 +132,8 @@ def init_federation(
     with appearing(out) as draft:
         write_json(draft / "run.json", facts)
         Run(draft).keep_start(weights)
-        Run(draft).history().keep(before)
+        if before:
+            write_earlier(draft, before)
         _write_server(draft, cards, agreement, listen, days)
     return Run(out)
 

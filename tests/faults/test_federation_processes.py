@@ -291,6 +291,26 @@ def test_who_is_killed_leaves_no_process_and_the_next_one_takes_its_place(
     assert "nothing to stop" in " ".join(nothing.stderr.split())
 
 
+def command_line(process: int) -> bytes:
+    return Path(f"/proc/{process}/cmdline").read_bytes()
+
+
+def test_a_server_whose_executor_is_killed_ends_and_says_so_and_comes_back(
+    federation: Federation,
+) -> None:
+    """It would let stores in and answer, and a run would wait for ever."""
+    federation.serve()
+    server = federation.processes["server"]
+    (executor,) = (p for p in family(server) if b"flower-superexec" in command_line(p))
+    os.kill(executor, signal.SIGKILL)
+    assert server.wait(60) == 2
+    assert "what starts this server's apps ended (-9)" in federation.said("server")
+    federation.serve()
+    federation.open_stores()
+    assert privemo("federation", "run", federation.chain).returncode == 0
+    assert len(Run(federation.chain).manifests()) == 2
+
+
 def test_a_server_killed_while_it_puts_a_round_together_and_again_later_ends_in_one_chain(
     federation: Federation,
 ) -> None:

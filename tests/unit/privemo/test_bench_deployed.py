@@ -79,7 +79,7 @@ def test_a_server_that_does_not_come_up_is_said_in_its_own_words(tmp_path: Path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_whoever_stops_it_leaves_no_process_behind(tmp_path: Path, how: signal.Signals) -> None:
     chain, _ = two_stores(tmp_path)
     script = (

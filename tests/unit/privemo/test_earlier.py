@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -12,8 +14,9 @@ from privemo.bench.deployed import laid_out
 from privemo.cli import app
 from privemo.client_app import app as client_app
 from privemo.config import PrivacySettings, RunSettings
-from privemo.errors import RunError
-from privemo.federation.earlier import ledgers_before
+from privemo.errors import RunError, UpdateRejected
+from privemo.federation import superlink
+from privemo.federation.earlier import remembered
 from privemo.federation.identity import StoreCard, enroll
 from privemo.federation.invitation import Invitation, join
 from privemo.federation.server import init_federation
@@ -26,11 +29,13 @@ NAMES = ("store-01", "store-02", "store-03")
 FORGOTTEN = NAMES[0]
 
 
-def settings(*, seed: int = 0, epsilon: float = 1.0) -> RunSettings:
+def settings(
+    *, seed: int = 0, epsilon: float = 1.0, stores: int = 3, **privacy: Any
+) -> RunSettings:
     return RunSettings.of(
-        stores=3, rounds=1, steps_per_round=1, declared_people=10, consents="everyone",
+        stores=stores, rounds=1, steps_per_round=1, declared_people=10, consents="everyone",
         init="scratch", model="gray-cnn", seed=seed,
-        privacy=PrivacySettings(epsilon=epsilon, sample_rate=0.5, spare_rounds=4),
+        privacy=PrivacySettings(epsilon=epsilon, sample_rate=0.5, spare_rounds=4, **privacy),
     )  # fmt: skip
 
 
@@ -66,10 +71,11 @@ def cards(here: Path, *names: str) -> list[StoreCard]:
     return [StoreCard.read(here / "stores" / name / "card.json") for name in names or NAMES]
 
 
-def next_run(here: Path, *after: Path) -> Run:
+def next_run(here: Path, after: Path | None = None, *, shared: bool = False) -> Run:
     """Another federation of the same stores, drawn up and run."""
     chain = here / "next"
-    more = settings(seed=1, epsilon=8.0)  # its spare rounds leave room for the first run
+    noise: dict[str, Any] = {"noise": "distributed", "may_drop": 0.4} if shared else {}
+    more = settings(seed=1, epsilon=8.0, **noise)  # its spare rounds leave room for the first run
     init_federation(chain, cards(here), more, hosts=["127.0.0.1"], after=after)
     for name in NAMES:
         join(here / "stores" / name, Invitation.read(chain / "invitations" / f"{name}.json"))
@@ -81,9 +87,12 @@ def statuses(run: Run) -> dict[str, str]:
     return {name: f"{s['status']} {s['reason'] or ''}" for name, s in manifest["stores"].items()}
 
 
-def test_a_ledger_that_goes_on_is_let_in_and_one_that_is_gone_is_not(here: Path) -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_ledger_that_goes_on_is_let_in_and_one_that_is_gone_is_not(
+    here: Path, shared: bool
+) -> None:
     put_back(here)
-    found = statuses(next_run(here, here / "chain"))
+    found = statuses(next_run(here, here / "chain", shared=shared))
     assert found[FORGOTTEN].startswith("refused ledger_lost")
     assert {found[name] for name in NAMES[1:]} == {"trained "}
     assert not (here / "stores" / FORGOTTEN / "ledger.jsonl").exists(), "no fresh budget was begun"
@@ -97,52 +106,88 @@ def test_without_the_earlier_run_the_server_cannot_know(here: Path) -> None:
     assert len(Ledger(here / "stores" / FORGOTTEN / "ledger.jsonl").entries) == 1
 
 
-def test_what_one_server_was_told_of_before_the_next_one_knows_too(here: Path) -> None:
-    """Also of a store that was not in the run between."""
-    known = ledgers_before([here / "chain"], cards(here))
-    assert {name: head.entries for name, head in known.items()} == dict.fromkeys(NAMES, 1)
-    between = here / "between"
-    init_federation(between, cards(here), settings(), hosts=["127.0.0.1"], after=[here / "chain"])
-    assert ledgers_before([between], cards(here)) == known
-    assert ledgers_before([between, here / "chain"], cards(here, FORGOTTEN)) == {
-        FORGOTTEN: known[FORGOTTEN]
+def known(here: Path, chain: Path, *names: str) -> dict[str, int]:
+    """What a federation of these stores would know if it were drawn up after that one."""
+    return {
+        line["name"]: line["ledger"]["entries"] for line in remembered(chain, cards(here, *names))
     }
 
 
-def test_the_furthest_of_several_runs_counts(here: Path) -> None:
-    later = next_run(here, here / "chain").folder
-    for order in ([here / "chain", later], [later, here / "chain"]):
-        heads = ledgers_before(order, cards(here))
-        assert {head.entries for head in heads.values()} == {2}
+def test_what_one_server_was_told_the_next_one_knows_also_of_a_store_without_a_card(
+    here: Path,
+) -> None:
+    assert known(here, here / "chain") == dict.fromkeys(NAMES, 1)
+    two = settings(seed=2, stores=2)
+    between = here / "between"
+    init_federation(
+        between, cards(here, *NAMES[1:]), two, hosts=["127.0.0.1"], after=here / "chain"
+    )
+    assert set(Run(between).history().known()) == set(NAMES[1:]), "orders name its own stores alone"
+    assert known(here, between) == dict.fromkeys(NAMES, 1)
+    assert known(here, between, FORGOTTEN)[FORGOTTEN] == 1, "and none of the run between is there"
 
 
-def test_a_store_is_known_by_its_key_also_under_another_name(here: Path) -> None:
+def test_the_last_run_says_how_far_a_ledger_went(here: Path) -> None:
+    later = next_run(here, here / "chain")
+    assert known(here, later.folder) == dict.fromkeys(NAMES, 2)
+
+
+def test_a_first_round_that_wrote_nothing_is_found_out(here: Path) -> None:
+    """The ledger as it was when the run before ended is none that has an entry for this round."""
+    chain = here / "next"
+    init_federation(chain, cards(here), settings(), hosts=["127.0.0.1"], after=here / "chain")
+    history = Run(chain).history()
+    head = history.known()[NAMES[1]]
+    said = SimpleNamespace(store=NAMES[1], ledger=head)
+    with pytest.raises(UpdateRejected, match="no entry for this round"):
+        history.check(said, private=True)  # type: ignore[arg-type]
+
+
+def test_a_store_with_new_keys_proves_itself_by_its_ledger(here: Path) -> None:
+    """Keys that were stolen are made anew, beside a ledger that stays; one that is gone stays gone."""
+    for name in (NAMES[1], FORGOTTEN):
+        for file in ("store.key", "node.key", "card.json"):
+            (here / "stores" / name / file).unlink()
+        enroll(here / "stores" / name, name)
+    (here / "stores" / FORGOTTEN / "ledger.jsonl").unlink()
+    (here / "stores" / FORGOTTEN / "ledger.jsonl").write_bytes(b"")
+    assert known(here, here / "chain") == dict.fromkeys(NAMES, 1)
+    lines = remembered(here / "chain", cards(here))
+    assert {line["key"] for line in lines} == {card.signing_key for card in cards(here)}
+
+
+def test_a_name_that_another_store_has_now_is_not_held_against_it(here: Path) -> None:
     first, *others = cards(here)
-    renamed = first.model_copy(update={"name": "harbour"})
-    known = ledgers_before([here / "chain"], [renamed, *others])
-    assert known["harbour"].entries == 1
-    assert FORGOTTEN not in known
-
-
-def test_a_store_that_lost_its_keys_too_is_not_drawn_up_as_a_new_one(here: Path) -> None:
+    moved = first.model_copy(update={"name": "harbour"})
     new = enroll(here / "elsewhere", FORGOTTEN)
-    with pytest.raises(RunError, match=f"{FORGOTTEN} had another signing key"):
-        init_federation(
-            here / "next",
-            [new, *cards(here, *NAMES[1:])],
-            settings(),
-            hosts=["127.0.0.1"],
-            after=[here / "chain"],
-        )
-    assert not (here / "next").exists()
+    lines = remembered(here / "chain", [moved, new, *others])
+    assert {line["name"] for line in lines} == {"harbour", *NAMES[1:]}
+
+
+def test_a_federation_that_is_still_served_is_no_earlier_one(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(superlink, "is_served", lambda _chain: True)
+    with pytest.raises(RunError, match="is being served, and its stores may spend more"):
+        remembered(here / "chain", cards(here))
+
+
+def test_what_was_carried_on_and_is_damaged_is_said(here: Path) -> None:
+    made = init_federation(
+        here / "next", cards(here), settings(), hosts=["127.0.0.1"], after=here / "chain"
+    )
+    path = made.folder / "earlier.json"
+    path.write_text(path.read_text().replace('"entries"', '"entires"'))
+    with pytest.raises(RunError, match=r"earlier\.json is damaged"):
+        made.history()
 
 
 def test_an_earlier_run_of_other_stores_is_a_mistake_and_so_is_no_run(here: Path) -> None:
     others = [enroll(here / name, name) for name in ("amber", "birch", "cedar")]
     with pytest.raises(RunError, match="None of these cards is of a store of"):
-        ledgers_before([here / "chain"], others)
+        remembered(here / "chain", others)
     with pytest.raises(RunError, match="nowhere"):
-        ledgers_before([here / "nowhere"], others)
+        remembered(here / "nowhere", others)
 
 
 def test_the_command_takes_it(here: Path) -> None:

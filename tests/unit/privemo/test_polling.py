@@ -138,8 +138,9 @@ def test_nobody_is_forgotten_where_questions_take_longer_than_the_pause(
 
 def test_what_came_just_before_the_order_ran_out_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """An order lives as long as it is waited for, and an answer to one that ran out is none to Flower."""
+    monkeypatch.setattr(polling_module, "_SHORTEST_S", 10.0)  # one look at once, and then the last
     monkeypatch.setattr(polling_module, "_LONGEST_S", 60.0)
-    grid = Asked({1: 1.5, 2: 99.0, 3: 1.5})
+    grid = Asked({1: 2.5, 2: 99.0, 3: 2.5})
     polling = PollingGrid(grid)
     with task_identity():
         orders = [

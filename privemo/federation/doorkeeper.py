@@ -235,6 +235,8 @@ def _host(client: Sequence[Any] | None) -> str:
 
 
 def _unknown(client: Sequence[Any] | None, key: bytes) -> str:
+    if not key:
+        return f"Refused a node at {_host(client)}: it shows no key."
     who = f"{_host(client)} with key {fingerprint(key)}"
     return f"Refused a node at {who}: no store of this federation has it."
 

@@ -237,6 +237,7 @@ def test_another_machine_commands_the_server_nothing(gate: Gate) -> None:
         assert f"Refused {elsewhere}: {path!r} is for this machine alone." in gate.server_said()
     assert asked(gate, "127.0.0.1", "/v1/control/list-nodes") == 200
     assert asked(gate, elsewhere, "/v1/fleet/pull-messages") == 401
+    assert f"Refused a node at {elsewhere}: it shows no key." in gate.server_said()
 
 
 def expired(gate: Gate) -> None:

@@ -141,6 +141,13 @@ def test_a_key_that_only_flowers_database_knows_is_refused_and_told(tmp_path: Pa
     assert state.nodes
 
 
+def test_a_node_without_a_key_is_told_as_such(tmp_path: Path) -> None:
+    new_key(tmp_path, "amber")
+    told = "Refused a node at 10.0.0.7: it shows no key."
+    assert asked(tmp_path, b"", State()) == [told, "refused"]
+    assert knocked(("10.0.0.7", 1), "/v1/fleet/pull-messages", key=b"")[1] == [told]
+
+
 def test_no_round_waits_for_a_revoked_store(tmp_path: Path) -> None:
     amber, birch = new_key(tmp_path, "amber"), new_key(tmp_path, "birch")
     state = State(amber, birch)

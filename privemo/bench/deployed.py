@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from privemo import simulation
-from privemo.bench.federation import noise_table
+from privemo.bench.federation import difference, noise_table
 from privemo.client_app import app as client_app
 from privemo.config import PrivacySettings, RunSettings
 from privemo.errors import RunError
@@ -45,14 +45,21 @@ _PATIENCE_S, _END_S = 180.0, 60.0
 
 
 def figures(
-    *, stores: int = STORES, people: int = PEOPLE, rounds: int = ROUNDS
+    *,
+    stores: int = STORES,
+    people: int = PEOPLE,
+    rounds: int = ROUNDS,
+    model: str = "gray-cnn",
 ) -> Iterator[dict[str, Any]]:
     """Seconds of a round, deployed and in one process, for noise of each store's own and for shared noise.
+
+    And how far the two models end apart: not at all, where steps have the same threads.
 
     Args:
         stores: how many there are.
         people: of each store.
         rounds: of each run; a figure is of the round in the middle.
+        model: name of the architecture.
 
     Raises:
         RunError: a process ended by itself, with what it said last, or a store was not in each round.
@@ -67,7 +74,7 @@ def figures(
             declared_people=people // 3,
             consents="everyone",
             init="scratch",
-            model="gray-cnn",
+            model=model,
             seed=0,
         )
         with tempfile.TemporaryDirectory() as folder:
@@ -76,10 +83,12 @@ def figures(
                 _deployed(chain)
             _in_one_process(twin)
             there, here = _round_s(chain.parent), _round_s(twin)
+            apart = difference(Run(chain).finished(), Run(twin / "chain").finished())
         name = f"{noise}_{stores}"
         yield _figure(f"{name}_deployed_round_s", there)
         yield _figure(f"{name}_inprocess_round_s", here)
         yield _figure(f"{name}_besides_s", there - here, GOAL_S)
+        yield {**_figure(f"{name}_apart", apart), "unit": "most of a weight"}
 
 
 def laid_out(folder: Path, settings: RunSettings, people: int) -> tuple[Path, Path]:
@@ -226,7 +235,7 @@ def _online(chain: Path) -> int:
 def _figure(name: str, value: float, goal: float | None = None) -> dict[str, Any]:
     return {
         "figure": name,
-        "value": round(value, 2),
+        "value": float(f"{value:.3g}"),
         "unit": "s",
         "goal": None if goal is None else f"<= {goal:g}",
         "met": None if goal is None else value <= goal,

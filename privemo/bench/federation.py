@@ -45,7 +45,7 @@ from privemo.runs import Run
 from privemo.workers import threads_each
 from privemo_consent import Purpose
 
-__all__ = ["figures", "noise_table"]
+__all__ = ["difference", "figures", "noise_table"]
 
 ROUNDS, STEPS, PEOPLE = 10, 6, 100
 """Rounds, private steps of a store in a round, and people of a store: the recipe of local noise."""
@@ -116,7 +116,7 @@ def _of(
     yield _figure(f"plain_{stores}_s", plain.took.computed, "s of all threads")
     yield _figure(f"prepare_{stores}_s", start.clock, "s", START_GOAL if stores == 10 else None)
     if one_process:
-        if _difference(plain.model, run.finish()):
+        if difference(plain.model, run.finish()):
             raise RunError("A run in one process ended in another model than the plain loop.")
         ratio = (start + mine).computed / plain.took.computed
         yield _figure(f"inprocess_{stores}", ratio, "x plain", RATIO_GOAL)
@@ -148,7 +148,7 @@ def _side_by_side(
         name, (start + mine).clock / plain.took.clock, "x plain, by the clock", RATIO_GOAL
     )
     yield _figure(f"{name}_first_round_s", first, "s")
-    apart = _difference(plain.model, run.finish())
+    apart = difference(plain.model, run.finish())
     with tuned(run.settings.threads):
         alike = threads_each(workers, run.settings.threads) == torch.get_num_threads()
     if alike and apart:
@@ -290,7 +290,8 @@ def _run(
     return _Seconds.now() - began - others, first[0]
 
 
-def _difference(one: w.Weights, other: w.Weights) -> float:
+def difference(one: w.Weights, other: w.Weights) -> float:
+    """The largest of any weight."""
     return max(float(np.abs(one[name] - other[name]).max()) for name in one)
 
 

@@ -71,7 +71,7 @@ def _show(figures: Iterator[dict[str, Any]], *, json_: bool, strict: bool) -> No
 
 
 for _name, _text in BENCHMARKS.items():
-    if _name not in ("step", "federation"):
+    if _name not in ("step", "federation", "deployed"):
         app.command(_name, help=f"Measure {_text}.")(_measuring(_name))
 
 
@@ -114,6 +114,16 @@ def federation(
     asked = {"stores": tuple(stores or (10,)), "rounds": rounds, "people": people, "ray": ray}
     asked |= {"model": model, "one_process": one_process, "workers": workers}
     _show(run_benchmark("federation", **asked), json_=json_, strict=strict)
+
+
+@app.command("deployed", help=f"Measure {BENCHMARKS['deployed']}.")
+def deployed(
+    model: ModelOption = "gray-cnn",
+    json_: JsonOption = False,
+    strict: StrictOption = False,
+) -> None:
+    """Three stores and a server as processes over TLS on loopback; by the clock, on an idle machine."""
+    _show(run_benchmark("deployed", model=model), json_=json_, strict=strict)
 
 
 def _cells(figure: dict[str, Any]) -> list[str]:

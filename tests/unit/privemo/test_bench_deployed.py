@@ -38,7 +38,8 @@ def test_deployed_rounds_are_measured_for_both_kinds_of_noise() -> None:
         assert besides["value"] == pytest.approx(there["value"] - here["value"], abs=0.02)
         assert besides["goal"] == "<= 5"
         assert besides["met"] == (besides["value"] <= 5)
-    assert len(found) == 6
+        assert found[f"{name}_apart"]["value"] == 0, "one seed, one model"
+    assert len(found) == 8
 
 
 def two_stores(folder: Path) -> tuple[Path, Path]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from privemo import simulation
-from privemo.bench.federation import difference, noise_table
+from privemo.bench.federation import difference, figure, noise_table
 from privemo.client_app import app as client_app
 from privemo.config import PrivacySettings, RunSettings
 from privemo.errors import RunError
@@ -85,10 +85,10 @@ def figures(
             there, here = _round_s(chain.parent), _round_s(twin)
             apart = difference(Run(chain).finished(), Run(twin / "chain").finished())
         name = f"{noise}_{stores}"
-        yield _figure(f"{name}_deployed_round_s", there)
-        yield _figure(f"{name}_inprocess_round_s", here)
-        yield _figure(f"{name}_besides_s", there - here, GOAL_S)
-        yield {**_figure(f"{name}_apart", apart), "unit": "most of a weight"}
+        yield figure(f"{name}_deployed_round_s", there, "s")
+        yield figure(f"{name}_inprocess_round_s", here, "s")
+        yield figure(f"{name}_besides_s", there - here, "s", GOAL_S)
+        yield figure(f"{name}_apart", apart, "most of a weight")
 
 
 def laid_out(folder: Path, settings: RunSettings, people: int) -> tuple[Path, Path]:
@@ -230,13 +230,3 @@ def _online(chain: Path) -> int:
     with suppress(RunError):
         return sum(node.get("status") == "online" for node in online_nodes(chain))
     return 0
-
-
-def _figure(name: str, value: float, goal: float | None = None) -> dict[str, Any]:
-    return {
-        "figure": name,
-        "value": float(f"{value:.3g}"),
-        "unit": "s",
-        "goal": None if goal is None else f"<= {goal:g}",
-        "met": None if goal is None else value <= goal,
-    }

@@ -45,7 +45,7 @@ from privemo.runs import Run
 from privemo.workers import threads_each
 from privemo_consent import Purpose
 
-__all__ = ["difference", "figures", "noise_table"]
+__all__ = ["difference", "figure", "figures", "noise_table"]
 
 ROUNDS, STEPS, PEOPLE = 10, 6, 100
 """Rounds, private steps of a store in a round, and people of a store: the recipe of local noise."""
@@ -113,14 +113,14 @@ def _of(
         run, start = _prepared(table, folder / "run", settings)
         mine, first = _run(run, plain=plain) if one_process else (_Seconds(), 0.0)
         plain.end()
-    yield _figure(f"plain_{stores}_s", plain.took.computed, "s of all threads")
-    yield _figure(f"prepare_{stores}_s", start.clock, "s", START_GOAL if stores == 10 else None)
+    yield figure(f"plain_{stores}_s", plain.took.computed, "s of all threads")
+    yield figure(f"prepare_{stores}_s", start.clock, "s", START_GOAL if stores == 10 else None)
     if one_process:
         if difference(plain.model, run.finish()):
             raise RunError("A run in one process ended in another model than the plain loop.")
         ratio = (start + mine).computed / plain.took.computed
-        yield _figure(f"inprocess_{stores}", ratio, "x plain", RATIO_GOAL)
-        yield _figure(f"inprocess_{stores}_first_round_s", first, "s")
+        yield figure(f"inprocess_{stores}", ratio, "x plain", RATIO_GOAL)
+        yield figure(f"inprocess_{stores}_first_round_s", first, "s")
     if workers > 1:
         if one_process:
             run, start = _prepared(table, folder / "workers", settings)
@@ -130,12 +130,12 @@ def _of(
             run, start = _prepared(table, folder / "ray", settings)
         theirs, first = _run(run, "ray")
         ratio = (start + theirs).clock / plain.took.clock
-        yield _figure(f"ray_{stores}", ratio, "x plain, by the clock")
-        yield _figure(f"ray_{stores}_first_round_s", first, "s")
+        yield figure(f"ray_{stores}", ratio, "x plain, by the clock")
+        yield figure(f"ray_{stores}_first_round_s", first, "s")
         seconds, first = _quickstart(table, settings, folder / "quickstart")
         ratio = seconds / plain.took.clock
-        yield _figure(f"quickstart_{stores}", ratio, "x plain, by the clock")
-        yield _figure(f"quickstart_{stores}_first_round_s", first, "s")
+        yield figure(f"quickstart_{stores}", ratio, "x plain, by the clock")
+        yield figure(f"quickstart_{stores}_first_round_s", first, "s")
 
 
 def _side_by_side(
@@ -144,17 +144,15 @@ def _side_by_side(
     """Several stores at once, by the clock over the plain loop's, and how far the models are apart."""
     name = f"inprocess_{len(run.stores)}_workers_{workers}"
     mine, first = _run(run, "inprocess", workers)
-    yield _figure(
-        name, (start + mine).clock / plain.took.clock, "x plain, by the clock", RATIO_GOAL
-    )
-    yield _figure(f"{name}_first_round_s", first, "s")
+    yield figure(name, (start + mine).clock / plain.took.clock, "x plain, by the clock", RATIO_GOAL)
+    yield figure(f"{name}_first_round_s", first, "s")
     apart = difference(plain.model, run.finish())
     with tuned(run.settings.threads):
         alike = threads_each(workers, run.settings.threads) == torch.get_num_threads()
     if alike and apart:
         raise RunError("A run of several workers ended in another model than the plain loop.")
     threads = "the same" if alike else "fewer"
-    yield _figure(f"{name}_apart", apart, f"most of a weight, with {threads} threads a step")
+    yield figure(f"{name}_apart", apart, f"most of a weight, with {threads} threads a step")
 
 
 def noise_table(path: Path, people: int) -> FaceTable:
@@ -295,7 +293,8 @@ def difference(one: w.Weights, other: w.Weights) -> float:
     return max(float(np.abs(one[name] - other[name]).max()) for name in one)
 
 
-def _figure(name: str, value: float, unit: str, goal: float | None = None) -> dict[str, Any]:
+def figure(name: str, value: float, unit: str, goal: float | None = None) -> dict[str, Any]:
+    """A figure as benchmarks give it (`privemo.bench`); met where it is no more than the goal."""
     return {
         "figure": name,
         "value": float(f"{value:.4g}"),

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from privemo.federation.lifeline import handed
+
 __all__ = ["BELL", "Listener", "ring_for_messages"]
 
 BELL = "PRIVEMO_BELL"
@@ -63,10 +65,8 @@ class Listener:
 
 
 def _own_end() -> int | None:
-    """This process's end of the pipe. No program that it starts gets it; a fork has it, and does not read."""
-    number = os.environ.pop(BELL, None)
-    if number is None:
-        return None
-    os.set_inheritable(int(number), False)
-    os.set_blocking(int(number), False)
-    return int(number)
+    """This process's end of the pipe, which never keeps it waiting; a fork has it, and does not read."""
+    number = handed(BELL)
+    if number is not None:
+        os.set_blocking(number, False)
+    return number

@@ -7,11 +7,11 @@ imports everything anew: some ten seconds a message, and a round of distributed 
 - it rings when there is a task (`privemo.federation.bell`), and
 - the process that a message gets is a fork of one in which everything is imported (`Forks`).
 
-Neither changes what is sent. And a line that breaks while it is being secured is a broken line, to be tried
-again (`is_cut`): Flower takes it for a server that is not to be trusted, and a store would be gone until
-somebody started it anew. A store runs the app that is installed on its machine, and none that its server
-sends: that one is neither installed nor imported, or whoever runs the server would run code of their own
-beside people's faces and keys. The node's interface for its own apps is on loopback, and gives no task to
+None of them changes what is sent. And a line that breaks while it is being secured is a broken line, to be
+tried again (`is_cut`): Flower takes it for a server that is not to be trusted, and a store would be gone
+until somebody started it anew. A store runs the app that is installed on its machine, and none that its
+server sends: that one is neither installed nor imported, or whoever runs the server would run code of their
+own beside people's faces and keys. The node's interface for its own apps is on loopback, and gives no task to
 whoever lacks the secret of this start; Flower's default lets every user of the machine take one.
 
 Both end with the process that started them (`privemo.federation.lifeline`), as the server's SuperLink does

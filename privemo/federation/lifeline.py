@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 
-__all__ = ["LIFELINE", "end_group_if_cut", "end_with_parent", "hold_on", "to_the_end"]
+__all__ = ["LIFELINE", "end_group_if_cut", "end_with_parent", "handed", "hold_on", "to_the_end"]
 
 LIFELINE = "PRIVEMO_LIFELINE"
 """Variable of a process's environment: number of the file descriptor that is its lifeline."""
@@ -43,11 +43,21 @@ def to_the_end(daemon: Callable[[], None]) -> None:
 
 def hold_on() -> None:
     """End this process and its group once its parent is gone; for one that was given a lifeline."""
-    number = os.environ.pop(LIFELINE, None)
+    number = handed(LIFELINE)
+    if number is not None:
+        threading.Thread(target=_watch, args=(number,), daemon=True, name="lifeline").start()
+
+
+def handed(variable: str) -> int | None:
+    """A file descriptor that this process was given by a variable of its environment; None for none.
+
+    No program that it starts gets either of them.
+    """
+    number = os.environ.pop(variable, None)
     if number is None:
-        return
+        return None
     os.set_inheritable(int(number), False)
-    threading.Thread(target=_watch, args=(int(number),), daemon=True, name="lifeline").start()
+    return int(number)
 
 
 def end_with_parent(seconds: float = _END_S) -> None:

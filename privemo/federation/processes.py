@@ -29,6 +29,7 @@ __all__ = [
     "Say",
     "end",
     "environment",
+    "failure",
     "follow",
     "is_open",
     "last_error",
@@ -160,9 +161,13 @@ def follow(
         return
     finally:
         signal.signal(signal.SIGTERM, before)
-    found = why()
-    told = f". {found} {log}" if found else f"{last_error(tail(log))}; {log}"
-    raise RunError(f"{what} ended by itself{told} has the rest.")
+    raise failure(f"{what} ended by itself", log, why())
+
+
+def failure(what: str, log: Path, why: str = "") -> RunError:
+    """What went wrong with a process, and why: what is known of it, or what its log says last."""
+    told = f". {why} {log}" if why else f"{last_error(tail(log))}; {log}"
+    return RunError(f"{what}{told} has the rest.")
 
 
 def wait_for_port(child: subprocess.Popen[bytes], port: int) -> None:

@@ -16,11 +16,11 @@ from privemo.federation.processes import (
     Say,
     end,
     environment,
+    failure,
     follow,
     is_open,
     last_error,
     start,
-    tail,
     tool,
     wait_for_port,
 )
@@ -147,7 +147,7 @@ def _behind_the_door(folder: Path) -> list[str]:
 def _wait_until_open(child: subprocess.Popen[bytes], port: int, log: Path) -> None:
     wait_for_port(child, port)
     if child.poll() is not None or not is_open(port):
-        raise RunError(f"The SuperLink did not start{last_error(tail(log))}; {log} has the rest.")
+        raise failure("The SuperLink did not start", log)
 
 
 def _register(folder: Path, name: str) -> None:

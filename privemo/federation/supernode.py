@@ -19,8 +19,8 @@ from privemo.federation.invitation import AUTHORITY_FILE, JOINED_FILE
 from privemo.federation.processes import (
     Say,
     end,
+    failure,
     follow,
-    last_error,
     start,
     tail,
     tool,
@@ -156,8 +156,7 @@ def _wait_until_ours(
     if child.poll() is not None or _listener(port) not in (os.getuid(), None):
         # A node that a server turned away at once, or that turned the server away, never had a port.
         found = why() if child.poll() is not None and _IN_USE not in tail(log) else ""
-        told = f". {found} {log}" if found else f"{last_error(tail(log))}; {log}"
-        raise RunError(f"The SuperNode did not start{told} has the rest.")
+        raise failure("The SuperNode did not start", log, found)
 
 
 def _listener(port: int) -> int | None:

@@ -145,15 +145,16 @@ def test_a_first_round_that_wrote_nothing_is_found_out(here: Path) -> None:
 
 def test_a_store_with_new_keys_proves_itself_by_its_ledger(here: Path) -> None:
     """Keys that were stolen are made anew, beside a ledger that stays; one that is gone stays gone."""
+    put_back(here)
     for name in (NAMES[1], FORGOTTEN):
         for file in ("store.key", "node.key", "card.json"):
             (here / "stores" / name / file).unlink()
         enroll(here / "stores" / name, name)
-    (here / "stores" / FORGOTTEN / "ledger.jsonl").unlink()
-    (here / "stores" / FORGOTTEN / "ledger.jsonl").write_bytes(b"")
-    assert known(here, here / "chain") == dict.fromkeys(NAMES, 1)
     lines = remembered(here / "chain", cards(here))
     assert {line["key"] for line in lines} == {card.signing_key for card in cards(here)}
+    found = statuses(next_run(here, here / "chain"))
+    assert found[FORGOTTEN].startswith("refused ledger_lost")
+    assert {found[name] for name in NAMES[1:]} == {"trained "}
 
 
 def test_a_name_that_another_store_has_now_is_not_held_against_it(here: Path) -> None:

@@ -4,6 +4,9 @@ Flower looks for replies every three seconds, and for parts of a message that ar
 second, then two, then four. A message is seen before all of its parts have arrived, so whoever looks often
 meets that often.
 
+Where a SuperLink of privemo's tells which orders were answered (`privemo.answered`), those are asked for at
+once, and the others once a second for whatever it did not tell.
+
 It reads all replies that have come in one go, whatever is in them:
 
 | edge case | what happens |
@@ -23,9 +26,11 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
 
 import httpx
 
+from privemo.answered import Ear
 from privemo.flower import (
     Error,
     ErrorCode,
@@ -44,8 +49,9 @@ _SHORTEST_S, _LONGEST_S = 0.1, 1.0
 _AT_ONCE = 8
 """Replies that are read side by side, and so most that stand in memory, besides those that come slowly."""
 _TURNS = 3
-"""At a look one of so many silent stores is asked, and once one has answered all are: stores of one size
-train equally long, and each question costs the SuperLink some 10 ms. The last one is asked at each look."""
+"""At a look one of so many silent stores is asked, and without a word of the SuperLink all are once one has
+answered: stores of one size train equally long, and each question costs it some 10 ms. The last one is asked
+at each look."""
 _LAST_S, _QUESTION_S = 0.5, 0.02
 """So long before a message runs out all are asked once more, and so much longer for each that is: to an order
 that has run out the SuperLink gives no answer, also one that came in time."""
@@ -82,10 +88,11 @@ class PollingGrid(Grid):
 
     Args:
         grid: that carries the messages.
+        told: where the SuperLink writes down which orders were answered, if it does.
     """
 
-    def __init__(self, grid: Grid) -> None:
-        self._grid = grid
+    def __init__(self, grid: Grid, told: Path | None = None) -> None:
+        self._grid, self._told = grid, told
 
     def set_run(self, run: FlowerRun) -> None:
         """See `Grid`."""
@@ -127,7 +134,7 @@ class PollingGrid(Grid):
         Each is given as it comes, and messages are sent when the first one is asked for: replies of many
         stores do not wait in memory for each other.
         """
-        sent = list(messages)
+        sent, ear = list(messages), Ear(self._told)
         ids = list(
             self.push_messages(sent)
         )  # none at all, or None, of what the SuperLink did not take
@@ -136,38 +143,37 @@ class PollingGrid(Grid):
         del sent
         readers = ThreadPoolExecutor(max(1, len(asked)), thread_name_prefix="privemo-replies")
         try:
-            yield from self._replies(asked, ends, readers)
+            yield from self._replies(asked, ends, readers, ear)
         finally:
             readers.shutdown(wait=False, cancel_futures=True)
 
     def _replies(
-        self, waiting: dict[str, int], ends: float, readers: ThreadPoolExecutor
+        self, waiting: dict[str, int], ends: float, readers: ThreadPoolExecutor, ear: Ear
     ) -> Iterator[Message]:
         reading = dict[Future[Message | None], tuple[str, float]]()
-        pause, stop, came = _SHORTEST_S, ends + _GRACE_S, False
-        turns = dict.fromkeys(waiting, 0.0)
+        turns, stop = _Turns(waiting, ear), ends + _GRACE_S
+        to_ask = deque[str]()
+
+        def silent() -> list[str]:
+            busy = {i for i, _ in reading.values()}.union(to_ask)
+            return [i for i in waiting if i not in busy]
+
         while waiting:
             looked, before = time.monotonic(), len(waiting)
             last = looked >= ends  # once more through all: what came in time counts
-            until = stop if last else looked + pause
-            under_way = {i for i, _ in reading.values()}
-            silent = [i for i in waiting if i not in under_way]
-            if not (last or came):
-                silent.sort(key=turns.__getitem__)
-                silent = silent[: math.ceil(len(silent) / _TURNS)]
-            to_ask = deque(silent)
+            to_ask.extend(silent() if last else turns.next(silent(), looked))
+            until = stop if last else turns.due
             while (to_ask or (reading and time.monotonic() < until)) and time.monotonic() < stop:
                 while to_ask and _young(reading) < _AT_ONCE:
                     i = to_ask.popleft()
-                    turns[i] = time.monotonic()
+                    turns.asked(i)
                     future = readers.submit(self._reply, i, waiting[i])
                     reading[future] = (i, time.monotonic())
                 yield from _arrived(reading, waiting)
-            if last:
+                to_ask.extend(turns.called(silent()))
+            if last or not waiting:
                 return
-            came = len(waiting) < before
-            pause = _SHORTEST_S if came else min(_LONGEST_S, 1.2 * pause)
-            time.sleep(max(0.0, min(looked + pause, ends) - time.monotonic()))
+            turns.rest(looked, ends, came=len(waiting) < before)
 
     def _reply(self, asked: str, node: int) -> Message | None:
         """The reply to one message; None while there is none."""
@@ -199,6 +205,49 @@ class PollingGrid(Grid):
         )
         # As Flower's own grid makes one.
         return Message(metadata=about, error=error)  # type: ignore[call-overload,no-any-return]
+
+
+class _Turns:
+    """Which orders to ask for, and when to look again.
+
+    Attributes:
+        due: when somebody is asked for next who was not heard of.
+    """
+
+    def __init__(self, orders: Iterable[str], ear: Ear) -> None:
+        self._ear, self._rung = ear, set[str]()
+        self._asked = dict.fromkeys(orders, 0.0)
+        self._all = False
+        self._pause = _LONGEST_S if ear.connected else _SHORTEST_S
+        self.due = time.monotonic() + (_LONGEST_S if ear.connected else 0.0)
+
+    def asked(self, order: str) -> None:
+        """This one is asked for now."""
+        self._asked[order] = time.monotonic()
+        self._rung.discard(order)
+
+    def called(self, silent: Iterable[str]) -> list[str]:
+        """Those that were answered, as the SuperLink told, and not asked for since."""
+        self._rung |= self._ear.heard()
+        return [i for i in silent if i in self._rung]
+
+    def next(self, silent: list[str], now: float) -> list[str]:
+        """Those, and where it is time, some of the others: all after an answer, else who waited longest."""
+        called = self.called(silent)
+        if now < self.due:
+            return called
+        self.due = now + self._pause
+        others = [i for i in silent if i not in called]
+        others.sort(key=self._asked.__getitem__)
+        return called + (others if self._all else others[: math.ceil(len(others) / _TURNS)])
+
+    def rest(self, looked: float, ends: float, *, came: bool) -> None:
+        """Wait until it is time, somebody is heard of, or `ends`."""
+        if not self._ear.connected:
+            self._all = came
+            self._pause = _SHORTEST_S if came else min(_LONGEST_S, 1.2 * self._pause)
+            self.due = looked + self._pause
+        self._rung |= self._ear.wait(max(0.0, min(self.due, ends) - time.monotonic()))
 
 
 def _patience(timeout: float | None, orders: Sequence[Metadata]) -> float:

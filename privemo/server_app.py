@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from privemo import weights as w
+from privemo.answered import answered_file
 from privemo.closing_records import ask_to_sign
 from privemo.driving import driving
 from privemo.errors import RunError
@@ -49,7 +50,7 @@ def main(grid: Grid, context: Context) -> None:
     if isinstance(grid, HttpGrid):
         end_with_parent()
         look_again_soon(PARTS_S)
-        grid = PollingGrid(grid)
+        grid = PollingGrid(grid, answered_file(run.folder))
     with driving(
         run
     ):  # Flower goes on with an app that nobody waits for, and starts another beside it

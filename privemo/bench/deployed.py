@@ -8,6 +8,7 @@ own would not, so that more stores here say little of a federation of more store
 
 from __future__ import annotations
 
+import logging
 import shutil
 import signal
 import socket
@@ -127,6 +128,7 @@ def _deployed(chain: Path) -> None:
 
 
 def _in_one_process(folder: Path) -> None:
+    logging.getLogger("flwr").setLevel(logging.WARNING)  # figures alone are of interest
     run = Run(folder / "chain")
     configs: list[dict[str, str | int]] = [
         {"store-dir": str(folder / "stores" / name)} for name in run.stores

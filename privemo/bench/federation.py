@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from privemo import simulation
 from privemo import weights as w
 from privemo.admission import admitted
+from privemo.bench.alone import ready_and_peak
 from privemo.bench.rehearsal import Rehearsal, Trained
 from privemo.bench.variants import network_of, start_of
 from privemo.config import PrivacySettings, RunSettings
@@ -95,8 +96,11 @@ def figures(
                 model=model,
                 seed=0,
             )
-            table = noise_table(Path(folder) / "noise.npz", count * people)
-            yield from _of(table, Path(folder), settings, one_process, workers, ray)
+            data = Path(folder) / "noise.npz"
+            yield from _of(
+                noise_table(data, count * people), Path(folder), settings, one_process, workers, ray
+            )
+            yield from _alone(data, Path(folder) / "alone", settings)
 
 
 def _of(
@@ -114,7 +118,7 @@ def _of(
         mine, first = _run(run, plain=plain) if one_process else (_Seconds(), 0.0)
         plain.end()
     yield figure(f"plain_{stores}_s", plain.took.computed, "s of all threads")
-    yield figure(f"prepare_{stores}_s", start.clock, "s", START_GOAL if stores == 10 else None)
+    yield figure(f"prepare_{stores}_s", start.clock, "s")
     if one_process:
         if difference(plain.model, run.finish()):
             raise RunError("A run in one process ended in another model than the plain loop.")
@@ -136,6 +140,14 @@ def _of(
         ratio = seconds / plain.took.clock
         yield figure(f"quickstart_{stores}", ratio, "x plain, by the clock")
         yield figure(f"quickstart_{stores}_first_round_s", first, "s")
+
+
+def _alone(data: Path, folder: Path, s: RunSettings) -> Iterator[dict[str, Any]]:
+    """What a user waits for, and what the machine has to have."""
+    ready, memory = ready_and_peak(data, folder, s)
+    goal = START_GOAL if s.stores == 10 else None
+    yield figure(f"ready_{s.stores}_s", ready, "s, imports included", goal)
+    yield figure(f"peak_{s.stores}_mib", memory, "MiB beyond imports")
 
 
 def _side_by_side(

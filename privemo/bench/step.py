@@ -8,7 +8,6 @@ the plain steps beside them. One contender at a time: all of them together fill 
 
 from __future__ import annotations
 
-import resource
 import statistics
 import time
 import warnings
@@ -16,10 +15,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from privemo.bench import Figure
+from privemo.bench.memory import peak
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -163,7 +162,7 @@ def _serve(name: str, batch: int, pipe: Connection) -> None:
 
         import privemo.dp  # noqa: F401
 
-        before = _peak()
+        before = peak()
         step = _contender(name, batch)
         step()
         while True:
@@ -172,20 +171,11 @@ def _serve(name: str, batch: int, pipe: Connection) -> None:
             except EOFError:
                 return
             if asked == "peak":
-                pipe.send(_peak() - before)
+                pipe.send(peak() - before)
             else:
                 start = time.perf_counter(), time.process_time()
                 step()
                 pipe.send((time.perf_counter() - start[0], time.process_time() - start[1]))
-
-
-def _peak() -> int:
-    """Most bytes this process ever held. What `getrusage` says would begin with its parent's peak."""
-    try:
-        with Path("/proc/self/status").open(encoding="ascii") as lines:
-            return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _contender(name: str, batch: int) -> Callable[[], None]:

@@ -3,7 +3,7 @@
 Flower's SuperNode looks for messages every three seconds, and its SuperExec starts a process for each, which
 imports everything anew: some ten seconds a message, and a round of distributed noise has five. Here
 
-- the node looks more often while a round is under way (`Attentive`),
+- the node looks more often while a round is under way, and at once when its app has answered (`Attentive`),
 - it rings when there is a task (`privemo.federation.bell`), and
 - the process that a message gets is a fork of one in which everything is imported (`Forks`).
 
@@ -20,12 +20,14 @@ Both end with the process that started them (`privemo.federation.lifeline`), as 
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import os
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -34,7 +36,15 @@ from privemo.federation.lifeline import to_the_end
 from privemo.federation.orphans import go_on_without_dead_apps
 from privemo.machine import quiet_environment
 
-__all__ = ["Attentive", "Forks", "import_what_forks_need", "is_cut", "main", "try_cut_lines_again"]
+__all__ = [
+    "Attentive",
+    "Forks",
+    "import_what_forks_need",
+    "is_cut",
+    "main",
+    "stir_when_stored",
+    "try_cut_lines_again",
+]
 
 _USED_LATE = (
     "privemo.client_app",
@@ -53,22 +63,57 @@ class Attentive:
     """Stands for the module `time` where Flower's node sleeps between two looks for messages.
 
     After a message it looks often, then less and less so: about once a second for as long as a round may be
-    under way, and a chain of stores at rest asks its server every three seconds, as Flower's own nodes do.
+    under way, and a chain of stores at rest asks its server every three seconds, as Flower's own nodes do. A
+    question that the server held (`privemo.federation.longpoll`) was waiting, too, and counts as such. While
+    an app is at work it waits until something of the app's answer is there.
     """
 
     def __init__(self) -> None:
         self._next = _IN_A_ROUND_S
+        self._woke = time.monotonic()
+        self._stirred = threading.Event()
 
     def __getattr__(self, name: str) -> Any:
         """All else is that of `time`."""
         return getattr(time, name)
 
+    def stir(self) -> None:
+        """Something of an app's answer has come; called from any thread."""
+        self._stirred.set()
+
     def sleep(self, seconds: float) -> None:
         """Wait at most so long."""
         if seconds < _IN_A_ROUND_S:  # an app is at work: there will be more messages
             self._next = _SHORTEST_S
-        time.sleep(min(seconds, self._next))
-        self._next *= _FASTER if self._next < _IN_A_ROUND_S else _SLOWER
+            self._stirred.wait(seconds)
+            self._stirred.clear()
+        else:
+            asked = time.monotonic() - self._woke
+            time.sleep(max(0.0, min(seconds, self._next) - asked))
+            self._next *= _FASTER if self._next < _IN_A_ROUND_S else _SLOWER
+        self._woke = time.monotonic()
+
+
+def stir_when_stored(place: Any, stir: Callable[[], None]) -> None:
+    """Have whoever waits for an app's answer told of each part of it.
+
+    Args:
+        place: Flower's class of a node's state.
+        stir: called after each part.
+    """
+    for name in ("store_message_and_object_tree", "store_object"):
+        setattr(place, name, _then(getattr(place, name), stir))
+
+
+def _then(do: Callable[..., Any], after: Callable[[], None]) -> Callable[..., Any]:
+    @functools.wraps(do)
+    def both(*given: Any, **named: Any) -> Any:
+        try:
+            return do(*given, **named)
+        finally:
+            after()
+
+    return both
 
 
 class Forks:
@@ -190,6 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _supernode() -> None:
     from flwr.supernode import fleet_http_connection, start_client_internal
     from flwr.supernode.cli import flower_supernode
+    from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
 
     from privemo.polling import look_again_soon
 
@@ -197,7 +243,9 @@ def _supernode() -> None:
     try_cut_lines_again(fleet_http_connection)
     go_on_without_dead_apps(start_client_internal)
     ring_for_messages(start_client_internal)
-    vars(start_client_internal)["time"] = Attentive()
+    clock = Attentive()
+    stir_when_stored(InMemoryNodeState, clock.stir)
+    vars(start_client_internal)["time"] = clock
     flower_supernode()
 
 

@@ -4,10 +4,12 @@ Flower's SuperLink answers on one port to stores, operators and its own processe
 who they are: whoever reached it could let nodes in by `flwr supernode register`, and have the server run
 an app of theirs by `flwr run`. Here
 
-- only a key of `nodes/NAME.pub` is let in, whatever Flower's database says (`Keys`). Renamed to
-  `NAME.revoked`, it shuts the store out with its next request, of this server and of one that starts later;
+- only a key of `nodes/NAME.pub` is let in (`Keys`), and known from the start (`privemo.federation.nodes`).
+  Renamed to `NAME.revoked`, it shuts the store out with its next request, of this server and of one that
+  starts later;
 - what is not meant for stores is answered on this machine alone (`Door`);
-- who was refused, and why, stands in the server's log; and
+- who was refused, and why, stands in the server's log, sixty lines a minute at most;
+- who asks for messages is answered once there is one (`privemo.federation.longpoll`); and
 - it ends with the process that started it (`privemo.federation.lifeline`), and with what starts its apps
   (`privemo.federation.executor`).
 
@@ -34,11 +36,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from privemo.answered import Answered, answered_file
 from privemo.errors import RunError
 from privemo.federation.executor import end_with_executor
 from privemo.federation.handshake import tell_of_broken_handshakes
 from privemo.federation.lifeline import to_the_end
+from privemo.federation.longpoll import LongPoll
+from privemo.federation.nodes import know_from_the_start
 from privemo.federation.shortcut import with_shortcuts
+from privemo.federation.throttled import Throttled
 from privemo.machine import quiet_environment
 
 __all__ = ["Door", "Keys", "fingerprint", "is_here", "main", "revoke", "revoked"]
@@ -111,6 +117,11 @@ class Keys:
             key: as a node sends it: PEM, SubjectPublicKeyInfo.
         """
         return key in self._now()[LET_IN] or self.revoked(key) is not None
+
+    def let_in(self) -> dict[bytes, str]:
+        """Keys of stores that may come in, and whose they are."""
+        now = self._now()
+        return {key: name for key, name in now[LET_IN].items() if key not in now[REVOKED]}
 
     def revoked(self, key: bytes) -> str | None:
         """Name of the store whose key this was; also where another file would let it in."""
@@ -329,15 +340,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         log(WARNING, "%s", line)
 
     cli = import_module("flwr.superlink.cli.flower_superlink")  # a function hides it in its package
-    keys = Keys(Path(nodes))
+    keys, refused = Keys(Path(nodes)), Throttled(tell)
     places, theirs = vars(node_auth), vars(superlink)["_get_middleware"]
     places["authenticate_node"] = _strict(
-        places["authenticate_node"], keys, places["get_linkstate"], tell
+        places["authenticate_node"], keys, places["get_linkstate"], refused
     )
-    tell_of_broken_handshakes(uvicorn_config, tell)
+    tell_of_broken_handshakes(uvicorn_config, refused)
     end_with_executor(cli, tell)
-    door = Middleware(Door, log=tell, keys=keys)
-    vars(superlink)["_get_middleware"] = lambda: [door, *with_shortcuts(theirs())]
+    know_from_the_start(superlink, keys.let_in)
+    door = Middleware(Door, log=refused, keys=keys)
+    polls = Middleware(LongPoll, answered=Answered(answered_file(Path(nodes).parent)).tell)
+    vars(superlink)["_get_middleware"] = lambda: [door, polls, *with_shortcuts(theirs())]
     to_the_end(cli.flower_superlink)
 
 

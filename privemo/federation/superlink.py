@@ -12,6 +12,7 @@ from typing import Any
 from privemo.errors import RunError
 from privemo.federation.doorkeeper import revoked
 from privemo.federation.family import Family, stop_family
+from privemo.federation.nodes import database
 from privemo.federation.processes import (
     Say,
     end,
@@ -34,7 +35,7 @@ _PID_FILE = "server.pid"
 
 
 def serve(folder: Path, say: Say) -> None:
-    """Run the SuperLink of a federation until it is stopped; its stores are registered first.
+    """Run the SuperLink of a federation until it is stopped.
 
     Args:
         folder: of the server.
@@ -58,9 +59,6 @@ def serve(folder: Path, say: Say) -> None:
             _wait_until_open(child, port, state / "superlink.log")
             out = revoked(folder)  # `Keys` refuses them, whatever Flower knows of them
             names = [name for name in names if name not in out]
-            for name in names:
-                _register(folder, name)
-            # Who waits for this file may send stores at once: a store that is not registered is turned away.
             (folder / _PID_FILE).write_text(f"{os.getpid()}\n")
             say(f"Serving {len(names)} stores on port {port}: {', '.join(names)}.")
             follow([child], "The SuperLink", state / "superlink.log")
@@ -125,13 +123,13 @@ def _write_connection(folder: Path, port: int) -> None:
 
 
 def _command(folder: Path, port: int) -> list[str]:
-    tls, state = folder / "tls", folder / "flower"
+    tls = folder / "tls"
     return [
         *_behind_the_door(folder),
         *("--ssl-ca-certfile", str(tls / "authority.pem")),
         *("--ssl-certfile", str(tls / "server.pem")),
         *("--ssl-keyfile", str(tls / "server.key")),
-        *("--database", str(state / "state.db")),
+        *("--database", database(folder)),
         *("--host", _listen_on(folder)),
         *("--port", str(port)),
         "--enable-supernode-auth",
@@ -148,15 +146,6 @@ def _wait_until_open(child: subprocess.Popen[bytes], port: int, log: Path) -> No
     wait_for_port(child, port)
     if child.poll() is not None or not is_open(port):
         raise failure("The SuperLink did not start", log)
-
-
-def _register(folder: Path, name: str) -> None:
-    """Let a store's node in; one that was let in before stays."""
-    key = folder / "nodes" / f"{name}.pub"
-    done = _flwr(folder, "supernode", "register", str(key), CONNECTION, "--name", name)
-    said = done.stdout + done.stderr
-    if done.returncode and "already in use" not in said:
-        raise RunError(f"{name} could not be registered{last_error(said)}.")
 
 
 def _flwr(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -311,6 +311,46 @@ def test_a_server_whose_executor_is_killed_ends_and_says_so_and_comes_back(
     assert len(Run(federation.chain).manifests()) == 2
 
 
+def test_a_store_whose_executor_is_killed_ends_and_says_so_and_comes_back(
+    federation: Federation,
+) -> None:
+    """Its node would stay online, and take orders that nobody carries out."""
+    federation.serve()
+    federation.open_stores()
+    name = federation.names[1]
+    store = federation.processes[name]
+    (executor,) = (p for p in family(store) if b"superexec" in command_line(p))
+    os.kill(executor, signal.SIGKILL)
+    assert store.wait(60) == 2
+    assert "ended" in federation.said(name)
+    until("the server has missed it", lambda: federation.online() == 2)
+    federation.start(name, "join", federation.stores / name)
+    until("it is back", lambda: federation.online() == 3)
+    assert privemo("federation", "run", federation.chain).returncode == 0
+    for manifest in Run(federation.chain).manifests():
+        assert manifest["secure_sum"]["summed"] == federation.names
+
+
+def test_an_operator_who_is_killed_stops_no_run_and_can_watch_it_and_end_it(
+    federation: Federation,
+) -> None:
+    running = federation.run_past_a_round()
+    running.kill()
+    running.wait()
+    watched = privemo("watch", federation.chain, "--once", "--json")
+    assert watched.returncode == 0, watched.stderr
+    events = [json.loads(line) for line in watched.stdout.splitlines()]
+    assert {e["round"] for e in events if "round" in e} >= {1}
+    until(
+        "the app of before goes on, and then there is nothing left to do",
+        lambda: privemo("federation", "run", federation.chain).returncode == 0,
+    )
+    paid_for_what_counted(federation)
+    run = Run(federation.chain)
+    assert sorted(run.closings()) == federation.names
+    assert [m["secure_sum"]["summed"] for m in run.manifests()] == [federation.names] * 2
+
+
 def test_a_server_killed_while_it_puts_a_round_together_and_again_later_ends_in_one_chain(
     federation: Federation,
 ) -> None:

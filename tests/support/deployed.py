@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -105,16 +105,19 @@ class Federation:
         *arguments: str | Path,
         disk: int | None = None,
         clock: int | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start one of the processes; no file of it grows beyond `disk` bytes, its clock is
-        `clock` seconds ahead."""
+        `clock` seconds ahead, and its environment has more variables."""
         command = [sys.executable, "-m", "privemo", "federation", *map(str, arguments)]
-        wrong = {} if clock is None else wrong_clock(self.folder, clock)
+        more = {**(variables or {})}
+        if clock is not None:
+            more |= wrong_clock(self.folder, clock)
         if disk is not None:
             command = ["prlimit", f"--fsize={disk}", *command]
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env={**ENVIRONMENT, **wrong}
+                command, stdout=log, stderr=subprocess.STDOUT, env={**ENVIRONMENT, **more}
             )
         self.processes[name] = process
         return process

@@ -22,7 +22,10 @@ def test_a_run_ends_in_the_model_of_the_plain_loop_and_is_measured_against_it() 
     done = CliRunner().invoke(app, ["bench", "federation", *SMALL.split()])
     assert done.exit_code == 0, done.output
     found = {f["figure"]: f for f in map(json.loads, done.stdout.splitlines())}
-    assert list(found) == ["plain_2_s", "prepare_2_s", "inprocess_2", "inprocess_2_first_round_s"]
+    assert list(found) == [
+        *("plain_2_s", "prepare_2_s", "inprocess_2", "inprocess_2_first_round_s"),
+        *("ready_2_s", "peak_2_mib"),
+    ]
     assert all(f["value"] > 0 for f in found.values())
     assert found["inprocess_2"]["goal"] == "<= 1.1"
     assert found["inprocess_2"]["met"] == (found["inprocess_2"]["value"] <= 1.1)

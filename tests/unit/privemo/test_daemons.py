@@ -28,16 +28,31 @@ from privemo.federation import daemons, supernode
 from privemo.federation.authority import issue
 
 
+class Clock:
+    """Stands for `time`: nobody waits."""
+
+    def __init__(self) -> None:
+        self.now, self.slept = 0.0, list[float]()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
 def test_a_node_looks_often_after_a_message_and_seldom_at_rest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    slept: list[float] = []
-    monkeypatch.setattr(daemons.time, "sleep", slept.append)
-    clock = daemons.Attentive()
+    monkeypatch.setattr(daemons, "time", fake := Clock())
+    clock, slept = daemons.Attentive(), fake.slept
     for _ in range(3):
         clock.sleep(3)  # Flower's pause between two looks
     assert slept == pytest.approx([1.0, 1.0, 1.0], rel=0.02)
+    clock.stir()
     clock.sleep(0.5)  # Flower's pause while an app is at work
+    clock.sleep(3)
     assert slept[-1] == 0.1
     for _ in range(60):  # the first minute
         clock.sleep(3)
@@ -45,7 +60,61 @@ def test_a_node_looks_often_after_a_message_and_seldom_at_rest(
     for _ in range(1000):
         clock.sleep(3)
     assert slept[-1] == 3
-    assert clock.monotonic() <= time.monotonic()
+    assert clock.monotonic() == fake.now
+
+
+def test_a_question_that_was_held_was_waiting_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemons, "time", fake := Clock())
+    clock = daemons.Attentive()
+    clock.stir()
+    clock.sleep(0.5)
+    for _ in range(30):  # a server holds each question for a second
+        fake.now += 1.0
+        clock.sleep(3)
+    assert max(fake.slept) < 0.2, "hardly any of them beside it"
+    for _ in range(1000):
+        fake.now += 1.0
+        clock.sleep(3)
+    assert fake.slept[-1] == 2, "at rest it asks every three seconds, held or not"
+
+
+def test_what_an_app_hands_over_is_noticed_at_once() -> None:
+    clock = daemons.Attentive()
+    threading.Timer(0.1, clock.stir).start()
+    began = time.monotonic()
+    clock.sleep(0.9)
+    assert 0.05 < time.monotonic() - began < 0.6
+    clock.sleep(0.2)
+    assert time.monotonic() - began > 0.3, "it was noticed once"
+
+
+def test_each_part_of_an_answer_stirs_a_node_also_one_that_fails() -> None:
+    class State:
+        def store_message_and_object_tree(self, message: str, *, tree: str) -> tuple[str, str]:
+            return message, tree
+
+        def store_object(self) -> None:
+            raise KeyError("no such session")
+
+    stirred = list[int]()
+    daemons.stir_when_stored(State, lambda: stirred.append(1))
+    assert State().store_message_and_object_tree("a", tree="b") == ("a", "b")
+    with pytest.raises(KeyError):
+        State().store_object()
+    assert len(stirred) == 2
+
+
+def test_a_nodes_state_has_what_stirs_it() -> None:
+    from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
+    from flwr.supernode.servicer.runtime import runtime_handlers
+
+    for name in ("store_message_and_object_tree", "store_object"):
+        assert callable(getattr(InMemoryNodeState, name))
+        assert name in Path(runtime_handlers.__file__).read_text()
+    assert {"stir_when_stored", "InMemoryNodeState"} <= {
+        *daemons._supernode.__code__.co_names,
+        *daemons._supernode.__code__.co_varnames,
+    }
 
 
 def spec(kind: TaskType, **changes: Any) -> ExecutionSpec:

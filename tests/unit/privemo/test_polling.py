@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable
-from threading import Event
+from pathlib import Path
+from threading import Event, Timer
 
 import httpx
 import pytest
 
 from privemo import polling as polling_module
+from privemo.answered import Answered
 from privemo.flower import FlowerRun, Grid, Message, RecordDict, inflatable_utils
 from privemo.grid import task_identity
 from privemo.polling import PollingGrid, look_again_soon
@@ -123,6 +125,83 @@ def test_the_last_store_is_asked_at_every_look() -> None:
     assert max(b - a for a, b in itertools.pairwise(asked)) < 1.9, (
         "Flower looks every three seconds"
     )
+
+
+class Told(Asked):
+    """Writes down which orders were answered, as a SuperLink of privemo's does; of some it does not."""
+
+    def __init__(self, ready: dict[int, float], path: Path, *, untold: int = 0) -> None:
+        super().__init__(ready)
+        self.tells = Answered(path)
+        for node, at in ready.items():
+            if node != untold:
+                Timer(at, self.tells.tell, ([f"{node:x}"],)).start()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        for message in messages:
+            self.sent[f"{message.metadata.dst_node_id:x}"] = message
+        return list(self.sent)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        (name,) = message_ids
+        self.questions.append((time.monotonic() - self.began, int(name, 16)))
+        ready = self.questions[-1][0] >= self.ready[int(name, 16)]
+        return [Message(RecordDict(), reply_to=self.sent[name])] if ready else []
+
+
+def told_replies(grid: Told, path: Path, timeout: float) -> list[tuple[float, int]]:
+    """When whose reply came."""
+    with task_identity():
+        orders = [Message(RecordDict(), dst_node_id=n, message_type="train") for n in grid.ready]
+        return [
+            (time.monotonic() - grid.began, reply.metadata.src_node_id)
+            for reply in PollingGrid(grid, path).send_and_receive(orders, timeout=timeout)
+        ]
+
+
+def test_who_has_answered_is_asked_at_once_and_nobody_else(tmp_path: Path) -> None:
+    grid = Told({1: 0.3, 2: 0.6, 3: 0.6, 4: 0.9}, tmp_path / "told")
+    found = told_replies(grid, tmp_path / "told", 30)
+    assert sorted(node for _, node in found) == [1, 2, 3, 4]
+    for at, node in found:
+        assert at - grid.ready[node] < 0.7
+    assert len(grid.questions) <= 6, "one each, and a turn's look in between"
+
+
+def test_an_answer_that_nobody_told_of_is_found_all_the_same(tmp_path: Path) -> None:
+    grid = Told({1: 0.2, 2: 0.2, 3: 0.2}, tmp_path / "told", untold=3)
+    found = {node: at for at, node in told_replies(grid, tmp_path / "told", 30)}
+    assert set(found) == {1, 2, 3}
+    assert found[3] < 5, "once a second one of them is asked"
+
+
+def test_an_answer_that_is_told_while_it_is_asked_for_is_asked_for_again(tmp_path: Path) -> None:
+    """The question was on its way when it came, and found nothing."""
+    path = tmp_path / "told"
+
+    class Late(Told):
+        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+            found = super().pull_messages(message_ids)
+            if not found:
+                self.ready = dict.fromkeys(self.ready, 0.0)
+                self.tells.tell(["1"])
+                time.sleep(0.3)
+            return found
+
+    grid = Late({1: 99.0, 2: 99.0}, path)
+    told_replies(grid, path, 6)
+    times = [at for at, node in grid.questions if node == 1]
+    assert times[1] - times[0] < 0.9
+
+
+def test_what_a_store_tells_of_others_costs_a_question_each(tmp_path: Path) -> None:
+    path = tmp_path / "told"
+    grid = Told({1: 2.0, 2: 2.0}, path)
+    for at in (0.2, 0.4):
+        Timer(at, grid.tells.tell, (["1", "2", "1", "77"],)).start()
+    found = told_replies(grid, path, 30)
+    assert sorted(node for _, node in found) == [1, 2]
+    assert len([1 for at, _ in grid.questions if at < 0.9]) == 4
 
 
 def test_nobody_is_forgotten_where_questions_take_longer_than_the_pause(

@@ -121,7 +121,7 @@ class LongPoll:
 def _node(body: bytes) -> int | None:
     """Who asks, as it says itself; None where that cannot be read."""
     from flwr.proto.fleet_pb2 import PullMessagesRequest
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
         return int(PullMessagesRequest.FromString(body).node.node_id)

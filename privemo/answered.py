@@ -16,6 +16,8 @@ from pathlib import Path
 __all__ = ["Answered", "Ear", "answered_file"]
 
 _LOOK_S = 0.02
+_LONGEST = 1 << 20
+"""Bytes: a store can answer as often as it likes. What was not read by then is found by asking."""
 _ID = re.compile(r"[0-9a-f]{1,64}")
 """What Flower calls an order: its SHA-256."""
 
@@ -45,6 +47,8 @@ class Answered:
         if not lines or self._file is None:
             return
         try:
+            if os.fstat(self._file).st_size > _LONGEST:
+                os.ftruncate(self._file, 0)
             os.write(self._file, lines.encode())
         except OSError:  # the disk is full
             return

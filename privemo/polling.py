@@ -5,7 +5,7 @@ second, then two, then four. A message is seen before all of its parts have arri
 meets that often.
 
 Where a SuperLink of privemo's tells which orders were answered (`privemo.answered`), those are asked for at
-once, and the others once a second for whatever it did not tell.
+once, and once a second a third of the others, for whatever it did not tell.
 
 It reads all replies that have come in one go, whatever is in them:
 
@@ -15,7 +15,8 @@ It reads all replies that have come in one go, whatever is in them:
 | a reply that names another node or another order than it answers | it is the node's that was asked |
 | a reply of which parts stay away | others are read meanwhile; after five minutes an error of that node |
 | a reply that is being read when the time is over | waited for, 20 seconds at most |
-| a reply that comes while others are asked | its turn comes, at the latest just before the time is over |
+| a reply that comes while others are asked | its turn comes, at the latest just before the time is over, \
+unless others take longer than that to be read |
 | the server's SuperLink is gone | Flower tries again, until it is back or the time is over |
 """
 
@@ -162,7 +163,7 @@ class PollingGrid(Grid):
             looked, before = time.monotonic(), len(waiting)
             last = looked >= ends  # once more through all: what came in time counts
             to_ask.extend(silent() if last else turns.next(silent(), looked))
-            until = stop if last else turns.due
+            until = stop if last else min(turns.due, ends)
             while (to_ask or (reading and time.monotonic() < until)) and time.monotonic() < stop:
                 while to_ask and _young(reading) < _AT_ONCE:
                     i = to_ask.popleft()
@@ -228,7 +229,7 @@ class _Turns:
 
     def called(self, silent: Iterable[str]) -> list[str]:
         """Those that were answered, as the SuperLink told, and not asked for since."""
-        self._rung |= self._ear.heard()
+        self._rung |= self._ear.heard() & self._asked.keys()
         return [i for i in silent if i in self._rung]
 
     def next(self, silent: list[str], now: float) -> list[str]:
@@ -247,7 +248,8 @@ class _Turns:
             self._all = came
             self._pause = _SHORTEST_S if came else min(_LONGEST_S, 1.2 * self._pause)
             self.due = looked + self._pause
-        self._rung |= self._ear.wait(max(0.0, min(self.due, ends) - time.monotonic()))
+        heard = self._ear.wait(max(0.0, min(self.due, ends) - time.monotonic()))
+        self._rung |= heard & self._asked.keys()
 
 
 def _patience(timeout: float | None, orders: Sequence[Metadata]) -> float:

@@ -44,7 +44,7 @@ from privemo.federation.lifeline import to_the_end
 from privemo.federation.longpoll import LongPoll
 from privemo.federation.nodes import know_from_the_start
 from privemo.federation.shortcut import with_shortcuts
-from privemo.federation.throttled import Throttled
+from privemo.federation.throttled import Quiet, Throttled
 from privemo.machine import quiet_environment
 
 __all__ = ["Door", "Keys", "fingerprint", "is_here", "main", "revoke", "revoked"]
@@ -328,7 +328,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     quiet_environment()
     nodes, *others = sys.argv[1:] if arguments is None else arguments
     sys.argv = ["flower-superlink", *others]
-    from logging import WARNING
+    from logging import WARNING, getLogger
 
     from flwr.supercore import log
     from flwr.superlink import main as superlink
@@ -346,6 +346,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         places["authenticate_node"], keys, places["get_linkstate"], refused
     )
     tell_of_broken_handshakes(uvicorn_config, refused)
+    for name in ("uvicorn.access", "uvicorn.error"):
+        getLogger(name).addFilter(Quiet())
     end_with_executor(cli, tell)
     know_from_the_start(superlink, keys.let_in)
     door = Middleware(Door, log=refused, keys=keys)

@@ -9,11 +9,13 @@ orders were answered (`privemo.answered`).
 |---|---|
 | a node goes away while its question is held | it ends there, and no message is handed to nobody |
 | a message came before the question, or two at once | as many questions as messages are not held |
-| a message of before a restart of the server | found after a second, for nothing rang |
+| a message that nothing rang for, of before a restart | found after a second |
+| a question that is longer than one is, or one of many of one node at once | passed on, and not held |
+| a stranger asks with a store's number | refused behind; the store's own next question is not held for it |
 | a question of a store that was revoked, or of nobody | held, then refused by what lies behind |
 | what cannot be read | passed on, to be refused by what lies behind |
-| the line is cut without a word, and a message comes within that second | its answer waits in the line, and \
-is lost with it |
+| the line is cut without a word, and a message comes within that second | it waits in the line, and is lost \
+with it |
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ __all__ = ["HELD_S", "LongPoll"]
 
 HELD_S = 1.0
 """Seconds a question is held at most: Flower's clients wait 30, and a server that ends waits for these."""
+
+_LONGEST, _AT_ONCE = 4096, 4
+"""Bytes of a question that is held at most, and how many of one node are: an honest one is some 12 bytes."""
 
 _ASKED = "/v1/fleet/pull-messages"
 _ORDERED, _ANSWERED = "/v1/runtime/push-messages", "/v1/fleet/push-messages"
@@ -58,25 +63,35 @@ class LongPoll:
         if path == _ASKED:
             await self._hold(scope, receive, send)
         elif path == _ORDERED:
-            self._ring(_ordered(await self._followed(scope, receive, send)))
+            body, taken = await self._followed(scope, receive, send)
+            self._ring(_ordered(body) if taken else [])
         elif path == _ANSWERED:
-            self._answered(_answers(await self._followed(scope, receive, send)))
+            body, taken = await self._followed(scope, receive, send)
+            self._answered(_answers(body) if taken else [])
         else:
             await self._app(scope, receive, send)
 
     async def _hold(self, scope: _Message, receive: _Receive, send: _Send) -> None:
         message = await receive()  # all of its body: a door stands before this (`Door`)
-        node = None if message.get("more_body") else _node(message.get("body", b""))
+        node = self._asks(message)
         if node is not None and not self._due[node] and await self._gone(node, receive):
             return
-        if node is not None and self._due[node]:
-            self._due[node] -= 1
         first = iter([message])
 
         async def again() -> _Message:
             return next(first, None) or await receive()
 
-        await self._app(scope, again, send)
+        _, taken = await self._followed(scope, again, send)
+        if node is not None and taken and self._due[node]:  # who asked had the key to that number
+            self._due[node] -= 1
+
+    def _asks(self, message: _Message) -> int | None:
+        """Whose question may be held."""
+        body = message.get("body", b"")
+        if message.get("more_body") or len(body) > _LONGEST:
+            return None
+        node = _node(body)
+        return None if node is None or len(self._bells.get(node, ())) >= _AT_ONCE else node
 
     async def _gone(self, node: int, receive: _Receive) -> bool:
         """Wait until there is a message for a node, for a while; whether it went away meanwhile."""
@@ -100,8 +115,10 @@ class LongPoll:
             for bell in self._bells.get(node, ()):
                 bell.set()
 
-    async def _followed(self, scope: _Message, receive: _Receive, send: _Send) -> bytes:
-        """Pass a request on; its body, where it was taken."""
+    async def _followed(
+        self, scope: _Message, receive: _Receive, send: _Send
+    ) -> tuple[bytes, bool]:
+        """Pass a request on; its body, and whether it was taken."""
         parts, status = list[bytes](), 0
 
         async def heard() -> _Message:
@@ -115,7 +132,7 @@ class LongPoll:
             await send(message)
 
         await self._app(scope, heard, said)
-        return b"".join(parts) if status == 200 else b""
+        return b"".join(parts), status == 200
 
 
 def _node(body: bytes) -> int | None:
@@ -138,8 +155,8 @@ def _ordered(body: bytes) -> list[int]:
 
 
 def _answers(body: bytes) -> list[str]:
-    """Orders that were answered."""
+    """The order that was answered: of several Flower takes the first."""
     from flwr.proto.fleet_pb2 import PushMessagesRequest
 
-    sent = PushMessagesRequest.FromString(body).messages_list
+    sent = PushMessagesRequest.FromString(body).messages_list[:1]
     return [str(one.metadata.reply_to_message_id) for one in sent]

@@ -17,8 +17,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from privemo.runs import Run
-
 __all__ = ["MOST_IN_MEMORY", "database", "know_from_the_start", "number_of", "register"]
 
 MOST_IN_MEMORY = 1 << 30
@@ -34,6 +32,8 @@ def database(folder: Path) -> str:
     they take time and no memory.
     """
     from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME
+
+    from privemo.runs import Run  # with it comes PyTorch, and a SuperLink needs none
 
     run = Run(folder)
     answers = len(run.stores) * int(run.facts["model"]["parameters"]) * _A_PARAMETER
@@ -60,10 +60,39 @@ def know_from_the_start(place: Any, stores: Callable[[], Mapping[bytes, str]]) -
 
     def made(*given: Any, **named: Any) -> tuple[Any, Any]:
         objects, states = make(*given, **named)
-        register(states.state(), stores())
+        state = states.state()
+        register(state, stores())
+        if hasattr(state, "nodes"):
+            _in_memory(state)
         return objects, states
 
     place.get_objectstore_linkstate_factories = made
+
+
+def _in_memory(state: Any) -> None:
+    """Mend two things of Flower's state in memory (1.41).
+
+    It takes two locks in one order where it stores a message, and in the other where parts of one stayed away
+    for three minutes: a store that sends half an answer could stop the SuperLink by it. And what is left of a
+    run that ended, answers that nobody read, stays until somebody asks about that run.
+    """
+    store: Callable[..., Any] = state.store_message_and_object_tree
+    finish: Callable[..., bool] = state.finish_task
+
+    def stored(*given: Any, **named: Any) -> Any:
+        with state._lock_object_push_sessions, state.lock:
+            return store(*given, **named)
+
+    def finished(task_id: int, *given: Any, **named: Any) -> bool:
+        done = finish(task_id, *given, **named)
+        ended = [t.run_id for t in state.get_tasks(task_ids=[task_id])] if done else []
+        for run in ended:
+            if state._is_finished_run(run):
+                state.cleanup_run(run)
+        return done
+
+    state.store_message_and_object_tree = stored
+    state.finish_task = finished
 
 
 def register(state: Any, stores: Mapping[bytes, str]) -> None:

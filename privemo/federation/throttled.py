@@ -1,12 +1,17 @@
-"""A log that nobody can fill: so many lines a minute, and how many more there would have been."""
+"""A log of refusals that nobody fills: so many lines a minute, and how many more there would have been.
+
+Uvicorn writes lines of its own of what is refused, with all of a request's path. They are left out (`Quiet`):
+the door and Flower's check have told why, and who.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 
-__all__ = ["MOST", "SECONDS", "Throttled"]
+__all__ = ["MOST", "SECONDS", "Quiet", "Throttled"]
 
 MOST, SECONDS = 60, 60.0
 """Lines in so many seconds. A store that is refused asks once in some seconds, so that ten of them fit."""
@@ -41,3 +46,17 @@ class Throttled:
             self._tell(f"{left_out} more were refused before, and not written down.")
         if within:
             self._tell(line)
+
+
+class Quiet(logging.Filter):
+    """Leaves out what uvicorn says of refused requests, and of what is no request.
+
+    Its access lines have five facts, the last a status; of what cannot be read as HTTP it warns.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a line is written."""
+        if record.name == "uvicorn.access" and isinstance(record.args, tuple):
+            status = record.args[-1] if record.args else 0
+            return not (isinstance(status, int) and 400 <= status < 500)
+        return record.levelno != logging.WARNING

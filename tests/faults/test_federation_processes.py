@@ -319,7 +319,7 @@ def test_a_store_whose_executor_is_killed_ends_and_says_so_and_comes_back(
     federation.open_stores()
     name = federation.names[1]
     store = federation.processes[name]
-    (executor,) = (p for p in family(store) if b"superexec" in command_line(p))
+    (executor,) = (p for p in family(store) if b"daemons\0superexec" in command_line(p))
     os.kill(executor, signal.SIGKILL)
     assert store.wait(60) == 2
     assert "ended" in federation.said(name)

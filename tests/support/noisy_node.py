@@ -1,4 +1,6 @@
-"""A store's node that says everything twice, and what it said before again; and all that it sends is kept.
+"""A store's node that says again what it said before, with each new answer; and all that it sends is kept.
+
+Not the answer that it is about to give: whose head comes twice is a new one to Flower, and never whole.
 
 Put on the path of Python as `sitecustomize`, it changes Flower's node and no other process.
 """
@@ -35,10 +37,11 @@ if {"privemo.federation.daemons", "supernode"} <= set(sys.orig_argv):
     def loud(self, **what):
         answer = send(self, **what)
         tell(what["path"], what["request"], "first")
-        if what["path"].endswith(("/push-messages", "/push-object")):
-            said.append(what)
+        if what["path"].endswith("/push-messages"):
             for each in said[-20:]:
                 tell(each["path"], each["request"], again(self, each))
+        if what["path"].endswith(("/push-messages", "/push-object")):
+            said.append(what)
         return answer
 
     FleetHttpClient._unary_unary = loud

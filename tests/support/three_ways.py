@@ -22,7 +22,7 @@ def main(folder: Path, noise: str) -> dict[str, str]:
     settings = RunSettings.of(
         stores=3,
         rounds=2,
-        steps_per_round=2,
+        steps_per_round=1,
         declared_people=10,
         consents="everyone",
         init="scratch",

@@ -100,3 +100,13 @@ def test_it_is_its_owners_alone(path: Path) -> None:
     Answered(path)
     assert path.stat().st_mode & 0o077 == 0
     assert os.access(path, os.R_OK)
+
+
+def test_a_store_that_answers_for_ever_fills_no_disk(path: Path) -> None:
+    tells, ear = Answered(path), Ear(path)
+    for _ in range(300):
+        tells.tell([ONE] * 100)
+    assert path.stat().st_size < 2 << 20
+    assert ear.heard() <= {ONE}
+    tells.tell([TWO])
+    assert ear.heard() == {TWO}

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import uvicorn
 from flwr.proto.fleet_pb2 import PullMessagesRequest, PushMessagesRequest
 from flwr.proto.message_pb2 import Message, Metadata
 from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import PushAppMessagesRequest
 from flwr.supercore.protobuf.client import ProtobufClient
+from flwr.superlink import main as superlink
 from flwr.superlink.main import create_app
+from flwr.superlink.routers.fleet import node_auth
 
 from privemo.federation import doorkeeper
 from privemo.federation.longpoll import HELD_S, LongPoll
@@ -178,16 +186,102 @@ def test_no_message_is_handed_to_a_node_that_went_away() -> None:
 
 def test_a_message_and_a_node_that_goes_away_at_once_leave_the_message_where_it_is() -> None:
     async def check(behind: SuperLink, client: Client) -> None:
-        gone = asyncio.ensure_future(client.post(ASK, question(1), hangs_up_after=0.05))
-        await asyncio.sleep(0)
-        client.app._ring([1])
-        await asyncio.sleep(0.2)
-        await asyncio.wait_for(gone, 5)
-        again = len(behind.seen)
-        await asyncio.wait_for(client.post(ASK, question(1)), 5) if not again else None
+        both = asyncio.Event()
+        question_of_1 = iter([{"type": "http.request", "body": question(1), "more_body": False}])
+
+        async def receive() -> dict[str, Any]:
+            found = next(question_of_1, None)
+            if found is None:
+                await both.wait()
+                return {"type": "http.disconnect"}
+            return found
+
+        async def send(_: Any) -> None:
+            raise AssertionError("nobody is there to be answered")
+
+        scope = {"type": "http", "path": ASK, "headers": []}
+        held = asyncio.ensure_future(client.app(scope, receive, send))
+        await asyncio.sleep(0.1)
+        client.app._ring([1])  # in the same step of the loop
+        both.set()
+        await asyncio.wait_for(held, 5)
+        assert not behind.seen
+        await asyncio.wait_for(client.post(ASK, question(1)), 5)
         assert [path for path, *_ in behind.seen] == [ASK]
 
     run(check)
+
+
+def test_a_stranger_who_asks_in_a_stores_name_does_not_make_it_wait() -> None:
+    async def check(behind: SuperLink, client: Client) -> None:
+        await client.post(ORDER, orders(1))
+        behind.status = 401
+        await client.post(ASK, question(1))
+        behind.status = 200
+        await asyncio.wait_for(client.post(ASK, question(1)), 5)
+        held = asyncio.ensure_future(client.post(ASK, question(1)))
+        await asyncio.sleep(0.1)
+        assert not held.done()
+        held.cancel()
+
+    run(check)
+
+
+def test_what_is_no_nodes_question_is_not_held() -> None:
+    async def check(behind: SuperLink, client: Client) -> None:
+        await asyncio.wait_for(client.post(ASK, question(1) * 2000), 5)
+        held = [asyncio.ensure_future(client.post(ASK, question(1))) for _ in range(4)]
+        await asyncio.sleep(0.1)
+        await asyncio.wait_for(client.post(ASK, question(1)), 5)
+        assert not any(one.done() for one in held)
+        for one in held:
+            one.cancel()
+
+    run(check)
+
+
+@pytest.mark.parametrize("parser", ["h11", "httptools"])
+def test_a_real_server_notices_a_node_that_hung_up(parser: str) -> None:
+    """What a server's `receive` says after a request's body, this all hangs on."""
+    behind = SuperLink()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        app = LongPoll(behind, nobody, held=30)
+        door = doorkeeper.Door(app, print, SimpleNamespace(is_known=lambda _: True))  # type: ignore[arg-type]
+        server = uvicorn.Server(
+            uvicorn.Config(door, http=parser, lifespan="off", ws="none", log_level="error")  # type: ignore[arg-type]
+        )
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            body = question(1)
+            head = f"POST {ASK} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as gone:
+                gone.sendall(head + body)
+                until(lambda: bool(app._bells))
+            until(lambda: not app._bells)
+            assert not behind.seen
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as there:
+                there.sendall(head + body)
+                until(lambda: bool(app._bells))
+                order = (
+                    f"POST {ORDER} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(orders(1))}\r\n\r\n"
+                )
+                with socket.create_connection(("127.0.0.1", port), timeout=20) as app_:
+                    app_.sendall(order.encode() + orders(1))
+                    assert b"200" in app_.recv(1000)
+                assert b"200" in there.recv(1000)
+            assert [path for path, *_ in behind.seen] == [ORDER, ASK]
+        finally:
+            server.should_exit = True
+            thread.join(30)
+
+
+def until(met: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 20
+    while not met():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
 
 
 def test_nothing_is_left_of_questions_that_were_answered() -> None:
@@ -221,7 +315,7 @@ def test_answers_are_told_when_they_were_taken() -> None:
         await client.post("/v1/fleet/push-object", b"\xff")
 
     asyncio.run(check())
-    assert heard == ["a" * 64, "b" * 64]
+    assert heard == ["a" * 64], "of several Flower takes the first"
 
 
 def test_an_order_that_was_refused_rings_for_nobody() -> None:
@@ -255,5 +349,19 @@ def test_the_paths_are_flowers_and_its_clients_wait_longer() -> None:
     assert waits > HELD_S * 5
 
 
-def test_the_superlink_has_it_behind_the_door() -> None:
-    assert {"LongPoll", "Answered"} <= set(doorkeeper.main.__code__.co_names)
+def test_the_superlink_has_it_behind_the_door(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In front of it, anybody's questions would be held."""
+    made = list[Any]()
+    for name in ("_get_middleware", "get_objectstore_linkstate_factories"):
+        monkeypatch.setattr(superlink, name, getattr(superlink, name))
+    monkeypatch.setattr(node_auth, "authenticate_node", node_auth.authenticate_node)
+    monkeypatch.setattr(uvicorn.config, "create_ssl_context", uvicorn.config.create_ssl_context)
+    monkeypatch.setattr(doorkeeper, "end_with_executor", lambda *_: None)
+    monkeypatch.setattr(
+        doorkeeper, "to_the_end", lambda _: made.extend(superlink._get_middleware())
+    )
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    doorkeeper.main([str(tmp_path / "nodes")])
+    assert [layer.cls for layer in made[:2]] == [doorkeeper.Door, LongPoll]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL, NOOP_FLWR_AID, SUPERLINK_NODE_ID
-from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME
+from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME, NOOP_FEDERATION_ID, TaskType
 from flwr.superlink import main as superlink
 from flwr.superlink.config_loader import get_federation_manager, get_objectstore_linkstate_factories
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privemo.federation import doorkeeper, nodes
+from privemo.federation import doorkeeper
 from privemo.federation.doorkeeper import Keys, revoke
 from privemo.federation.nodes import database, know_from_the_start, number_of, register
 from tests.unit.privemo.test_doorkeeper import new_key
@@ -28,6 +31,9 @@ STORES = {b"key of amber": "amber", b"key of birch": "birch"}
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """What Flower's `--database` says."""
     return FLWR_IN_MEMORY_DB_NAME if request.param == "memory" else str(tmp_path / "state.db")
+
+
+patched = "get_objectstore_linkstate_factories", superlink.get_objectstore_linkstate_factories
 
 
 def state_of(kept: str) -> Any:
@@ -100,11 +106,7 @@ def test_a_number_is_flowers_kind_of_number_and_none_that_it_uses_itself(key: by
 def test_a_superlink_knows_them_when_its_app_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        superlink,
-        "get_objectstore_linkstate_factories",
-        superlink.get_objectstore_linkstate_factories,
-    )
+    monkeypatch.setattr(superlink, *patched)
     know_from_the_start(superlink, lambda: STORES)
     app = superlink.create_app()
     state = app.state.linkstate_factory.state()
@@ -129,9 +131,62 @@ def test_what_may_come_to_much_is_kept_on_the_disk(
             self.stores = [f"store-{i}" for i in range(stores)]
             self.facts = {"model": {"parameters": parameters}}
 
-    monkeypatch.setattr(nodes, "Run", Of)
+    monkeypatch.setattr("privemo.runs.Run", Of)
     found = database(tmp_path)
     assert found == (str(tmp_path / "flower" / "state.db") if on_disk else FLWR_IN_MEMORY_DB_NAME)
+
+
+def test_a_store_that_sends_half_an_answer_stops_no_superlink(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Flower takes its locks in one order to store a message, in the other to clear away half of one."""
+    monkeypatch.setattr(superlink, *patched)
+    know_from_the_start(superlink, lambda: STORES)
+    state = superlink.create_app().state.linkstate_factory.state()
+    order = list[str]()
+
+    class Lock:
+        def __init__(self, name: str) -> None:
+            self.name, self.lock = name, threading.RLock()
+
+        def __enter__(self) -> None:
+            self.lock.acquire()
+            order.append(self.name)
+
+        def __exit__(self, *_: object) -> None:
+            self.lock.release()
+
+    state.lock, state._lock_object_push_sessions = Lock("state"), Lock("parts")
+    with pytest.raises(AttributeError):
+        state.store_message_and_object_tree(None, None, "session")
+    assert order[:2] == ["parts", "state"]
+
+
+def test_what_nobody_read_goes_with_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(superlink, *patched)
+    know_from_the_start(superlink, lambda: STORES)
+    state = superlink.create_app().state.linkstate_factory.state()
+    cleaned = list[int]()
+    monkeypatch.setattr(state, "cleanup_run", cleaned.append)
+    run = state.create_run(
+        "", "", "0" * 64, {}, NOOP_FEDERATION_ID, None, NOOP_FLWR_AID, TaskType.SERVER_APP
+    )
+    (task,) = state.get_tasks(run_ids=[run])
+    other = state.create_task(task_type=TaskType.SERVER_APP, run_id=run, fab_hash="0" * 64)
+    assert state.claim_task(task.task_id)
+    assert state.activate_task(task.task_id)
+    state.finish_task(other, "failed", "") if other else None
+    assert cleaned == []
+    assert state.finish_task(task.task_id, "completed", "")
+    assert cleaned == [run]
+
+
+def test_a_superlink_has_no_pytorch_in_it() -> None:
+    script = "import sys, privemo.federation.doorkeeper; print(*sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert not {"torch", "opacus", "pandas"} & set(done.stdout.split())
 
 
 def test_the_doorkeeper_has_them_known() -> None:

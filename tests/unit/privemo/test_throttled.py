@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import threading
-import time
+from pathlib import Path
+from types import SimpleNamespace
 
-from privemo.federation import doorkeeper
-from privemo.federation.throttled import MOST, Throttled
+import pytest
+from flwr.superlink import main as superlink
+from flwr.superlink.routers.fleet import node_auth
+
+from privemo.federation import doorkeeper, throttled
+from privemo.federation.throttled import MOST, Quiet, Throttled
 
 
-def test_the_first_lines_of_a_minute_are_told_and_the_others_counted() -> None:
+def test_the_first_lines_of_a_minute_are_told_and_the_others_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(throttled, "time", SimpleNamespace(monotonic=lambda: now[0]))
     told = list[str]()
-    log = Throttled(told.append, most=3, seconds=0.4)
+    log = Throttled(told.append, most=3, seconds=60)
     for number in range(10):
         log(f"line {number}")
     assert told == ["line 0", "line 1", "line 2"]
-    time.sleep(0.5)
+    now[0] += 60
     log("later")
     assert told[3:] == ["7 more were refused before, and not written down.", "later"]
-    time.sleep(0.5)
+    now[0] += 60
     log("later still")
     assert told[5:] == ["later still"], "they were told of once"
 
@@ -35,6 +46,45 @@ def test_none_is_lost_or_counted_twice_from_many_threads() -> None:
     assert log._lines == 800
 
 
-def test_the_servers_refusals_go_through_it_and_its_own_end_does_not() -> None:
-    assert "Throttled" in doorkeeper.main.__code__.co_names
+def test_the_servers_refusals_go_through_it_and_its_own_end_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all of Flower's places as the doorkeeper finds them."""
+    log = dict[str, object]()
+    monkeypatch.setattr(superlink, "_get_middleware", superlink._get_middleware)
+    monkeypatch.setattr(node_auth, "authenticate_node", node_auth.authenticate_node)
+    monkeypatch.setattr(
+        doorkeeper, "tell_of_broken_handshakes", lambda _, tell: log.update(handshake=tell)
+    )
+    monkeypatch.setattr(doorkeeper, "end_with_executor", lambda _, tell: log.update(end=tell))
+    monkeypatch.setattr(doorkeeper, "know_from_the_start", lambda *_: None)
+    monkeypatch.setattr(
+        doorkeeper,
+        "to_the_end",
+        lambda _: log.update(door=superlink._get_middleware()[0].kwargs["log"]),
+    )
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    doorkeeper.main([str(tmp_path / "nodes")])
+    assert isinstance(log["door"], Throttled)
+    assert log["handshake"] is log["door"]
+    assert not isinstance(log["end"], Throttled)
     assert MOST >= 60, "ten stores with a wrong clock would be told of each"
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "facts", "written"),
+    [
+        ("uvicorn.access", logging.INFO, ("1.2.3.4:5", "GET", "/x", "1.1", 404), False),
+        ("uvicorn.access", logging.INFO, ("1.2.3.4:5", "GET", "/x", "1.1", 401), False),
+        ("uvicorn.access", logging.INFO, ("1.2.3.4:5", "GET", "/x", "1.1", 500), True),
+        ("uvicorn.access", logging.INFO, ("1.2.3.4:5", "GET", "/x", "1.1", 200), True),
+        ("uvicorn.error", logging.WARNING, (), False),
+        ("uvicorn.error", logging.INFO, (), True),
+        ("uvicorn.error", logging.ERROR, (), True),
+    ],
+)
+def test_what_uvicorn_says_of_refusals_is_left_out(
+    name: str, level: int, facts: tuple[object, ...], written: bool
+) -> None:
+    record = logging.LogRecord(name, level, "x", 1, "%s" * len(facts), facts, None)
+    assert Quiet().filter(record) is written

@@ -64,12 +64,14 @@ def tells_of_nobody(sent: bytes, name: str, folder: Path) -> None:
     store = Store(folder)
     try:
         faces = store._ask("train", Purpose.TRAINING).faces
-        secrets.add_people(sorted(store.registry.persons()))
+        people = [person.encode() for person in store.registry.persons()]
     finally:
         store.close()
     secrets.add_pictures(faces.images)
     secrets.add_labels(faces.label)
     assert len(secrets.needles) > 100
+    assert len(people) > 10
+    assert [person for person in people if person in sent] == []
     assert secrets.needles.found_in(sent) == set()
     planted = sent + faces.images[0].tobytes()
     assert {what for what, _ in secrets.needles.found_in(planted)} == {"picture"}

@@ -301,7 +301,7 @@ def counts(
 def status(chain: ServerArgument, json_: o.JsonOption = False) -> None:
     """On the server: rounds, and the stores that are there."""
     from privemo.counted import measured
-    from privemo.federation.doorkeeper import revoked
+    from privemo.federation.keys import revoked
     from privemo.federation.superlink import online_nodes
     from privemo.runs import Run
 
@@ -333,7 +333,7 @@ def revoke(
     store: Annotated[str, typer.Argument(metavar="NAME", help="Name of the store.")],
 ) -> None:
     """On the server: let a store in no more, from now on and for good."""
-    from privemo.federation.doorkeeper import revoke, revoked
+    from privemo.federation.keys import revoke, revoked
     from privemo.runs import Run
 
     stores = Run(chain).stores

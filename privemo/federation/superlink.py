@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from privemo.errors import RunError
-from privemo.federation.doorkeeper import revoked
 from privemo.federation.family import Family, stop_family
+from privemo.federation.keys import revoked
 from privemo.federation.nodes import database
 from privemo.federation.processes import (
     Say,

@@ -21,7 +21,9 @@ from flwr.superlink.routers.fleet import node_auth
 
 from privemo.errors import RunError
 from privemo.federation import doorkeeper
-from privemo.federation.doorkeeper import Door, Keys, fingerprint, is_here, revoke, revoked
+from privemo.federation import keys as keys_module
+from privemo.federation.doorkeeper import Door, fingerprint, is_here
+from privemo.federation.keys import Keys, revoke, revoked
 from privemo.federation.processes import environment
 
 
@@ -56,8 +58,8 @@ def test_a_folder_that_rested_is_read_once_and_again_when_it_changed(
     nodes = tmp_path / "nodes"
     os.utime(nodes, (1_000_000_000, 1_000_000_000))
     read: list[Path] = []
-    once = doorkeeper._pem
-    monkeypatch.setattr(doorkeeper, "_pem", lambda path: (read.append(path), once(path))[1])
+    once = keys_module._pem
+    monkeypatch.setattr(keys_module, "_pem", lambda path: (read.append(path), once(path))[1])
     keys = Keys(nodes)
     assert all(keys.is_known(amber) for _ in range(5))
     assert len(read) == 1

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privemo.federation import doorkeeper
-from privemo.federation.doorkeeper import Keys, revoke
+from privemo.federation.keys import Keys, revoke
 from privemo.federation.nodes import database, know_from_the_start, number_of, register
 from tests.unit.privemo.test_doorkeeper import new_key
 

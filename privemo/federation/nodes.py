@@ -22,6 +22,8 @@ __all__ = ["MOST_IN_MEMORY", "database", "know_from_the_start", "number_of", "re
 MOST_IN_MEMORY = 1 << 30
 """Bytes that the answers of a round may come to, all stores together, which wait until they are read."""
 
+_IN_MEMORY = ":flwr-in-memory:"  # Flower's word for it
+
 _A_PARAMETER = 8  # bytes; a masked number of a secure sum, a float32 is half of it
 
 
@@ -31,13 +33,11 @@ def database(folder: Path) -> str:
     In memory, unless the answers of a round may come to more than `MOST_IN_MEMORY`: then on the disk, where
     they take time and no memory.
     """
-    from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME
-
     from privemo.runs import Run  # with it comes PyTorch, and a SuperLink needs none
 
     run = Run(folder)
     answers = len(run.stores) * int(run.facts["model"]["parameters"]) * _A_PARAMETER
-    return FLWR_IN_MEMORY_DB_NAME if answers <= MOST_IN_MEMORY else str(folder / "flower/state.db")
+    return _IN_MEMORY if answers <= MOST_IN_MEMORY else str(folder / "flower/state.db")
 
 
 def number_of(key: bytes) -> int:

@@ -59,8 +59,8 @@ def serve(folder: Path, say: Say) -> None:
             _wait_until_open(child, port, state / "superlink.log")
             out = revoked(folder)  # `Keys` refuses them, whatever Flower knows of them
             names = [name for name in names if name not in out]
-            (folder / _PID_FILE).write_text(f"{os.getpid()}\n")
             say(f"Serving {len(names)} stores on port {port}: {', '.join(names)}.")
+            (folder / _PID_FILE).write_text(f"{os.getpid()}\n")  # who waits for it may go on
             follow([child], "The SuperLink", state / "superlink.log")
         finally:
             end(child)

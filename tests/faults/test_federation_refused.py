@@ -284,7 +284,8 @@ def expired(gate: Gate) -> None:
 def test_a_server_whose_certificate_has_run_out_is_refused(gate: Gate) -> None:
     expired(gate)
     tls = gate.chain / "tls"
-    # `federation start` would end: its own commands do not trust the server either.
+    # `federation start` would end, and with what starts its apps so would the SuperLink: they do not trust the
+    # server either. One whose certificate runs out while it serves goes on.
     certificates = (
         *("--ssl-ca-certfile", tls / "authority.pem", "--ssl-certfile", tls / "server.pem"),
         *("--ssl-keyfile", tls / "server.key"),
@@ -292,7 +293,7 @@ def test_a_server_whose_certificate_has_run_out_is_refused(gate: Gate) -> None:
     gate.start(
         *("privemo.federation.doorkeeper", gate.chain / "nodes", *certificates),
         *("--host", "127.0.0.1", "--port", str(gate.port), "--enable-supernode-auth"),
-        "--disable-runtime-dependency-installation",
+        *("--disable-runtime-dependency-installation", "--isolation", "process"),
         log="superlink.log",
     )
     until("the server is up", lambda: "Uvicorn running" in gate.said("superlink.log"))

@@ -284,8 +284,8 @@ def expired(gate: Gate) -> None:
 def test_a_server_whose_certificate_has_run_out_is_refused(gate: Gate) -> None:
     expired(gate)
     tls = gate.chain / "tls"
-    # `federation start` would end, and with what starts its apps so would the SuperLink: they do not trust the
-    # server either. One whose certificate runs out while it serves goes on.
+    # `federation start` would end, and so would the SuperLink with what starts its apps: they do not trust
+    # the server either. One whose certificate runs out while it serves goes on.
     certificates = (
         *("--ssl-ca-certfile", tls / "authority.pem", "--ssl-certfile", tls / "server.pem"),
         *("--ssl-keyfile", tls / "server.key"),

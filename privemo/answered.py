@@ -57,11 +57,11 @@ class Answered:
 class Ear:
     """The end that reads, from what is written after it began.
 
-    Attributes:
-        connected: whether somebody writes, or did.
-
     Args:
         path: of the file; where there is none, nothing is ever heard.
+
+    Attributes:
+        connected: whether somebody writes, or did.
     """
 
     def __init__(self, path: Path | None) -> None:

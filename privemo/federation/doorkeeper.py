@@ -29,13 +29,14 @@ from __future__ import annotations
 import ipaddress
 import sys
 from base64 import b64decode
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from privemo.answered import Answered, answered_file
+from privemo.federation.asgi import again
 from privemo.federation.executor import end_with_executor
 from privemo.federation.handshake import tell_of_broken_handshakes
 from privemo.federation.keys import Keys
@@ -46,15 +47,14 @@ from privemo.federation.shortcut import with_shortcuts
 from privemo.federation.throttled import Quiet, Throttled
 from privemo.machine import quiet_environment
 
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
 __all__ = ["Door", "fingerprint", "is_here", "main"]
 
 _FOR_STORES = "/v1/fleet/"
 _KEY_HEADER = "flwr-public-key"
 _LONGEST = 8 << 20  # bytes; Flower sends arrays in parts of 5 MiB
-
-_Scope = MutableMapping[str, Any]
-_Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-_Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 def fingerprint(key: bytes) -> str:
@@ -85,7 +85,7 @@ class Door:
     def __init__(self, app: Any, log: Callable[[str], None], keys: Keys) -> None:
         self.app, self.log, self.keys = app, log, keys
 
-    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request, or refuse it."""
         path, client = str(scope.get("path", "")), scope.get("client")
         if scope["type"] == "http" and path.startswith(_FOR_STORES):
@@ -97,7 +97,7 @@ class Door:
                 self.log(f"Refused {_host(client)}: {path[:100]!r} is for this machine alone.")
             await _refuse(scope, send, 404)
 
-    async def _of_store(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+    async def _of_store(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = _key_in(scope)
         if not self.keys.is_known(key):
             self.log(_unknown(scope.get("client"), key))
@@ -111,15 +111,11 @@ class Door:
             self.log(f"Refused a node at {who}: its request is longer than {_LONGEST >> 20} MiB.")
             await _refuse(scope, send, 413)
             return
-        first = iter([{"type": "http.request", "body": body, "more_body": False}])
-
-        async def again() -> MutableMapping[str, Any]:
-            return next(first, None) or await receive()
-
-        await self.app(scope, again, send)
+        whole = {"type": "http.request", "body": body, "more_body": False}
+        await self.app(scope, again(whole, receive), send)
 
 
-async def _body(receive: _Receive) -> tuple[bool, bytes | None]:
+async def _body(receive: Receive) -> tuple[bool, bytes | None]:
     """Whether the sender went away, and all of a request's body; None where it is too long to be read on."""
     parts, length = list[bytes](), 0
     while True:
@@ -134,7 +130,7 @@ async def _body(receive: _Receive) -> tuple[bool, bytes | None]:
             return False, b"".join(parts)
 
 
-async def _refuse(scope: _Scope, send: _Send, status: int) -> None:
+async def _refuse(scope: Scope, send: Send, status: int) -> None:
     if scope["type"] == "http":
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": b""})
@@ -195,7 +191,7 @@ def _key_of(request: Any) -> bytes:
     return _decoded(request.headers.get(_KEY_HEADER, ""))
 
 
-def _key_in(scope: _Scope) -> bytes:
+def _key_in(scope: Scope) -> bytes:
     """The same of a request that nobody has read yet."""
     named = _KEY_HEADER.encode()
     return _decoded(next((text for name, text in scope["headers"] if name == named), b""))

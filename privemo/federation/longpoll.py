@@ -22,8 +22,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from privemo.federation.asgi import again
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Receive, Scope, Send
 
 __all__ = ["HELD_S", "LongPoll"]
 
@@ -35,10 +40,6 @@ _LONGEST, _AT_ONCE = 4096, 4
 
 _ASKED = "/v1/fleet/pull-messages"
 _ORDERED, _ANSWERED = "/v1/runtime/push-messages", "/v1/fleet/push-messages"
-
-_Message = MutableMapping[str, Any]
-_Receive = Callable[[], Awaitable[_Message]]
-_Send = Callable[[_Message], Awaitable[None]]
 
 
 class LongPoll:
@@ -57,7 +58,7 @@ class LongPoll:
         self._due = Counter[int]()
         self._bells: dict[int, set[asyncio.Event]] = {}
 
-    async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hold a question, note what an order or an answer was about, and pass on."""
         path = str(scope.get("path", "")) if scope["type"] == "http" else ""
         if path == _ASKED:
@@ -71,21 +72,16 @@ class LongPoll:
         else:
             await self._app(scope, receive, send)
 
-    async def _hold(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+    async def _hold(self, scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()  # all of its body: a door stands before this (`Door`)
         node = self._asks(message)
         if node is not None and not self._due[node] and await self._gone(node, receive):
             return
-        first = iter([message])
-
-        async def again() -> _Message:
-            return next(first, None) or await receive()
-
-        _, taken = await self._followed(scope, again, send)
+        _, taken = await self._followed(scope, again(message, receive), send)
         if node is not None and taken and self._due[node]:  # who asked had the key to that number
             self._due[node] -= 1
 
-    def _asks(self, message: _Message) -> int | None:
+    def _asks(self, message: Message) -> int | None:
         """Whose question may be held."""
         body = message.get("body", b"")
         if message.get("more_body") or len(body) > _LONGEST:
@@ -93,7 +89,7 @@ class LongPoll:
         node = _node(body)
         return None if node is None or len(self._bells.get(node, ())) >= _AT_ONCE else node
 
-    async def _gone(self, node: int, receive: _Receive) -> bool:
+    async def _gone(self, node: int, receive: Receive) -> bool:
         """Wait until there is a message for a node, for a while; whether it went away meanwhile."""
         bell = asyncio.Event()
         bells = self._bells.setdefault(node, set())
@@ -115,18 +111,16 @@ class LongPoll:
             for bell in self._bells.get(node, ()):
                 bell.set()
 
-    async def _followed(
-        self, scope: _Message, receive: _Receive, send: _Send
-    ) -> tuple[bytes, bool]:
+    async def _followed(self, scope: Scope, receive: Receive, send: Send) -> tuple[bytes, bool]:
         """Pass a request on; its body, and whether it was taken."""
         parts, status = list[bytes](), 0
 
-        async def heard() -> _Message:
+        async def heard() -> Message:
             message = await receive()
             parts.append(message.get("body", b""))
             return message
 
-        async def said(message: _Message) -> None:
+        async def said(message: Message) -> None:
             nonlocal status
             status = message.get("status", status)
             await send(message)

@@ -9,17 +9,15 @@ What asks for a store's key is never left out, nor is a layer that this module d
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from starlette.middleware import Middleware
+    from starlette.types import Receive, Scope, Send
 
 __all__ = ["ONLY_FOR", "Only", "with_shortcuts"]
 
-_Scope = MutableMapping[str, Any]
-_Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-_Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _OPERATORS = "/v1/control/"
 ONLY_FOR = {
@@ -47,7 +45,7 @@ class Only:
     def __init__(self, app: Any, /, *, of: Callable[..., Any], begins: str, **more: Any) -> None:
         self._past, self._through, self._begins = app, of(app, **more), begins
 
-    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Go through the layer, or past it."""
         passes = scope["type"] == "http" and not str(scope["path"]).startswith(self._begins)
         await (self._past if passes else self._through)(scope, receive, send)

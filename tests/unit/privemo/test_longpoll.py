@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -19,12 +18,11 @@ from flwr.proto.message_pb2 import Message, Metadata
 from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import PushAppMessagesRequest
 from flwr.supercore.protobuf.client import ProtobufClient
-from flwr.superlink import main as superlink
 from flwr.superlink.main import create_app
-from flwr.superlink.routers.fleet import node_auth
 
 from privemo.federation import doorkeeper
 from privemo.federation.longpoll import HELD_S, LongPoll
+from tests.support.doorkept import begun
 
 ASK, ORDER, ANSWER = (
     "/v1/fleet/pull-messages",
@@ -353,15 +351,5 @@ def test_the_superlink_has_it_behind_the_door(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In front of it, anybody's questions would be held."""
-    made = list[Any]()
-    for name in ("_get_middleware", "get_objectstore_linkstate_factories"):
-        monkeypatch.setattr(superlink, name, getattr(superlink, name))
-    monkeypatch.setattr(node_auth, "authenticate_node", node_auth.authenticate_node)
-    monkeypatch.setattr(uvicorn.config, "create_ssl_context", uvicorn.config.create_ssl_context)
-    monkeypatch.setattr(doorkeeper, "end_with_executor", lambda *_: None)
-    monkeypatch.setattr(
-        doorkeeper, "to_the_end", lambda _: made.extend(superlink._get_middleware())
-    )
-    monkeypatch.setattr(sys, "argv", sys.argv)
-    doorkeeper.main([str(tmp_path / "nodes")])
-    assert [layer.cls for layer in made[:2]] == [doorkeeper.Door, LongPoll]
+    layers = begun(monkeypatch, tmp_path / "nodes").layers
+    assert [layer.cls for layer in layers[:2]] == [doorkeeper.Door, LongPoll]

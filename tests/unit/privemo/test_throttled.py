@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from flwr.superlink import main as superlink
-from flwr.superlink.routers.fleet import node_auth
 
-from privemo.federation import doorkeeper, throttled
+from privemo.federation import throttled
 from privemo.federation.throttled import MOST, Quiet, Throttled
+from tests.support.doorkept import begun
 
 
 def test_the_first_lines_of_a_minute_are_told_and_the_others_counted(
@@ -50,24 +48,11 @@ def test_the_servers_refusals_go_through_it_and_its_own_end_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With all of Flower's places as the doorkeeper finds them."""
-    log = dict[str, object]()
-    monkeypatch.setattr(superlink, "_get_middleware", superlink._get_middleware)
-    monkeypatch.setattr(node_auth, "authenticate_node", node_auth.authenticate_node)
-    monkeypatch.setattr(
-        doorkeeper, "tell_of_broken_handshakes", lambda _, tell: log.update(handshake=tell)
-    )
-    monkeypatch.setattr(doorkeeper, "end_with_executor", lambda _, tell: log.update(end=tell))
-    monkeypatch.setattr(doorkeeper, "know_from_the_start", lambda *_: None)
-    monkeypatch.setattr(
-        doorkeeper,
-        "to_the_end",
-        lambda _: log.update(door=superlink._get_middleware()[0].kwargs["log"]),
-    )
-    monkeypatch.setattr(sys, "argv", sys.argv)
-    doorkeeper.main([str(tmp_path / "nodes")])
-    assert isinstance(log["door"], Throttled)
-    assert log["handshake"] is log["door"]
-    assert not isinstance(log["end"], Throttled)
+    found = begun(monkeypatch, tmp_path / "nodes")
+    door = found.layers[0].kwargs["log"]
+    assert isinstance(door, Throttled)
+    assert found.of_handshakes is door
+    assert not isinstance(found.of_its_end, Throttled)
     assert MOST >= 60, "ten stores with a wrong clock would be told of each"
 
 

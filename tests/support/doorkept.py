@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ def begun(monkeypatch: pytest.MonkeyPatch, nodes: Path) -> Begun:
         (sys, "argv"),
     ):
         monkeypatch.setattr(place, name, getattr(place, name))
+    for name in ("uvicorn.access", "uvicorn.error"):
+        monkeypatch.setattr(logging.getLogger(name), "filters", [])
     for name in ("tell_of_broken_handshakes", "end_with_executor"):
         monkeypatch.setattr(doorkeeper, name, lambda _, tell, name=name: told.update({name: tell}))
     monkeypatch.setattr(
